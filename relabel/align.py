@@ -1,0 +1,675 @@
+"""The main job: align, undo and apply, ArviZ data in and the same kind of ArviZ data out."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.containers import pack, sharing, unpack
+from relabel.criteria import Activations, Criterion, Mean, ToReference
+from relabel.elements import Monomial
+from relabel.errors import DataError, SpecError
+from relabel.features import ActivationProblem, Problem, Source
+from relabel.network import Network
+from relabel.solve import STARTS, Progress, Reference, Solution, solve
+from relabel.spec import SAMPLE_DIMS, Bound, Spec, non_finite
+from relabel.transformation import Transformation
+
+__all__ = ["align", "apply", "find_inputs", "provenance", "undo"]
+
+Array = NDArray[Any]
+Data = TypeVar("Data")
+
+_N_PROBES = 100
+
+
+def align(
+    data: Data,
+    spec: Spec | Mapping[str, str],
+    *,
+    criterion: Criterion | None = None,
+    inputs: Array | str | None = "auto",
+    nonfinite: Literal["raise", "skip"] = "raise",
+    n_random: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Data:
+    r"""Relabel every draw so that all of them sit in one reference mode.
+
+    For each draw *t* the element :math:`g_t` of the model's symmetry group is found that brings
+    it nearest to the reference; which distance, and which reference, is the criterion's choice.
+    One set of units is solved exactly (a linear assignment); several sets by coordinate ascent
+    from many starts, of which the best is kept.
+
+    Parameters
+    ----------
+    data : InferenceData, DataTree or Dataset
+        Draws with the dimensions chain and draw. Dask-backed variables stay lazy in the result.
+    spec : Spec, or mapping of str to str
+        Units and axes; a mapping is the dims-only form, as in ``{"hidden": "tanh"}``.
+    criterion : Criterion, optional
+        :class:`relabel.Mean` by default.
+    inputs : ndarray of shape (n, n_inputs), str or None, default "auto"
+        Inputs at which units are compared by their activations, a start that deep networks need:
+        an array, the address of a variable (``"constant_data/X"``), None for none, or ``"auto"``
+        for the only variable of constant_data or observed_data that fits, if it is the only one.
+    nonfinite : {"raise", "skip"}
+        What to do with draws that hold NaN or infinities: refuse them, or leave them out, as they
+        are and marked in ``relabel/excluded``.
+    n_random : int, default 0
+        Random starts per draw, for networks with several hidden layers.
+    seed : int, default 0
+        Seed of the random starts and of the probe inputs.
+    progress : callable, optional
+        Called with the name of a stage, the blocks done and the number of blocks.
+
+    Returns
+    -------
+    Same type as `data`
+        With every variable that carries units relabelled, in all groups that share the draws, and
+        a group ``relabel`` (in a Dataset: variables ``relabel_*``):
+
+        ====================  ======================  ==================================
+        ``{units}_index``     chain, draw, {units}    slot *k* holds the unit ``index[k]``
+        ``{units}_factor``    chain, draw, {units}    what multiplied it
+        ``{units}_margin``    chain, draw, {units}    gain over the best that changes the slot
+        ``loss``              chain, draw             loss of the aligned draw
+        ``start``             chain, draw             which start won
+        ====================  ======================  ==================================
+
+        and the attribute ``relabel``, JSON text with spec, criterion, losses and warnings. Draws
+        that were aligned before compose: the group tells the way from the original draws.
+
+    Raises
+    ------
+    SpecError
+        If the spec or an option does not fit the draws.
+    DataError
+        If the draws cannot be used: none, not finite, of a dtype that cannot hold the result.
+
+    See Also
+    --------
+    undo : The way back.
+
+    Notes
+    -----
+    Permutations, and flips of odd or even units, preserve likelihood and exchangeable, symmetric
+    priors, so a relabelled draw is a draw of the same posterior. Scales (ReLU) and affine flips
+    (sigmoid) preserve the likelihood only: the result is a section of the orbit.
+
+    References
+    ----------
+    Stephens, M. (2000). Dealing with label switching in mixture models. *Journal of the Royal
+    Statistical Society B* 62(4), 795-809. https://doi.org/10.1111/1467-9868.00265
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, relabel
+    >>> mu = np.array([[[0.0, 5.0], [5.1, 0.1], [-0.1, 4.9]]])
+    >>> draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
+    >>> aligned = relabel.align(draws, {"component": "permutation"})
+    >>> aligned["mu"].values[0]
+    array([[ 0. ,  5. ],
+           [ 0.1,  5.1],
+           [-0.1,  4.9]])
+    >>> bool((relabel.undo(aligned)["mu"] == draws["mu"]).all())
+    True
+    """
+    spec = spec if isinstance(spec, Spec) else Spec(units=spec)
+    criterion = criterion or Mean()
+    groups = unpack(data)
+    draws = _Draws.read(sharing(groups), spec, nonfinite)
+    network, points, where = _probes(draws.bound, groups, inputs, criterion, seed)
+    job = _Job(criterion, network, points, where is not None, n_random, seed, progress)
+    solution = job.run(draws, groups)
+    found = {"": (draws, solution)}
+    warmup = sharing(groups, "warmup_")
+    if warmup:
+        warm = _Draws.read(warmup, spec, nonfinite)
+        found["warmup_"] = (warm, job.follow(warm, solution.reference))
+    changed: dict[str, xr.Dataset | None] = {}
+    for prefix, (part, result) in found.items():
+        notes = _provenance(part, result, criterion, where, n_random, seed)
+        own = _own_group(part, result)
+        changed |= _transformed(groups, prefix, part.bound, part.transformation(result), own, notes)
+    return pack(data, changed)
+
+
+def undo(data: Data) -> Data:
+    """Return the draws as they were before any alignment.
+
+    Parameters
+    ----------
+    data : InferenceData, DataTree or Dataset
+        Aligned draws: there must be a group ``relabel``.
+
+    Returns
+    -------
+    Same type as `data`
+        Bit for bit the original values where elements are permutations and signs; up to rounding
+        where they scale or shift. The group ``relabel`` is gone.
+
+    Raises
+    ------
+    DataError
+        If the draws were not aligned, or the record of it is damaged.
+    """
+    groups = unpack(data)
+    _stored(groups, "")
+    changed: dict[str, xr.Dataset | None] = {}
+    for prefix in ("", "warmup_"):
+        if f"{prefix}relabel" in groups:
+            spec, done = _stored(groups, prefix)
+            shared = sharing(groups, prefix)
+            fresh = done.inverse().apply(shared, spec.bind(shared))
+            changed |= {f"{prefix}{g}": ds for g, ds in fresh.items() if ds is not shared[g]}
+            changed[f"{prefix}relabel"] = None
+    return pack(data, changed)
+
+
+def apply(data: Data, aligned: Any, *, spec: Spec | None = None) -> Data:
+    """Relabel other data that share the draws, as `aligned` was relabelled.
+
+    Parameters
+    ----------
+    data : InferenceData, DataTree or Dataset
+        Draws in their original labels, of the same chains and draws as `aligned`.
+    aligned : InferenceData, DataTree or Dataset
+        What :func:`align` returned.
+    spec : Spec, optional
+        The axes of the variables of `data`, if they are not those of `aligned`; the units must be
+        the same.
+
+    Returns
+    -------
+    Same type as `data`
+        With the group ``relabel`` of `aligned`, so that :func:`undo` works.
+
+    Raises
+    ------
+    DataError, SpecError
+        If `aligned` was not aligned, if `data` has other draws, or if `data` was aligned already.
+    """
+    groups, source = unpack(data), unpack(aligned)
+    if "relabel" in groups:
+        raise DataError("these draws were aligned before; undo that first")
+    stored_spec, transformation = _stored(source, "")
+    spec = spec or stored_spec
+    shared = sharing(groups)
+    bound = spec.bind(shared)
+    for units, element in transformation.elements.items():
+        draws = tuple(shared["posterior"].sizes[dim] for dim in SAMPLE_DIMS)
+        if bound.sizes.get(units) != element.size or draws != element.batch:
+            raise DataError(
+                f"the relabelling is of {element.batch} (chain, draw) and {element.size} units "
+                f"{units!r}; these draws are {draws} with {bound.sizes.get(units, 'no')} of them"
+            )
+    notes = json.loads(source["relabel"].attrs["relabel"])
+    notes |= {"spec": spec.as_dict(), "variables": [v.address for v in bound.variables]}
+    own = source["relabel"].drop_attrs(deep=False)
+    return pack(data, _transformed(groups, "", bound, transformation, own, notes))
+
+
+def provenance(data: Any) -> dict[str, Any]:
+    """Return what the group ``relabel`` says of how it was made.
+
+    Raises
+    ------
+    DataError
+        If the draws were not aligned, or the record is damaged.
+    """
+    groups = unpack(data)
+    _stored(groups, "")
+    notes: dict[str, Any] = json.loads(groups["relabel"].attrs["relabel"])
+    return notes
+
+
+# ---------------------------------------------------------------------- draws
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """The draws of one set of groups, checked, one after the other."""
+
+    bound: Bound
+    groups: dict[str, xr.Dataset]
+    excluded: Array  # bool, (chain, draw)
+
+    @classmethod
+    def read(cls, groups: dict[str, xr.Dataset], spec: Spec, nonfinite: str) -> _Draws:
+        if nonfinite not in ("raise", "skip"):
+            raise SpecError(f"nonfinite is 'raise' or 'skip', not {nonfinite!r}")
+        bound = spec.bind(groups)
+        excluded = non_finite(bound, groups)
+        if excluded.any() and nonfinite == "raise":
+            raise DataError(_name_draws(excluded, groups["posterior"]))
+        if excluded.all():
+            raise DataError("every draw has a NaN or an infinity; there is nothing to align")
+        return cls(bound, groups, excluded)
+
+    @property
+    def rows(self) -> Array:
+        """Flat positions of the draws that take part."""
+        return np.flatnonzero(~self.excluded)
+
+    @property
+    def chain(self) -> Array:
+        """Which chain each of them belongs to."""
+        return self.rows // self.excluded.shape[1]
+
+    def problem(self, variables: Sequence[str] | None) -> Problem:
+        posterior = self.groups["posterior"]
+        arrays = {}
+        for variable in self.bound.in_group("posterior"):
+            values = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
+            flat = values.reshape(-1, *values.shape[2:])
+            arrays[variable.name] = flat[self.rows] if self.excluded.any() else flat
+        return Problem(self.bound, arrays, variables)
+
+    def transformation(self, solution: Solution) -> Transformation:
+        """Elements of all draws; those left out stay as they are."""
+        whole = Transformation.identity(self.bound.sizes, self.excluded.shape)
+        for units, element in solution.elements.items():
+            flat = whole.elements[units]
+            flat.index.reshape(-1, element.size)[self.rows] = element.index
+            flat.factor.reshape(-1, element.size)[self.rows] = element.factor
+        return whole
+
+    def spread(self, values: Array, fill: Any) -> Array:
+        """Lay values of the draws that take part out over (chain, draw)."""
+        whole = np.full((self.excluded.size, *values.shape[1:]), fill, values.dtype)
+        whole[self.rows] = values
+        return whole.reshape(*self.excluded.shape, *values.shape[1:])
+
+
+def _name_draws(excluded: Array, posterior: xr.Dataset) -> str:
+    """Say which draws are not finite."""
+    places = np.argwhere(excluded)
+    named = [
+        ", ".join(
+            f"{dim} {posterior[dim].values[i] if dim in posterior.coords else i}"
+            for dim, i in zip(SAMPLE_DIMS, place, strict=True)
+        )
+        for place in places[:3]
+    ]
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    return (
+        f"{len(places)} of {excluded.size} draws hold NaN or infinities: {'; '.join(named)}{more}; "
+        "leave them out with nonfinite='skip' (--skip-nonfinite), or mend them first"
+    )
+
+
+# ---------------------------------------------------------------------- the job
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything :func:`solve` needs beside the draws."""
+
+    criterion: Criterion
+    network: Network | None
+    points: Array | None
+    known_inputs: bool
+    n_random: int
+    seed: int
+    progress: Progress | None
+
+    def run(self, draws: _Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
+        problem = draws.problem(getattr(self.criterion, "variables", None))
+        return _with_gauge(self._solved(problem, draws, groups), problem)
+
+    def _solved(
+        self, problem: Problem, draws: _Draws, groups: Mapping[str, xr.Dataset]
+    ) -> Solution:
+        to = getattr(self.criterion, "to", None)
+        if isinstance(to, xr.Dataset):
+            return self._solve(problem, draws, _given(to, draws.bound, problem), 0, self.criterion)
+        row = _first_row(draws, groups, to)
+        if to == "medoid":
+            middle = Mean(scale=self.criterion.scale, variables=self.criterion.variables)  # type: ignore[attr-defined]
+            row = int(self._solve(problem, draws, problem, row, middle).loss.argmin())
+        return self._solve(problem, draws, problem, row, self.criterion)
+
+    def follow(self, draws: _Draws, reference: Reference) -> Solution:
+        """Align further draws to a reference that is already there."""
+        problem = draws.problem(getattr(self.criterion, "variables", None))
+        found = solve(self._source(problem), self.criterion, reference, chain=draws.chain,
+                      n_random=self.n_random, seed=self.seed, progress=self.progress)
+        return _with_gauge(found, problem)
+
+    def _source(self, problem: Problem) -> Source:
+        if not isinstance(self.criterion, Activations):
+            return problem
+        assert self.network is not None and self.points is not None
+        return ActivationProblem(problem, self.network, self.points)
+
+    def _solve(
+        self, problem: Problem, draws: _Draws, start: Problem, row: int, criterion: Criterion
+    ) -> Solution:
+        """Solve from one draw (`row` of `start`), with the matching of activations as a start."""
+        first = start.draw(row)
+        known = {}
+        if self.network is not None and self.points is not None:
+            seen = ActivationProblem(problem, self.network, self.points)
+            seen_first = ActivationProblem(start, self.network, self.points).draw(row)
+            if isinstance(criterion, Activations):
+                return solve(seen, criterion, seen_first, progress=self.progress)
+            if problem.layout.coupled:
+                name = "activations" if self.known_inputs else "probes"
+                known[name] = solve(seen, Activations(), seen_first, progress=self.progress).elements
+        return solve(problem, criterion, first, chain=draws.chain, known_starts=known,
+                     n_random=self.n_random, seed=self.seed, progress=self.progress)
+
+
+def _with_gauge(solution: Solution, problem: Problem) -> Solution:
+    """Compose what was matched with the gauge that was fixed before."""
+    elements = dict(solution.elements)
+    for units, scale in problem.scales.items():
+        unmoved = Monomial.identity(elements[units].batch, elements[units].size)
+        elements[units] = elements[units] @ Monomial(unmoved.index, scale)
+    return replace(solution, elements=elements)
+
+
+def _first_row(draws: _Draws, groups: Mapping[str, xr.Dataset], to: Any) -> int:
+    """Row of the draw that serves as the first reference."""
+    posterior = draws.groups["posterior"]
+    if isinstance(to, Mapping):
+        place = []
+        for dim in SAMPLE_DIMS:
+            index = posterior.indexes.get(dim)
+            labels = list(range(posterior.sizes[dim])) if index is None else list(index)
+            if to[dim] not in labels:
+                raise SpecError(f"criterion reference: there is no {dim} {to[dim]!r}")
+            place.append(labels.index(to[dim]))
+        row = np.flatnonzero(draws.rows == place[0] * posterior.sizes["draw"] + place[1])
+        if not row.size:
+            raise DataError(f"criterion reference: the draw {dict(to)} is not finite")
+        return int(row[0])
+    stats = groups.get("sample_stats", xr.Dataset())
+    if "lp" in stats and set(stats["lp"].dims) == set(SAMPLE_DIMS):
+        lp = stats["lp"].transpose(*SAMPLE_DIMS).values.reshape(-1)[draws.rows].astype(float)
+        if np.isfinite(lp).any():
+            return int(np.nanargmax(np.where(np.isfinite(lp), lp, np.nan)))
+    if to == "map":
+        raise DataError(
+            "criterion reference: 'map' needs the log density sample_stats/lp, which these draws "
+            "do not have; use 'medoid', or a draw by its chain and draw"
+        )
+    return _central_row(draws)
+
+
+def _central_row(draws: _Draws) -> int:
+    """The draw whose norms, variable by variable, are nearest to their medians."""
+    problem = draws.problem(None)
+    norms = np.stack(
+        [
+            np.concatenate(
+                [
+                    (problem.array(variable, rows) ** 2).reshape(rows.stop - rows.start, -1).sum(1)
+                    for rows in problem.slices
+                ]
+            )
+            for variable in draws.bound.in_group("posterior")
+        ]
+    )
+    distance = np.log(norms + np.finfo(float).tiny)
+    distance -= np.median(distance, axis=1, keepdims=True)
+    return int((distance**2).sum(axis=0).argmin())
+
+
+def _given(point: xr.Dataset, bound: Bound, problem: Problem) -> Problem:
+    """A given reference point, laid out as the draws are."""
+    arrays = {}
+    for variable in bound.in_group("posterior"):
+        if variable.name not in point:
+            raise SpecError(
+                f"criterion reference: the given point has no variable {variable.name!r}; it has "
+                f"{', '.join(map(str, point.data_vars)) or 'none'}"
+            )
+        values = point[variable.name].values
+        shape = tuple(problem.arrays[variable.name].shape[1:])
+        if values.size != int(np.prod(shape)) or values.shape[-len(shape) :] != shape:
+            raise SpecError(
+                f"criterion reference: {variable.name!r} has the shape {values.shape} in the given "
+                f"point; one draw has {shape}"
+            )
+        if not np.isfinite(values).all():
+            raise DataError(f"criterion reference: {variable.name!r} is not finite")
+        arrays[variable.name] = values.reshape(1, *shape)
+    return Problem(bound, arrays, [v.name for v in problem.used])
+
+
+# ---------------------------------------------------------------------- inputs
+
+
+def _probes(
+    bound: Bound,
+    groups: Mapping[str, xr.Dataset],
+    inputs: Array | str | None,
+    criterion: Criterion,
+    seed: int,
+) -> tuple[Network | None, Array | None, str | None]:
+    """The network, the points at which to compare activations, and where they come from."""
+    wanted = isinstance(criterion, Activations)
+    named = not (inputs is None or isinstance(inputs, str) and inputs == "auto")
+    try:
+        network = Network.of(bound)
+    except SpecError:
+        if named or wanted:
+            raise
+        return None, None, None
+    points, where = _input_values(network, groups, inputs)
+    if points is None and wanted:
+        raise SpecError(
+            "criterion activations: name the inputs (inputs=..., --inputs constant_data/X)"
+        )
+    if wanted and any(bound.group(u).signs and not _tells_sign(bound, u) for u in bound.sizes):
+        raise SpecError(
+            "criterion activations: the activations of even units do not tell their signs; use mean"
+        )
+    if points is None:
+        points = np.random.default_rng(seed).normal(size=(_N_PROBES, network.n_inputs))
+    most = getattr(criterion, "n_inputs", _N_PROBES)
+    chosen = np.unique(np.linspace(0, len(points) - 1, most).round().astype(int))
+    return network, points[chosen], where
+
+
+def _tells_sign(bound: Bound, units: str) -> bool:
+    action = bound.group(units).action("tail")
+    return action is not None and action.signed
+
+
+def _input_values(
+    network: Network, groups: Mapping[str, xr.Dataset], inputs: Array | str | None
+) -> tuple[Array | None, str | None]:
+    """Inputs as given, as named, or as found if only one variable fits."""
+    if inputs is None:
+        return None, None
+    if isinstance(inputs, str) and inputs == "auto":
+        found = find_inputs(groups, network.n_inputs)
+        if len(found) != 1:
+            return None, None
+        inputs = found[0]
+    if isinstance(inputs, str):
+        group, _, name = inputs.rpartition("/")
+        if group not in groups or name not in groups[group]:
+            offered = ", ".join(find_inputs(groups, network.n_inputs)) or "none"
+            raise SpecError(f"inputs: there is no variable {inputs!r}; candidates are {offered}")
+        values, where = groups[group][name].values, inputs
+    else:
+        values, where = np.asarray(inputs), "given"
+    if values.ndim != 2 or values.shape[1] != network.n_inputs or not len(values):
+        raise SpecError(
+            f"inputs: {where} has the shape {values.shape}; the network reads "
+            f"(n, {network.n_inputs})"
+        )
+    if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
+        raise SpecError(f"inputs: {where} is not numeric and finite")
+    return values.astype(float), where
+
+
+def find_inputs(groups: Mapping[str, xr.Dataset], n_inputs: int) -> list[str]:
+    """Return the addresses of variables that could be a network's inputs.
+
+    Parameters
+    ----------
+    groups : mapping of str to Dataset
+    n_inputs : int
+        Number of inputs of the network.
+
+    Returns
+    -------
+    list of str
+        Numeric variables of constant_data and observed_data with two axes, the last of this size.
+    """
+    return [
+        f"{group}/{name}"
+        for group in ("constant_data", "observed_data")
+        for name, variable in groups.get(group, xr.Dataset()).data_vars.items()
+        if variable.ndim == 2 and variable.shape[1] == n_inputs and variable.dtype.kind in "fiu"
+    ]
+
+
+# ---------------------------------------------------------------------- what comes out
+
+
+def _transformed(
+    groups: Mapping[str, xr.Dataset],
+    prefix: str,
+    bound: Bound,
+    transformation: Transformation,
+    own: xr.Dataset,
+    notes: dict[str, Any],
+) -> dict[str, xr.Dataset | None]:
+    """Changed groups of the result: the relabelled ones, and the record, composed if need be."""
+    shared = sharing(groups, prefix)
+    fresh = transformation.apply(shared, bound)
+    changed: dict[str, xr.Dataset | None] = {
+        f"{prefix}{group}": dataset
+        for group, dataset in fresh.items()
+        if dataset is not shared[group]
+    }
+    if f"{prefix}relabel" in groups:
+        spec, done = _stored(groups, prefix)
+        if spec != bound.spec:
+            raise SpecError(
+                "these draws were aligned before under another spec, and the two cannot be "
+                "composed; undo the first (relabel.undo), then align"
+            )
+        transformation = transformation @ done
+        notes["earlier"] = json.loads(groups[f"{prefix}relabel"].attrs["relabel"])
+    stored = own.assign(transformation.to_dataset().data_vars)
+    coords = {d: shared["posterior"][d] for d in SAMPLE_DIMS if d in shared["posterior"].coords}
+    stored = stored.assign_coords(coords)
+    stored.attrs = {"relabel": json.dumps(notes)}
+    changed[f"{prefix}relabel"] = stored
+    return changed
+
+
+def _own_group(draws: _Draws, solution: Solution) -> xr.Dataset:
+    """Everything in the group ``relabel`` but the elements."""
+    variables = {}
+    about = "loss of the aligned draw under the criterion"
+    variables["loss"] = xr.Variable(SAMPLE_DIMS, draws.spread(solution.loss, np.nan),
+                                    {"long_name": about})
+    for units, margin in solution.margin.items():
+        about = "gain over the best assignment that changes the unit or the sign of this slot"
+        variables[f"{units}_margin"] = xr.Variable(
+            (*SAMPLE_DIMS, units), draws.spread(margin, np.nan), {"long_name": about}
+        )
+    attrs = {
+        "long_name": "start that led to the best labelling",
+        "flag_values": np.arange(-1, len(STARTS), dtype=np.int8),
+        "flag_meanings": " ".join(("none", *STARTS)),
+    }
+    variables["start"] = xr.Variable(SAMPLE_DIMS, draws.spread(solution.start, -1), attrs)
+    if draws.excluded.any():
+        about = "1 where the draw was not finite and has been left as it is"
+        variables["excluded"] = xr.Variable(SAMPLE_DIMS, draws.excluded.astype(np.int8),
+                                            {"long_name": about})
+    return xr.Dataset(variables)
+
+
+def _provenance(
+    draws: _Draws,
+    solution: Solution,
+    criterion: Criterion,
+    inputs: str | None,
+    n_random: int,
+    seed: int,
+) -> dict[str, Any]:
+    """How the result was made, as JSON-able values."""
+    n_moved = int(np.logical_or.reduce([g.moves() for g in solution.elements.values()]).sum())
+    loss = solution.losses[-1]
+    sentence = (
+        f"{n_moved} of {len(solution.loss)} draws were relabelled; "
+        f"the loss went from {solution.loss_before:.6g} to {loss:.6g}"
+    )
+    return {
+        "version": _version("posterior-relabel"),
+        "spec": draws.bound.spec.as_dict(),
+        "criterion": criterion.describe(),
+        "options": {"inputs": inputs, "n_random": n_random, "seed": seed},
+        "versions": {p: _version(p) for p in ("numpy", "scipy", "xarray")}
+        | {"python": platform.python_version()},
+        "variables": [v.address for v in draws.bound.variables],
+        "loss_before": solution.loss_before,
+        "losses": solution.losses,
+        "converged": solution.converged,
+        "n_moved": n_moved,
+        "result": sentence,
+        "warnings": _warnings(draws, solution, criterion),
+    }
+
+
+def _warnings(draws: _Draws, solution: Solution, criterion: Criterion) -> list[str]:
+    """What the user has to know of the result."""
+    found = []
+    for units, symmetry in draws.bound.spec.units.items():
+        group = draws.bound.group(units)
+        if not group.exact:
+            found.append(
+                f"units {units!r} ({symmetry}): {group.label} preserves the likelihood, not the "
+                "prior; the relabelled draws are a section of the orbit"
+            )
+    if draws.excluded.any():
+        found.append(f"{int(draws.excluded.sum())} draws are not finite and were left as they are")
+    if not solution.converged:
+        found.append(
+            f"not converged after {len(solution.losses)} sweeps: labels may mean little, or "
+            "max_sweeps is too low"
+        )
+    elif len(solution.losses) > 10:
+        found.append(
+            f"{len(solution.losses)} sweeps were needed: draws as diffuse as that may have no "
+            "stable labels"
+        )
+    return found
+
+
+def _stored(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec, Transformation]:
+    """Read spec and elements of an earlier alignment."""
+    if f"{prefix}relabel" not in groups:
+        raise DataError("these draws were not aligned: there is no group 'relabel'")
+    dataset = groups[f"{prefix}relabel"]
+    try:
+        notes = json.loads(dataset.attrs["relabel"])
+        spec = Spec.from_dict(notes["spec"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise DataError("the group 'relabel' is damaged: its attribute cannot be read") from error
+    return spec, Transformation.from_dataset(dataset, list(spec.units))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

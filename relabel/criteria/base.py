@@ -1,0 +1,207 @@
+"""What a criterion answers, and the part that all of them share: pairs of sets of units."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relabel.elements import Monomial
+from relabel.features import Block, Layout
+from relabel.groups import Score
+
+__all__ = ["Criterion", "Pooled", "Reference", "Statistics", "add", "pair_score", "unary_distance"]
+
+Array = NDArray[Any]
+
+#: Sums over draws, by name; those of two blocks add up.
+Statistics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Second moments that no relabelling changes: pooled over units and draws.
+
+    Attributes
+    ----------
+    own : dict of str to ndarray of shape (R,)
+        Variance of every own feature; about zero where it flips with its unit.
+    pairs : tuple of float
+        Variance of every pair's entries, likewise.
+    """
+
+    own: dict[str, Array]
+    pairs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The point (or distribution) that draws are compared with.
+
+    Attributes
+    ----------
+    own : dict of str to ndarray of shape (K, R)
+        Mean of every slot.
+    weight : dict of str to ndarray of shape (R,)
+        What squared differences of own features are multiplied by.
+    pairs : tuple of ndarray of shape (K1, K2, R)
+    pair_weight : tuple of float
+    pair_constant : float
+        What the pairs add to the loss of every draw whatever the labels (a log determinant).
+    root : dict of str to ndarray of shape (K, R, R)
+        Where a criterion has full covariances: the factor L of the precision of each slot,
+        precision = L L'.
+    """
+
+    own: dict[str, Array]
+    weight: dict[str, Array]
+    pairs: tuple[Array, ...]
+    pair_weight: tuple[float, ...]
+    pair_constant: float = 0.0
+    root: dict[str, Array] = field(default_factory=dict)
+
+
+class Criterion(ABC):
+    """What a relabelling maximises, and how its reference is formed.
+
+    Criteria are small frozen dataclasses; their fields are their options and the variables they
+    read. The loop of :mod:`relabel.solve` drives them all.
+
+    Attributes
+    ----------
+    name : str
+        As on the command line.
+    is_distance : bool
+        Whether its loss is a squared distance, so that a negative one is rounding.
+    """
+
+    name: ClassVar[str]
+    is_distance: ClassVar[bool] = False
+
+    @property
+    def max_sweeps(self) -> int:
+        """How often the reference may be formed anew; 0 where it is given."""
+        return 0
+
+    def initial(self) -> Criterion | None:
+        """Return the criterion whose solution this one refines, if it does."""
+        return None
+
+    @abstractmethod
+    def statistics(
+        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+    ) -> Statistics:
+        """Return sums over the aligned draws of a block."""
+
+    @abstractmethod
+    def reference(
+        self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
+    ) -> Reference:
+        """Form the reference from the sums over all draws."""
+
+    @abstractmethod
+    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+        """Score every (slot, unit) by what does not depend on other sets of units."""
+
+    def penalty(self, reference: Reference) -> float:
+        """What the reference itself adds to the total loss (a prior on its parameters)."""
+        return 0.0
+
+    def describe(self) -> dict[str, Any]:
+        """Return name and options, for the provenance of a result."""
+        options = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        plain = {
+            key: value if isinstance(value, (str, int, float, bool, list, tuple, dict)) else None
+            for key, value in options.items()
+        }
+        return {"name": self.name} | plain
+
+
+def add(one: Statistics, two: Statistics) -> Statistics:
+    """Add the statistics of two blocks."""
+    return {key: value + two[key] for key, value in one.items()}
+
+
+def unary_distance(
+    features: Array, signed: Array, mean: Array, weight: Array
+) -> Score:
+    r"""Minus the squared distances of units and slots, split by parity in the sign.
+
+    .. math:: -\sum_r w_r (s_r x_{jr} - m_{kr})^2, \qquad s_r = s \text{ if } r \text{ flips, else } 1
+
+    Parameters
+    ----------
+    features : ndarray of shape (draws, K, R)
+    signed : ndarray of bool, shape (R,)
+    mean : ndarray of shape (K, R)
+    weight : ndarray of shape (R,)
+
+    Returns
+    -------
+    Score
+        Both parts of shape (draws, K, K), slots before units.
+    """
+    n_draws, n_units, n_features = features.shape
+    flat = features.reshape(n_draws * n_units, n_features)
+    scaled = mean * weight
+    norms = (flat**2 @ weight).reshape(n_draws, 1, n_units)
+    even = -norms - (mean * scaled).sum(axis=1)[:, None]
+    shape = (n_draws, n_units, n_units)
+    if not signed.all():
+        even = even + 2 * (flat @ np.where(signed, 0.0, scaled).T).reshape(shape).swapaxes(1, 2)
+    if not signed.any():
+        return Score(even, np.broadcast_to(0.0, even.shape))
+    odd = 2 * (flat @ np.where(signed, scaled, 0.0).T).reshape(shape).swapaxes(1, 2)
+    return Score(even, odd)
+
+
+def pair_score(
+    block: Block,
+    layout: Layout,
+    reference: Reference,
+    number: int,
+    side: int,
+    other: Monomial,
+) -> Score:
+    """Minus the weighted squared distances on one side of a pair, the other side held fixed.
+
+    Instead of relabelling every draw's array, the reference is carried back to the labels of the
+    draw, so that each draw costs one gather of the small reference and one matrix product.
+
+    Parameters
+    ----------
+    number : int
+        Which pair.
+    side : {0, 1}
+        Which of its sides is scored.
+    other : Monomial
+        The elements of the units on the other side, one per draw.
+
+    Returns
+    -------
+    Score
+        Both parts of shape (draws, K, K), slots before units.
+    """
+    pair, array = layout.pairs[number], block.pairs[number]
+    mean, weight = reference.pairs[number], reference.pair_weight[number]
+    n_draws = len(array)
+    n_units, n_others = mean.shape[side], mean.shape[1 - side]
+    table = 2 * weight * np.moveaxis(mean, (1 - side, 2, side), (0, 1, 2))
+    inverse = other.inverse()
+    pulled = table[inverse.index]  # (draws, others, R, slots)
+    if pair.signed[1 - side]:
+        pulled *= np.where(inverse.factor < 0, -1.0, 1.0)[:, :, None, None]
+    values = np.moveaxis(array, side + 1, 1)
+    if values.shape[3] == 1:
+        values = values[..., 0]
+    products = values.reshape(n_draws, n_units, -1) @ pulled.reshape(n_draws, -1, n_units)
+    products = products.swapaxes(1, 2)
+    norms = weight * block.norms[number][side]
+    even = -norms[:, None, :] - weight * (mean**2).sum(axis=(1 - side, 2))[:, None]
+    if pair.signed[side]:
+        return Score(np.broadcast_to(even, products.shape), products)
+    return Score(even + products, np.broadcast_to(0.0, products.shape))

@@ -1,0 +1,141 @@
+"""Gaussian refinement: a full covariance for every slot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relabel.criteria.base import Criterion, Pooled, Reference, Statistics
+from relabel.criteria.mean import Mean
+from relabel.elements import Monomial
+from relabel.errors import SpecError
+from relabel.features import Block, Layout, aligned_own, aligned_pair
+from relabel.groups import Score
+
+__all__ = ["Gaussian"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Gaussian(Criterion):
+    r"""Slots as Gaussians with full covariances, shrunk; refines the iterated mean.
+
+    The own features of slot *k* are modelled as :math:`N(\mu_k, \Sigma_k)`, the entries of
+    weights between two sets of units as :math:`N(m, \tau^2)` with one variance per variable, and
+    the loss of a draw is minus its log density (constants in 2π left out). Shrinkage is a prior
+    on :math:`\Sigma_k`, an inverse Wishart with mode *T* (the diagonal of the covariance pooled
+    over slots, at the start) worth ``shrinkage`` draws per feature:
+
+    .. math:: \hat\Sigma_k = \frac{n S_k + \nu T}{n + \nu}, \qquad \nu = \text{shrinkage} \cdot R
+
+    so matching and updating still lower one and the same objective. Better than the mean when
+    units spread widely and in different directions. Costs :math:`O(K^2 R^2)` a draw: for units
+    with many hundreds of weights, choose `variables`.
+
+    Parameters
+    ----------
+    shrinkage : float, default 2.0
+        Weight of the pooled diagonal, in draws per feature.
+    max_sweeps : int, default 100
+        Bound on the number of times the Gaussians are fitted anew.
+    variables : tuple of str, optional
+        Variables to match on; all that carry units by default.
+
+    References
+    ----------
+    Stephens, M. (2000). Dealing with label switching in mixture models. *Journal of the Royal
+    Statistical Society B* 62(4), 795-809. https://doi.org/10.1111/1467-9868.00265
+    """
+
+    shrinkage: float = 2.0
+    max_sweeps: int = 100  # type: ignore[misc]
+    variables: tuple[str, ...] | None = None
+    name: ClassVar[str] = "gaussian"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if not self.shrinkage > 0:
+            raise SpecError(f"criterion gaussian: shrinkage is positive, not {self.shrinkage!r}")
+        if not isinstance(self.max_sweeps, int) or self.max_sweeps < 1:
+            raise SpecError(f"criterion gaussian: max_sweeps is at least 1, not {self.max_sweeps!r}")
+
+    def initial(self) -> Criterion:
+        """Start from the iterated mean."""
+        return Mean(variables=self.variables)
+
+    def statistics(
+        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+    ) -> Statistics:
+        """Return sums and sums of products of the aligned features."""
+        sums: Statistics = {"n": len(block)}
+        for units in layout.sizes:
+            aligned = aligned_own(block, layout, units, elements[units])
+            slots = np.ascontiguousarray(aligned.swapaxes(0, 1))
+            sums[f"own {units}"] = slots.sum(axis=1)
+            sums[f"products {units}"] = slots.swapaxes(1, 2) @ slots
+        for number in range(len(layout.pairs)):
+            aligned = aligned_pair(block, layout, number, elements)
+            sums[f"pair {number}"] = aligned.sum(axis=0)
+            sums[f"squares {number}"] = float((aligned**2).sum())
+        return sums
+
+    def reference(
+        self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
+    ) -> Reference:
+        """Fit a Gaussian to every slot, shrunk towards the pooled diagonal."""
+        n = statistics["n"]
+        own = {units: statistics[f"own {units}"] / n for units in layout.sizes}
+        target, root = {}, {}
+        for units, mean in own.items():
+            scatter = statistics[f"products {units}"] / n - mean[:, :, None] * mean[:, None, :]
+            spread = np.einsum("krr->kr", scatter).mean(axis=0)
+            floor = 1e-12 * pooled.own[units]
+            target[units] = previous.weight[units] if previous else np.maximum(spread, floor)
+            nu = self.shrinkage * mean.shape[1]
+            shrunk = (n * scatter + nu * np.diag(target[units])) / (n + nu)
+            root[units] = np.linalg.cholesky(np.linalg.inv(shrunk)) if mean.shape[1] else shrunk
+        pairs = tuple(statistics[f"pair {p}"] / n for p in range(len(layout.pairs)))
+        variances = [
+            max(statistics[f"squares {p}"] / (n * mean.size) - float((mean**2).mean()), 1e-12 * v)
+            for p, (mean, v) in enumerate(zip(pairs, pooled.pairs, strict=True))
+        ]
+        constant = sum(0.5 * m.size * np.log(v) for m, v in zip(pairs, variances, strict=True))
+        weights = tuple(0.5 / v for v in variances)
+        return Reference(own, target, pairs, weights, float(constant), root)
+
+    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+        """Score by the log density of own features."""
+        features, signed = block.own[units], layout.signed(units)
+        n_draws, n_units, n_features = features.shape
+        flat = features.reshape(-1, n_features)
+        even = np.zeros((n_draws, n_units, n_units))
+        odd = np.zeros((n_draws, n_units, n_units))
+        if not n_features:
+            return Score(even, odd)
+        for slot, (mean, root) in enumerate(
+            zip(reference.own[units], reference.root[units], strict=True)
+        ):
+            turned = flat @ np.where(signed[:, None], root, 0.0)
+            fixed = flat @ np.where(signed[:, None], 0.0, root) - mean @ root
+            shape = (n_draws, n_units)
+            log_root = np.log(np.diagonal(root)).sum()
+            squares = (turned**2).sum(axis=1) + (fixed**2).sum(axis=1)
+            even[:, slot] = log_root - 0.5 * squares.reshape(shape)
+            odd[:, slot] = -(turned * fixed).sum(axis=1).reshape(shape)
+        return Score(even, odd)
+
+    def penalty(self, reference: Reference) -> float:
+        """Minus the log density of the covariances' prior, without constants."""
+        total = 0.0
+        for units, root in reference.root.items():
+            nu = self.shrinkage * root.shape[1]
+            for factor in root:
+                log_root = np.log(np.diagonal(factor)).sum()
+                trace = (reference.weight[units][:, None] * factor**2).sum()
+                total += nu * float(0.5 * trace - log_root)
+        return total

@@ -1,0 +1,57 @@
+"""Alignment to a reference that is given and stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import xarray as xr
+
+from relabel.criteria.mean import Mean
+from relabel.errors import SpecError
+
+__all__ = ["ToReference"]
+
+
+@dataclass(frozen=True)
+class ToReference(Mean):
+    """Every draw as near as possible to one given point.
+
+    Parameters
+    ----------
+    to : Dataset, mapping, or {"map", "medoid"}
+        A Dataset with the posterior's variables and one point (no chain and draw, or one of
+        each); ``{"chain": c, "draw": d}``, coordinates of a draw; ``"map"``, the draw of highest
+        ``sample_stats/lp``; ``"medoid"``, the draw that lies nearest to the iterated mean.
+    scale, variables
+        As in :class:`relabel.Mean`.
+
+    References
+    ----------
+    Marin, J.-M., Mengersen, K. & Robert, C. P. (2005). Bayesian modelling and inference on
+    mixtures of distributions. *Handbook of Statistics* 25, 459-507.
+    https://doi.org/10.1016/S0169-7161(05)25016-2
+    """
+
+    scale: Literal["pooled", "none"] = "pooled"
+    max_sweeps: int = 0
+    variables: tuple[str, ...] | None = None
+    to: xr.Dataset | Mapping[str, Any] | str = "map"
+    name: ClassVar[str] = "reference"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if self.scale not in ("pooled", "none"):
+            raise SpecError(f"criterion reference: scale is 'pooled' or 'none', not {self.scale!r}")
+        if self.max_sweeps != 0:
+            raise SpecError("criterion reference: the reference stays; max_sweeps cannot be set")
+        named = isinstance(self.to, str) and self.to in ("map", "medoid")
+        point = isinstance(self.to, Mapping) and (
+            isinstance(self.to, xr.Dataset) or set(self.to) == {"chain", "draw"}
+        )
+        if not (named or point):
+            raise SpecError(
+                f"criterion reference: 'to' is 'map', 'medoid', {{'chain': c, 'draw': d}} or a "
+                f"Dataset, not {self.to!r}"
+            )

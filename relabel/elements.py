@@ -1,0 +1,168 @@
+r"""Elements of the symmetry groups, batched over draws.
+
+A :class:`Monomial` is a permutation matrix whose entries carry a factor. Acting on an axis of
+size *K* it gathers and multiplies,
+
+.. math:: (g x)_k = f_k \, x_{i_k},
+
+so slot *k* of the result holds unit ``index[k]`` of the draw, multiplied by ``factor[k]``.
+Batch axes lead: ``index`` and ``factor`` have the shape ``(..., K)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Monomial", "take_units"]
+
+Array = NDArray[Any]
+
+_ROWS_PER_BLOCK = 2**16  # bounds the memory of the gather's row numbers
+
+
+def take_units(array: Array, index: Array, axis: int) -> Array:
+    """Gather along one axis with an index per draw.
+
+    Parameters
+    ----------
+    array : ndarray of shape (*batch, *core)
+        The batch axes of `index` lead.
+    index : ndarray of int, shape (*batch, K)
+        Which entry of `axis` goes to each slot.
+    axis : int
+        The gathered axis, counted among the core axes (from 0).
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `array`.
+    """
+    batch = index.ndim - 1
+    n_draws, size = math.prod(index.shape[:-1]), index.shape[-1]
+    n_before = math.prod(array.shape[batch : batch + axis])
+    n_after = math.prod(array.shape[batch + axis + 1 :])
+    cells = array.reshape(n_draws, n_before * size, n_after)
+    taken = np.empty_like(cells, order="C")
+    first = np.arange(n_before)[:, None] * size
+    per_block = max(1, _ROWS_PER_BLOCK // max(1, n_before * size))
+    for start in range(0, n_draws, per_block):
+        block = cells[start : start + per_block]
+        units = index.reshape(n_draws, 1, size)[start : start + per_block]
+        offset = np.arange(len(block))[:, None, None] * (n_before * size)
+        rows = (offset + first + units).reshape(-1)
+        block.reshape(-1, n_after).take(
+            rows, axis=0, out=taken[start : start + per_block].reshape(-1, n_after), mode="clip"
+        )
+    return taken.reshape(array.shape)
+
+
+@dataclass(frozen=True)
+class Monomial:
+    r"""Permutations with a factor per slot, one for every draw of a batch.
+
+    Attributes
+    ----------
+    index : ndarray of int, shape (..., K)
+        A permutation of ``range(K)`` in gather form: slot *k* takes unit ``index[k]``.
+    factor : ndarray, shape (..., K)
+        What slot *k* is multiplied by: :math:`\pm 1` for signs, any non-zero number for scales.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> g = Monomial(np.array([2, 0, 1]), np.array([1.0, -1.0, 1.0]))
+    >>> g.act(np.array([10.0, 20.0, 30.0]))
+    array([ 30., -10.,  20.])
+    >>> g.inverse().act(g.act(np.array([10.0, 20.0, 30.0])))
+    array([10., 20., 30.])
+    """
+
+    index: Array
+    factor: Array
+
+    @classmethod
+    def identity(cls, batch: tuple[int, ...], size: int) -> Monomial:
+        """Return the element that changes nothing, for every draw of the batch."""
+        index = np.broadcast_to(np.arange(size), (*batch, size)).copy()
+        return cls(index, np.ones((*batch, size)))
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Shape of the leading axes."""
+        return tuple(self.index.shape[:-1])
+
+    @property
+    def size(self) -> int:
+        """Number of units *K*."""
+        return int(self.index.shape[-1])
+
+    def act(
+        self, array: Array, axis: int = 0, *, power: int = 1, signed: bool = True
+    ) -> Array:
+        r"""Act on one axis: gather, then multiply by :math:`\pm|f|^{power}`.
+
+        Parameters
+        ----------
+        array : ndarray of shape (*batch, *core)
+            What is acted on; its dtype is kept.
+        axis : int, default 0
+            The axis of the units, counted among the core axes.
+        power : int, default 1
+            Power of the absolute value of the factor; 0 leaves scales out.
+        signed : bool, default True
+            Whether the sign of the factor acts as well.
+
+        Returns
+        -------
+        ndarray of the shape and dtype of `array`
+        """
+        moved = take_units(array, self.index, axis)
+        multiplier = self.multiplier(power=power, signed=signed)
+        if multiplier is None:
+            return moved
+        core = moved.ndim - len(self.batch)
+        shape = (*self.batch, *(self.size if a == axis else 1 for a in range(core)))
+        moved *= multiplier.reshape(shape).astype(array.dtype)
+        return moved
+
+    def multiplier(self, *, power: int = 1, signed: bool = True) -> Array | None:
+        r"""What slots are multiplied by, :math:`\mathrm{sign}(f)^{signed} |f|^{power}`; None for 1."""
+        if power == 0:
+            return np.where(self.factor < 0, -1.0, 1.0) if signed else None
+        scale = np.abs(self.factor).astype(float) ** power
+        return np.where(self.factor < 0, -scale, scale) if signed else scale
+
+    def __matmul__(self, other: Monomial) -> Monomial:
+        """Compose: ``(g @ h).act(x) == g.act(h.act(x))``."""
+        index = np.take_along_axis(other.index, self.index, axis=-1)
+        return Monomial(index, self.factor * np.take_along_axis(other.factor, self.index, axis=-1))
+
+    def inverse(self) -> Monomial:
+        """Return the element that undoes this one."""
+        index = np.argsort(self.index, axis=-1, kind="stable")
+        return Monomial(index, 1.0 / np.take_along_axis(self.factor, index, axis=-1))
+
+    def __getitem__(self, rows: Any) -> Monomial:
+        """Select draws: `rows` indexes the batch axes."""
+        return Monomial(self.index[rows], self.factor[rows])
+
+    def where(self, condition: Array, other: Monomial) -> Monomial:
+        """Take this element where `condition` (shape of the batch) holds, else `other`."""
+        here = condition[..., None]
+        return Monomial(
+            np.where(here, self.index, other.index), np.where(here, self.factor, other.factor)
+        )
+
+    def equals(self, other: Monomial) -> Array:
+        """Which draws have the same element in both: bool of the shape of the batch."""
+        same: Array = ((self.index == other.index) & (self.factor == other.factor)).all(axis=-1)
+        return same
+
+    def moves(self) -> Array:
+        """Which draws are changed at all: bool of the shape of the batch."""
+        return ~self.equals(Monomial.identity(self.batch, self.size))

@@ -1,0 +1,416 @@
+"""The draws as criteria see them: features of single units, and pairs of sets of units.
+
+A variable with one axis of units becomes *own features* of these units: an array
+``(draws, K, R)`` with the remaining axes flattened. A variable with two (the weights between two
+hidden layers, a transition matrix) is a *pair*: ``(draws, K1, K2, R)``. Both are in gauge-fixed,
+centred coordinates, in which every group acts by permutations and signs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relabel.elements import Monomial
+from relabel.errors import SpecError
+from relabel.groups import Group
+from relabel.kernels import settle_gauges
+from relabel.network import Network
+from relabel.spec import Bound, BoundVariable
+from relabel.transformation import sum_over_units
+
+__all__ = ["ActivationProblem", "Block", "Column", "Layout", "Pair", "Problem", "Source"]
+
+Array = NDArray[Any]
+
+_BLOCK_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class Column:
+    """One own feature: its variable, position in it, whether it flips, whether it is incoming."""
+
+    variable: str
+    position: int
+    signed: bool
+    incoming: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One variable between two sets of units; `signed` tells whether it flips with either."""
+
+    variable: str
+    units: tuple[str, str]
+    signed: tuple[bool, bool]
+    incoming: tuple[bool, bool]
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether both axes carry the same units."""
+        return self.units[0] == self.units[1]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the features of every block mean.
+
+    Attributes
+    ----------
+    sizes : dict of str to int
+        Number of units of each set.
+    groups : dict of str to Group
+    columns : dict of str to tuple of Column
+        Own features of each set, in order.
+    pairs : tuple of Pair
+    """
+
+    sizes: dict[str, int]
+    groups: dict[str, Group]
+    columns: dict[str, tuple[Column, ...]]
+    pairs: tuple[Pair, ...]
+
+    def signed(self, units: str) -> Array:
+        """Which own features flip with their unit: bool of shape (R,)."""
+        return np.array([column.signed for column in self.columns[units]], dtype=bool)
+
+    def touching(self, units: str) -> list[tuple[int, int]]:
+        """Return (pair, side) of every pair with one side in these units, two-sided ones left out."""
+        return [
+            (p, side)
+            for p, pair in enumerate(self.pairs)
+            for side in (0, 1)
+            if pair.units[side] == units and not pair.two_sided
+        ]
+
+    def two_sided(self, units: str) -> list[int]:
+        """Return the pairs both sides of which are these units."""
+        return [p for p, q in enumerate(self.pairs) if q.two_sided and q.units[0] == units]
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the sets of units cannot be matched one by one."""
+        return bool(self.pairs)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The features of some draws.
+
+    Attributes
+    ----------
+    own : dict of str to ndarray of shape (draws, K, R)
+    pairs : tuple of ndarray of shape (draws, K1, K2, R)
+    norms : tuple of pairs of ndarray, shapes (draws, K1) and (draws, K2)
+        Squared norms of the units on either side of each pair.
+    """
+
+    own: dict[str, Array]
+    pairs: tuple[Array, ...]
+    norms: tuple[tuple[Array, Array], ...]
+
+    @classmethod
+    def of(cls, own: dict[str, Array], pairs: tuple[Array, ...]) -> Block:
+        """Build a block, working out the norms."""
+        norms = []
+        for array in pairs:
+            squares = np.einsum("dijr,dijr->dij", array, array)
+            norms.append((squares.sum(axis=2), squares.sum(axis=1)))
+        return cls(own, pairs, tuple(norms))
+
+    def __len__(self) -> int:
+        """Return the number of draws."""
+        return len(next(iter(self.own.values())))
+
+    def __getitem__(self, rows: Any) -> Block:
+        """Select draws."""
+        return Block(
+            {units: array[rows] for units, array in self.own.items()},
+            tuple(array[rows] for array in self.pairs),
+            tuple((one[rows], two[rows]) for one, two in self.norms),
+        )
+
+
+class Source(Protocol):
+    """Where the loop takes features from, block by block."""
+
+    layout: Layout
+    n_draws: int
+
+    @property
+    def slices(self) -> list[slice]:
+        """The draws of every block."""
+
+    def block(self, number: int) -> Block:
+        """Features of one block."""
+
+    def draw(self, row: int) -> Block:
+        """Features of one draw."""
+
+
+class Problem:
+    """All draws that are to be aligned, block by block.
+
+    Parameters
+    ----------
+    bound : Bound
+        The spec, bound to the data.
+    arrays : mapping of str to ndarray of shape (draws, ...)
+        Every declared variable of the posterior, one draw after the other.
+    variables : sequence of str, optional
+        Variables to match on; all by default.
+    block_size : int, optional
+        Draws in a block; by default as many as make some 16 MB.
+    """
+
+    def __init__(
+        self,
+        bound: Bound,
+        arrays: Mapping[str, Array],
+        variables: Sequence[str] | None = None,
+        block_size: int | None = None,
+    ) -> None:
+        self.bound = bound
+        self.arrays = arrays
+        self.n_draws = len(next(iter(arrays.values())))
+        per_draw = 8 * max(
+            [*(int(np.prod(a.shape[1:])) for a in arrays.values())]
+            + [k * k for k in bound.sizes.values()]
+        )
+        self.block_size = block_size or max(1, _BLOCK_BYTES // per_draw)
+        self.used = _used_variables(bound, variables)
+        self.layout = _layout(bound, self.used)
+        self._blocks: dict[int, Block] = {}
+
+    @property
+    def slices(self) -> list[slice]:
+        """The draws of every block."""
+        return _slices(self.n_draws, self.block_size)
+
+    @cached_property
+    def scales(self) -> dict[str, Array]:
+        """Gauge of every set of units that has one: positive scales of shape (draws, K)."""
+        gauged = {u: self.bound.group(u) for u in self.bound.sizes if self.bound.group(u).gauges()}
+        if not gauged:
+            return {}
+        chosen = {u: self.bound.spec.gauges.get(u, g.gauges()[0]) for u, g in gauged.items()}
+        gauges = {
+            u: lambda a, b, u=u: gauged[u].gauge(chosen[u], a, b)  # type: ignore[misc]
+            for u in gauged
+        }
+        parts = []
+        for rows in self.slices:
+            terms = [
+                (self._centred(v, rows) ** 2, _powers(v, set(gauged)))
+                for v in self.bound.in_group("posterior")
+                if any(v_units in gauged for _, v_units, _ in v.unit_axes())
+            ]
+            parts.append(settle_gauges(terms, self.bound.sizes, gauges))
+        return {u: np.concatenate([part[u] for part in parts]) for u in gauged}
+
+    def array(self, variable: BoundVariable, rows: slice) -> Array:
+        """One variable in centred, gauge-fixed coordinates, shape (draws, *axes)."""
+        return self._rescaled(variable, self._centred(variable, rows), rows)
+
+    def _rescaled(self, variable: BoundVariable, values: Array, rows: slice) -> Array:
+        """Bring values of one variable to the gauge."""
+        for axis, units, action in variable.unit_axes():
+            if units in self.scales and action.power != 0:
+                scale = self.scales[units][rows] ** action.power
+                shape = [len(scale)] + [1] * len(variable.axes)
+                shape[axis + 1] = -1
+                values = values * scale.reshape(shape)
+        return values
+
+    def _centred(self, variable: BoundVariable, rows: slice) -> Array:
+        """One variable with the biases of affine units centred: c + sum(v) / 2."""
+        values = self._values(variable, rows)
+        for shift in self.bound.shifts:
+            if shift.bias == variable:
+                reader = self._values(shift.reader, rows)
+                halves = np.full((len(values), self.bound.sizes[shift.units]), 0.5)
+                values = values + sum_over_units(shift, reader, halves)
+        return values
+
+    def gauged(self, rows: slice) -> dict[str, Array]:
+        """Every variable in its gauge, but not centred: what the network evaluates."""
+        return {
+            v.name: self._rescaled(v, self._values(v, rows), rows)
+            for v in self.bound.in_group("posterior")
+        }
+
+    def _values(self, variable: BoundVariable, rows: slice) -> Array:
+        """One variable as it is, in float64, shape (draws, *axes)."""
+        values = self.arrays[variable.name][rows].astype(float, copy=False)
+        return values.reshape(len(values), *variable.shape)
+
+    def block(self, number: int) -> Block:
+        """Features of one block, made once and kept."""
+        if number not in self._blocks:
+            self._blocks[number] = self._make_block(self.slices[number])
+        return self._blocks[number]
+
+    def draw(self, row: int) -> Block:
+        """Features of one draw."""
+        return self._make_block(slice(row, row + 1))
+
+    def _make_block(self, rows: slice) -> Block:
+        own: dict[str, list[Array]] = {units: [] for units in self.layout.sizes}
+        pairs = []
+        for variable in self.used:
+            values = self.array(variable, rows)
+            units = variable.unit_axes()
+            front = [axis + 1 for axis, _, _ in units]
+            values = np.moveaxis(values, front, range(1, 1 + len(front)))
+            values = values.reshape(*values.shape[: 1 + len(front)], -1)
+            if len(units) == 1:
+                own[units[0][1]].append(values)
+            else:
+                pairs.append(values)
+        n = rows.stop - rows.start
+        joined = {
+            u: np.concatenate(parts, axis=2) if parts else np.zeros((n, self.layout.sizes[u], 0))
+            for u, parts in own.items()
+        }
+        return Block.of(joined, tuple(pairs))
+
+
+class ActivationProblem:
+    """The same draws, seen through what their units compute on probe inputs.
+
+    A unit's activations do not depend on the labels of the units before it, so there are no pairs
+    and every set of units stands by itself. Those of affine-flip units are centred at 1/2, where
+    a flip is a change of sign.
+
+    Parameters
+    ----------
+    problem : Problem
+        The draws.
+    network : Network
+        Their forward pass.
+    inputs : ndarray of shape (n, n_inputs)
+        Where the units are evaluated.
+    """
+
+    def __init__(self, problem: Problem, network: Network, inputs: Array) -> None:
+        self.problem, self.network, self.inputs = problem, network, inputs
+        self.n_draws = problem.n_draws
+        widest = max(layer_size(problem.bound, layer.name) for layer in network.layers)
+        self.block_size = max(1, _BLOCK_BYTES // (8 * widest * len(inputs)))
+        groups, columns = problem.layout.groups, {}
+        for units, group in groups.items():
+            action = group.action("tail")
+            signed = action is not None and action.signed
+            columns[units] = tuple(Column(units, i, signed, True) for i in range(len(inputs)))
+        self.layout = Layout(problem.layout.sizes, groups, columns, ())
+
+    @property
+    def slices(self) -> list[slice]:
+        """The draws of every block."""
+        return _slices(self.n_draws, self.block_size)
+
+    def block(self, number: int) -> Block:
+        """Features of one block."""
+        return self._make_block(self.slices[number])
+
+    def draw(self, row: int) -> Block:
+        """Features of one draw."""
+        return self._make_block(slice(row, row + 1))
+
+    def _make_block(self, rows: slice) -> Block:
+        values = self.network.activations(self.problem.gauged(rows), self.inputs)
+        own = {}
+        for units, group in self.layout.groups.items():
+            centre = 0.5 if group.shifts else 0.0
+            own[units] = np.ascontiguousarray(values[units].swapaxes(1, 2) - centre)
+        return Block.of(own, ())
+
+
+def layer_size(bound: Bound, name: str) -> int:
+    """Size of a named axis."""
+    return next(a.size for v in bound.variables for a in v.axes if a.name == name)
+
+
+def _slices(n_draws: int, block_size: int) -> list[slice]:
+    """Cut the draws into blocks."""
+    starts = range(0, n_draws, block_size)
+    return [slice(start, min(start + block_size, n_draws)) for start in starts]
+
+
+def _used_variables(bound: Bound, names: Sequence[str] | None) -> list[BoundVariable]:
+    """Variables of the posterior to match on."""
+    found = [v for v in bound.in_group("posterior") if v.unit_axes()]
+    if names is not None:
+        unknown = set(names) - {v.name for v in found}
+        if unknown:
+            raise SpecError(
+                f"criterion: variables {sorted(unknown)} carry no units; "
+                f"there are {', '.join(v.name for v in found)}"
+            )
+        found = [v for v in found if v.name in names]
+    for variable in found:
+        if len(variable.unit_axes()) > 2:
+            raise SpecError(
+                f"variable {variable.name!r} has {len(variable.unit_axes())} axes of units; units "
+                "are matched on variables with one or two: name the others in variables=(...)"
+            )
+    for units in bound.sizes:
+        if not any(units == u for v in found for _, u, _ in v.unit_axes()):
+            raise SpecError(f"no variable to match on carries the units {units!r}")
+    return found
+
+
+def _layout(bound: Bound, used: Sequence[BoundVariable]) -> Layout:
+    columns: dict[str, list[Column]] = {units: [] for units in bound.sizes}
+    pairs = []
+    for variable in used:
+        axes = variable.unit_axes()
+        incoming = tuple(variable.axes[axis].role == "head" for axis, _, _ in axes)
+        if len(axes) == 1:
+            axis, units, action = axes[0]
+            n_features = int(np.prod(variable.shape)) // bound.sizes[units]
+            columns[units] += [
+                Column(variable.name, i, action.signed, incoming[0]) for i in range(n_features)
+            ]
+        else:
+            (_, first, one), (_, second, two) = axes
+            pairs.append(
+                Pair(
+                    variable.name,
+                    (first, second),
+                    (one.signed, two.signed),
+                    (incoming[0], incoming[1]),
+                )
+            )
+    groups = {units: bound.group(units) for units in bound.sizes}
+    return Layout(bound.sizes, groups, {u: tuple(c) for u, c in columns.items()}, tuple(pairs))
+
+
+def _powers(variable: BoundVariable, gauged: set[str]) -> tuple[tuple[str | None, int], ...]:
+    """Units and power of the scale on every axis, for the gauges."""
+    return tuple(
+        (axis.units, axis.action.power) if axis.units in gauged else (None, 0)
+        for axis in variable.axes
+    )
+
+
+def aligned_own(block: Block, layout: Layout, units: str, element: Monomial) -> Array:
+    """Own features of one set in slot order, shape (draws, K, R)."""
+    moved = Monomial(element.index, np.ones(1)).act(block.own[units], signed=False, power=0)
+    if layout.groups[units].signs:
+        flips = np.where(layout.signed(units), -1.0, 1.0)
+        moved *= np.where(element.factor[:, :, None] < 0, flips, 1.0)
+    return moved
+
+
+def aligned_pair(block: Block, layout: Layout, number: int, elements: Mapping[str, Monomial]) -> Array:
+    """One pair in slot order on both sides, shape (draws, K1, K2, R)."""
+    pair, values = layout.pairs[number], block.pairs[number]
+    for side in (0, 1):
+        values = elements[pair.units[side]].act(values, side, power=0, signed=pair.signed[side])
+    return values

@@ -1,0 +1,81 @@
+"""Symmetry groups of sets of units, and the table from activation names to groups."""
+
+from __future__ import annotations
+
+import re
+
+from relabel.errors import SpecError
+from relabel.groups.affine import AffineFlip
+from relabel.groups.base import Action, Group, Role, Score
+from relabel.groups.even import EvenPermutation
+from relabel.groups.permutation import Permutation
+from relabel.groups.scaled import ScaledPermutation
+from relabel.groups.signed import SignedPermutation
+
+__all__ = [
+    "SYMMETRIES",
+    "Action",
+    "AffineFlip",
+    "EvenPermutation",
+    "Group",
+    "Permutation",
+    "Role",
+    "ScaledPermutation",
+    "Score",
+    "SignedPermutation",
+    "group_of",
+]
+
+_BY_GROUP: dict[Group, str] = {
+    Permutation(): "permutation gelu silu swish softplus elu selu mish relu6",
+    SignedPermutation(): "tanh erf arctan atan softsign hardtanh sin",
+    EvenPermutation(): "cos gaussian",
+    AffineFlip(): "sigmoid logistic hard_sigmoid normal_cdf",
+    ScaledPermutation(): "relu leaky_relu prelu maxout",
+    ScaledPermutation(degree=1, parity="even"): "abs",
+    ScaledPermutation(degree=2, parity="even"): "square",
+    ScaledPermutation(degree=1, parity="odd"): "linear identity",
+}
+
+#: Activation (or symmetry) name -> group. ``x^d`` for any d >= 1 is known as well.
+SYMMETRIES: dict[str, Group] = {
+    name: group for group, names in _BY_GROUP.items() for name in names.split()
+}
+
+
+def group_of(symmetry: str) -> Group:
+    """Return the symmetry group of units with this activation.
+
+    Parameters
+    ----------
+    symmetry : str
+        An activation's name (``"tanh"``, ``"relu"``, ``"x^3"``, ...), or ``"permutation"``,
+        which is always safe. Upper case and ``-`` for ``_`` are accepted.
+
+    Returns
+    -------
+    Group
+
+    Raises
+    ------
+    SpecError
+        If the name is unknown; the message lists the known ones.
+
+    Examples
+    --------
+    >>> group_of("tanh").label, group_of("tanh").exact
+    ('signed permutation', True)
+    >>> group_of("x^3")
+    ScaledPermutation(degree=3, parity='odd')
+    """
+    name = symmetry.strip().lower().replace("-", "_")
+    if name in SYMMETRIES:
+        return SYMMETRIES[name]
+    power = re.fullmatch(r"x\^([1-9]\d*)", name)
+    if power:
+        degree = int(power[1])
+        return ScaledPermutation(degree, "odd" if degree % 2 else "even")
+    raise SpecError(
+        f"unknown activation {symmetry!r}; known are {', '.join(sorted(SYMMETRIES))} and x^d. "
+        "'permutation' is valid for units of any kind"
+    )

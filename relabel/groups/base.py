@@ -1,0 +1,130 @@
+"""What every symmetry group answers: how it acts, which element fits best, how sure that is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relabel.elements import Monomial
+from relabel.kernels import alternatives, assign
+
+__all__ = ["Action", "Group", "Role", "Score"]
+
+Array = NDArray[Any]
+Role = Literal["head", "tail", "neutral"]
+
+
+class Action(NamedTuple):
+    r"""How a factor *f* multiplies along an axis: :math:`\mathrm{sign}(f)^{signed} |f|^{power}`."""
+
+    power: int
+    signed: bool
+
+    def raised(self, exponent: int) -> Action:
+        """Return the action on an axis written with an exponent, such as ``h^2``."""
+        return Action(self.power * exponent, self.signed and exponent % 2 == 1)
+
+    @property
+    def trivial(self) -> bool:
+        """Whether the factor leaves the axis alone."""
+        return self.power == 0 and not self.signed
+
+
+class Score(NamedTuple):
+    """Gain of every pair (slot, unit) of every draw, split by its parity in the sign.
+
+    ``even[t, k, j] + s * odd[t, k, j]`` is the gain of putting unit *j* into slot *k* with the
+    sign *s*. Both have the shape (draws, K, K); minus the score is a loss.
+    """
+
+    even: Array
+    odd: Array
+
+    def of(self, element: Monomial) -> Array:
+        """Return the total gain of an element, shape (draws,)."""
+        sign = np.where(element.factor < 0, -1.0, 1.0)
+        even, odd = (_pick(part, element.index) for part in self)
+        total: Array = (even + sign * odd).sum(axis=-1)
+        return total
+
+
+class Group(ABC):
+    """A symmetry group of a set of exchangeable units.
+
+    An element permutes the units and multiplies each by a factor. Signs separate over the pairs
+    (slot, unit), so the best element of a group with signs is the assignment on ``even + |odd|``
+    with the sign of ``odd`` (+1 where it is zero): 2^K sign patterns are never enumerated.
+
+    Attributes
+    ----------
+    label : str
+        Short name for reports.
+    exact : bool
+        True when likelihood *and* exchangeable, sign-symmetric priors are preserved, so that a
+        relabelled draw is still a posterior draw; False when only the likelihood is.
+    shifts : bool
+        Whether a change of sign also moves the biases of those who read the unit.
+    """
+
+    label: ClassVar[str]
+    exact: ClassVar[bool] = True
+    shifts: ClassVar[bool] = False
+
+    @property
+    def signs(self) -> bool:
+        """Whether a unit may change its sign."""
+        return False
+
+    @abstractmethod
+    def action(self, role: Role) -> Action | None:
+        """How the factor acts on an axis of this role; None where the role does not tell."""
+
+    def gauges(self) -> tuple[str, ...]:
+        """Names of the gauges that fix this group's scales; empty where it has none."""
+        return ()
+
+    def gauge(self, name: str, incoming: Array, outgoing: Array) -> Array:
+        """Return the scales of one gauge from squared norms, both of shape (draws, K)."""
+        raise NotImplementedError(f"{self.label} has no scale to fix")
+
+    def match(self, score: Score) -> Monomial:
+        """Return the element of highest score, one for every draw."""
+        index = assign(self._folded(score))
+        if not self.signs:
+            return Monomial(index, np.ones(index.shape))
+        return Monomial(index, np.where(_pick(score.odd, index) < 0, -1.0, 1.0))
+
+    def margin(self, score: Score, element: Monomial) -> Array:
+        """Gain of an optimal element over the best that changes a slot's unit or its sign.
+
+        Parameters
+        ----------
+        score : Score
+            Gains of the pairs.
+        element : Monomial
+            What :meth:`match` returned for this score.
+
+        Returns
+        -------
+        ndarray of shape (draws, K)
+            In the units of the score; infinite when there is nothing to change to.
+        """
+        other_unit = alternatives(self._folded(score), element.index)
+        if not self.signs:
+            return other_unit
+        return np.minimum(other_unit, 2.0 * np.abs(_pick(score.odd, element.index)))
+
+    def _folded(self, score: Score) -> Array:
+        """Best gain of every pair over the signs it may take."""
+        folded: Array = score.even + (np.abs(score.odd) if self.signs else score.odd)
+        return folded
+
+
+def _pick(part: Array, index: Array) -> Array:
+    """Entries (slot, index[slot]) of every draw, shape (draws, K)."""
+    picked: Array = np.take_along_axis(part, index[:, :, None], axis=2)[:, :, 0]
+    return picked

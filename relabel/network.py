@@ -1,0 +1,232 @@
+"""The forward pass that a feed-forward spec describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from relabel.errors import SpecError
+from relabel.spec import Bound, BoundVariable
+
+__all__ = ["FUNCTIONS", "Layer", "Network"]
+
+Array = NDArray[Any]
+
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+
+
+def _elu(z: Array) -> Array:
+    return np.where(z > 0, z, np.expm1(np.minimum(z, 0.0)))
+
+
+def _softplus(z: Array) -> Array:
+    return np.logaddexp(0.0, z)
+
+
+#: Activation name -> the function itself, for names that determine one.
+FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": np.tanh,
+    "erf": special.erf,
+    "arctan": np.arctan,
+    "atan": np.arctan,
+    "softsign": lambda z: z / (1 + np.abs(z)),
+    "hardtanh": lambda z: np.clip(z, -1, 1),
+    "sin": np.sin,
+    "cos": np.cos,
+    "gaussian": lambda z: np.exp(-(z**2)),
+    "abs": np.abs,
+    "square": np.square,
+    "sigmoid": special.expit,
+    "logistic": special.expit,
+    "hard_sigmoid": lambda z: np.clip(z / 6 + 0.5, 0, 1),
+    "normal_cdf": special.ndtr,
+    "relu": lambda z: np.maximum(z, 0.0),
+    "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
+    "gelu": lambda z: z * special.ndtr(z),
+    "silu": lambda z: z * special.expit(z),
+    "swish": lambda z: z * special.expit(z),
+    "softplus": _softplus,
+    "elu": _elu,
+    "selu": lambda z: _SELU_SCALE * np.where(z > 0, z, _SELU_ALPHA * np.expm1(np.minimum(z, 0))),
+    "mish": lambda z: z * np.tanh(_softplus(z)),
+    "relu6": lambda z: np.clip(z, 0, 6),
+    "linear": lambda z: z,
+    "identity": lambda z: z,
+}
+
+
+def function_of(symmetry: str) -> Callable[[Array], Array] | None:
+    """Return the activation's function, or None where the name does not determine one."""
+    name = symmetry.strip().lower().replace("-", "_")
+    if name.startswith("x^"):
+        degree = int(name[2:])
+        return lambda z: z**degree
+    return FUNCTIONS.get(name)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node of the network: what is added up, and the function applied to the sum.
+
+    `weights` are pairs (variable, name of the node it reads), `biases` variables.
+    """
+
+    name: str
+    activation: str | None
+    weights: tuple[tuple[BoundVariable, str], ...]
+    biases: tuple[BoundVariable, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A feed-forward network of dense layers, in the order of evaluation.
+
+    Attributes
+    ----------
+    source : str
+        Axis of the inputs.
+    n_inputs : int
+        Its size.
+    layers : tuple of Layer
+        Every other node, each after those it reads.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from relabel.spec import Spec
+    >>> spec = Spec(units={"h": "relu"}, axes={"W": "x -> h", "V": "h -> y"})
+    >>> sample = ("chain", "draw")
+    >>> draws = xr.Dataset({"W": ((*sample, "a", "b"), [[[[1.0, -1.0]]]]),
+    ...                     "V": ((*sample, "c", "d"), [[[[2.0], [3.0]]]])})
+    >>> network = Network.of(spec.bind(draws))
+    >>> arrays = {name: draws[name].values[0] for name in ("W", "V")}
+    >>> network.outputs(arrays, np.array([[1.0], [-1.0]]))["y"]
+    array([[[2.],
+            [3.]]])
+    """
+
+    source: str
+    n_inputs: int
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def of(cls, bound: Bound) -> Network:
+        """Read the network off the arrows of the posterior's variables.
+
+        Raises
+        ------
+        SpecError
+            If the arrows do not describe a feed-forward network of dense layers with activations
+            that are known as functions.
+        """
+        weights, biases = _weights_and_biases(bound)
+        heads = {h for _, _, h in weights}
+        sources = {t for _, t, _ in weights} - heads
+        if len(sources) != 1:
+            raise SpecError(
+                "the arrows do not describe one feed-forward network: "
+                f"inputs {sorted(sources) or 'none'} (there must be exactly one)"
+            )
+        (source,) = sources
+        layers: list[Layer] = []
+        done = {source}
+        while heads:
+            ready = sorted(h for h in heads if all(t in done for _, t, k in weights if k == h))
+            if not ready:
+                raise SpecError(f"the arrows run in a circle through {', '.join(sorted(heads))}")
+            for name in ready:
+                layers.append(_layer(name, bound, weights, biases))
+            done |= set(ready)
+            heads -= set(ready)
+        first = next(v for v, t, _ in weights if t == source)
+        n_inputs = next(a.size for a in first.axes if a.name == source)
+        return cls(source, n_inputs, tuple(layers))
+
+    def activations(self, arrays: Mapping[str, Array], inputs: Array) -> dict[str, Array]:
+        """Evaluate every node of every draw.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray of shape (draws, ...)
+            The posterior's variables, one draw after the other.
+        inputs : ndarray of shape (n, n_inputs)
+            Points to evaluate at.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (draws, n, size)
+            By the axis' name; outputs are included, inputs are not.
+
+        Raises
+        ------
+        SpecError
+            If the inputs have another number of columns than the network has inputs.
+        """
+        inputs = np.asarray(inputs, dtype=float)
+        if inputs.ndim != 2 or inputs.shape[1] != self.n_inputs:
+            raise SpecError(
+                f"inputs have the shape {inputs.shape}; the network reads {self.n_inputs} "
+                f"inputs ({self.source!r}), so (n, {self.n_inputs}) is needed"
+            )
+        values: dict[str, Array] = {self.source: inputs}
+        for layer in self.layers:
+            total: Any = 0.0
+            for variable, tail in layer.weights:
+                matrix = arrays[variable.name].reshape(-1, *variable.shape)
+                if variable.axes[0].name != tail:
+                    matrix = matrix.swapaxes(1, 2)
+                total = total + values[tail] @ matrix
+            for variable in layer.biases:
+                total = total + arrays[variable.name].reshape(-1, 1, *variable.shape)
+            function = function_of(layer.activation) if layer.activation else None
+            values[layer.name] = function(total) if function else total
+        del values[self.source]
+        return values
+
+    def outputs(self, arrays: Mapping[str, Array], inputs: Array) -> dict[str, Array]:
+        """Evaluate the nodes that nothing reads; arguments as in :meth:`activations`."""
+        read = {tail for layer in self.layers for _, tail in layer.weights}
+        values = self.activations(arrays, inputs)
+        return {name: value for name, value in values.items() if name not in read}
+
+
+def _weights_and_biases(
+    bound: Bound,
+) -> tuple[list[tuple[BoundVariable, str, str]], list[tuple[BoundVariable, str]]]:
+    """Sort the posterior's variables with arrows into weights (tail, head) and biases."""
+    weights: list[tuple[BoundVariable, str, str]] = []
+    biases: list[tuple[BoundVariable, str]] = []
+    for variable in bound.in_group("posterior"):
+        tail, head = variable.between()
+        if not (tail or head) or any(axis.exponent != 1 for axis in variable.axes):
+            continue
+        if len(head) == len(variable.axes) == 1 and head[0] is not None:
+            biases.append((variable, head[0]))
+        elif len(tail) == len(head) == 1 and len(variable.axes) == 2 and tail[0] and head[0]:
+            weights.append((variable, tail[0], head[0]))
+        else:
+            raise SpecError(f"variable {variable.name!r} does not belong to a dense layer")
+    return weights, biases
+
+
+def _layer(
+    name: str,
+    bound: Bound,
+    weights: list[tuple[BoundVariable, str, str]],
+    biases: list[tuple[BoundVariable, str]],
+) -> Layer:
+    """Collect what is written to one node."""
+    activation = bound.spec.units.get(name)
+    if activation is not None and function_of(activation) is None:
+        raise SpecError(f"units {name!r}: {activation!r} does not name one activation function")
+    return Layer(
+        name,
+        activation,
+        tuple((variable, tail) for variable, tail, head in weights if head == name),
+        tuple(variable for variable, head in biases if head == name),
+    )

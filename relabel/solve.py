@@ -1,0 +1,654 @@
+"""The one loop: match every draw to the reference, add up statistics, form the reference anew.
+
+Several sets of units that share variables (deep networks) are solved by coordinate ascent over the
+sets, which is only as good as its start. Every draw is therefore solved from several starts and
+keeps the best by its own loss. Nothing here depends on how draws are cut into blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relabel.criteria.base import Criterion, Pooled, Reference, Statistics, add, pair_score
+from relabel.elements import Monomial
+from relabel.features import Block, Layout, Source
+from relabel.groups import Score
+
+__all__ = ["STARTS", "Solution", "pooled_moments", "solve"]
+
+Array = NDArray[Any]
+Elements = dict[str, Monomial]
+Progress = Callable[[str, int, int], None]
+
+#: Names of the starts; a result stores their positions in this list.
+STARTS = (
+    "exact",  # one set of units, or sets that do not interact: no start matters
+    "identity",
+    "forward",
+    "backward",
+    "activations",
+    "probes",
+    "chain",
+    "exhaustive",
+    "random",
+)
+
+_MAX_PASSES = 100
+_EXHAUSTIVE_ORDER = 400  # elements of a set small enough to try them all: 2^4 4! = 384
+_CHAIN_CANDIDATES = 3  # winning labellings of a chain that are tried on all of its draws
+_TOLERANCE = 1e-12  # relative gain below which two labellings count as equally good
+
+
+@dataclass
+class Solution:
+    """What the loop found.
+
+    Attributes
+    ----------
+    elements : dict of str to Monomial
+        Units -> elements of shape (draws, K).
+    reference : Reference
+    loss : ndarray of shape (draws,)
+        Loss of each draw under the last reference.
+    margin : dict of str to ndarray of shape (draws, K)
+        Gain over the best element that changes a slot's unit or sign, other sets held fixed.
+    start : ndarray of int, shape (draws,)
+        Which of :data:`STARTS` won.
+    losses : list of float
+        Total loss after every sweep, the criterion's penalty included.
+    loss_before : float
+        Total loss without relabelling, under the reference that fits that best.
+    converged : bool
+        False if `max_sweeps` ended the loop.
+    """
+
+    elements: Elements
+    reference: Reference
+    loss: Array
+    margin: dict[str, Array]
+    start: Array
+    losses: list[float]
+    loss_before: float
+    converged: bool
+
+
+@dataclass
+class _State:
+    """The best elements of all draws so far, and what they are worth."""
+
+    elements: Elements
+    gain: Array
+    start: Array
+
+    def rows(self, rows: slice) -> Elements:
+        return {units: element[rows] for units, element in self.elements.items()}
+
+    def keep(self, rows: Any, elements: Elements, gain: Array, tolerance: Array, start: int) -> None:
+        """Take over what is better by more than rounding."""
+        better = gain > self.gain[rows] + tolerance
+        self.gain[rows] = np.where(better, gain, self.gain[rows])
+        self.start[rows] = np.where(better, start, self.start[rows])
+        for units, element in self.elements.items():
+            chosen = elements[units].where(better, element[rows])
+            element.index[rows], element.factor[rows] = chosen.index, chosen.factor
+
+
+@dataclass
+class _View:
+    """One block under one reference: scores that no element changes are worked out once."""
+
+    block: Block
+    layout: Layout
+    reference: Reference
+    unary: dict[str, Score] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, block: Block, layout: Layout, reference: Reference, criterion: Criterion
+    ) -> _View:
+        unary = {u: criterion.unary(block, layout, reference, u) for u in layout.sizes}
+        return cls(block, layout, reference, unary)
+
+    def __len__(self) -> int:
+        return len(self.block)
+
+    def select(self, rows: Array) -> _View:
+        if len(rows) == len(self):
+            return self
+        unary = {u: Score(s.even[rows], s.odd[rows]) for u, s in self.unary.items()}
+        some = _View(self.block[rows], self.layout, self.reference, unary)
+        some.__dict__["tolerance"] = self.tolerance[rows]
+        return some
+
+    def score(
+        self, units: str, elements: Mapping[str, Monomial], known: set[str], two_sided: bool = True
+    ) -> Score:
+        """Score one set of units, given the elements of the `known` others."""
+        total = self.unary[units]
+        for number, side in self.layout.touching(units):
+            other = self.layout.pairs[number].units[1 - side]
+            if other in known:
+                total = _plus(total, self._pair(number, side, elements[other]))
+        for number in self.layout.two_sided(units) if two_sided else ():
+            for side in (0, 1):
+                total = _plus(total, self._pair(number, side, elements[units]))
+        return total
+
+    def gain(self, elements: Mapping[str, Monomial]) -> Array:
+        """Minus the loss of every draw."""
+        total = sum(score.of(elements[units]) for units, score in self.unary.items())
+        for number, pair in enumerate(self.layout.pairs):
+            score = self._pair(number, 0, elements[pair.units[1]])
+            total = total + score.of(elements[pair.units[0]])
+        result: Array = total - self.reference.pair_constant
+        return result
+
+    @cached_property
+    def tolerance(self) -> Array:
+        """Gain of every draw that is no more than rounding, shape (draws,)."""
+        sizes = [np.abs(score.even).max(axis=(1, 2)) for score in self.unary.values()]
+        for number, weight in enumerate(self.reference.pair_weight):
+            sizes.append(weight * self.block.norms[number][0].max(axis=1))
+        result: Array = _TOLERANCE * np.maximum.reduce(sizes)
+        return result
+
+    def _pair(self, number: int, side: int, other: Monomial) -> Score:
+        return pair_score(self.block, self.layout, self.reference, number, side, other)
+
+
+def _plus(one: Score, two: Score) -> Score:
+    return Score(one.even + two.even, one.odd + two.odd)
+
+
+# ---------------------------------------------------------------------- the loop
+
+
+def solve(
+    source: Source,
+    criterion: Criterion,
+    first: Block | Reference,
+    *,
+    chain: Array | None = None,
+    known_starts: Mapping[str, Elements] | None = None,
+    n_random: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Solution:
+    r"""Align all draws: match, add up, form the reference anew, until the loss stands still.
+
+    Parameters
+    ----------
+    source : Source
+        The features of all draws.
+    criterion : Criterion
+        What is maximised.
+    first : Block or Reference
+        One draw (or given point): the first reference, or the only one if the criterion keeps it.
+        A Reference is kept.
+    chain : ndarray of int, shape (draws,), optional
+        Which chain each draw belongs to; draws of one chain try each other's labellings.
+    known_starts : mapping of str to elements, optional
+        Further starts by name (a matching of activations).
+    n_random : int, default 0
+        Random starts per draw and search.
+    seed : int, default 0
+        Seed of the random starts.
+    progress : callable, optional
+        Called with a stage's name, the blocks done and the number of blocks.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    RuntimeError
+        If the loss rises from one sweep to the next, which would be a fault of this library.
+
+    Notes
+    -----
+    Several sets of units: a draw's labelling is a local optimum over single sets, the best that
+    any start led to. Where one small set touches all pairs, its elements are all tried wherever
+    the starts disagree, which makes those draws globally optimal.
+    """
+    loop = _Loop(source, criterion, chain, dict(known_starts or {}), n_random, seed, progress)
+    return loop.run(first)
+
+
+@dataclass
+class _Loop:
+    source: Source
+    criterion: Criterion
+    chain: Array | None
+    known_starts: dict[str, Elements]
+    n_random: int
+    seed: int
+    progress: Progress | None
+
+    def run(self, first: Block | Reference) -> Solution:
+        """Drive the loop from the first reference to the last."""
+        n_draws = self.source.n_draws
+        identity = _identity(self.source.layout, n_draws)
+        state = _State(identity, np.full(n_draws, -np.inf), np.full(n_draws, STARTS.index("identity"), np.int8))
+        if isinstance(first, Reference):
+            return self._to_reference(state, first)
+        pooled = pooled_moments(self.source)
+        refined = self.criterion.initial()
+        if refined is not None:
+            begin = replace(self, criterion=refined).run(first)
+            state = _State(begin.elements, state.gain, begin.start)
+            return self._iterate(state, pooled, None)
+        alone = self.criterion.statistics(first, self.source.layout, _identity(self.source.layout, 1))
+        reference = self.criterion.reference(alone, pooled, self.source.layout, None)
+        if self.criterion.max_sweeps == 0:
+            return self._to_reference(state, reference)
+        self._search(state, reference)
+        return self._iterate(state, pooled, reference)
+
+    def _to_reference(self, state: _State, reference: Reference) -> Solution:
+        """Match once: the reference stays."""
+        before = self._total(self._unmoved(reference), reference)
+        self._search(state, reference)
+        return self._solution(state, reference, [self._total(state, reference)], before, True)
+
+    def _iterate(self, state: _State, pooled: Pooled, reference: Reference | None) -> Solution:
+        """Update the reference and match in turn until nothing changes."""
+        losses: list[float] = []
+        changed = True
+        while changed and len(losses) < self.criterion.max_sweeps:
+            reference = self._update(state, pooled, reference)
+            changed = self._polish(state, reference)
+            if not changed and self.source.layout.coupled:
+                changed = self._search(state, reference)
+            losses.append(self._total(state, reference))
+            _check_falling(losses)
+        assert reference is not None
+        still = self._unmoved(reference)
+        own = self._update(still, pooled, None)
+        still = self._unmoved(own)
+        before = self._total(still, own)
+        if before <= losses[-1] + _TOLERANCE * abs(losses[-1]):  # nothing was gained: leave labels
+            state, reference = still, own
+            losses.append(before)
+        return self._solution(state, reference, losses, before, not changed)
+
+    def _unmoved(self, reference: Reference) -> _State:
+        """All draws as they are, under a reference."""
+        n_draws = self.source.n_draws
+        identity = _identity(self.source.layout, n_draws)
+        state = _State(identity, np.empty(n_draws), np.zeros(n_draws, np.int8))
+        for rows, view in self._views(reference, "comparing"):
+            state.gain[rows] = view.gain(state.rows(rows))
+        return state
+
+    def _solution(
+        self, state: _State, reference: Reference, losses: list[float], before: float, done: bool
+    ) -> Solution:
+        margin = self._margins(state, reference)
+        loss = -state.gain
+        if self.criterion.is_distance:
+            loss = np.maximum(loss, 0.0)  # what is below zero is rounding
+        return Solution(state.elements, reference, loss, margin, state.start, losses, before, done)
+
+    # -------------------------------------------------------------- one sweep
+
+    def _views(self, reference: Reference, stage: str) -> Iterator[tuple[slice, _View]]:
+        slices = self.source.slices
+        for number, rows in enumerate(slices):
+            block = self.source.block(number)
+            yield rows, _View.of(block, self.source.layout, reference, self.criterion)
+            if self.progress is not None:
+                self.progress(stage, number + 1, len(slices))
+
+    def _update(self, state: _State, pooled: Pooled, previous: Reference | None) -> Reference:
+        """Form the reference from the aligned draws."""
+        layout = self.source.layout
+        total: Statistics | None = None
+        for number, rows in enumerate(self.source.slices):
+            part = self.criterion.statistics(self.source.block(number), layout, state.rows(rows))
+            total = part if total is None else add(total, part)
+        assert total is not None
+        return self.criterion.reference(total, pooled, layout, previous)
+
+    def _polish(self, state: _State, reference: Reference) -> bool:
+        """Ascend from the present elements under a new reference."""
+        changed = False
+        for rows, view in self._views(reference, "matching"):
+            before = state.rows(rows)
+            elements, gain = _ascend(view, before)
+            moved = ~_same(elements, before)
+            changed |= bool(moved.any())
+            state.gain[rows] = gain
+            for units, element in state.elements.items():
+                element.index[rows] = elements[units].index
+                element.factor[rows] = elements[units].factor
+        return changed
+
+    def _total(self, state: _State, reference: Reference) -> float:
+        return float(-state.gain.sum() + self.criterion.penalty(reference))
+
+    def _margins(self, state: _State, reference: Reference) -> dict[str, Array]:
+        """Margins of every slot under the last reference, the other sets held fixed."""
+        layout = self.source.layout
+        margin = {u: np.empty((self.source.n_draws, k)) for u, k in layout.sizes.items()}
+        for rows, view in self._views(reference, "margins"):
+            elements = state.rows(rows)
+            for units, group in layout.groups.items():
+                score = view.score(units, elements, set(layout.sizes))
+                margin[units][rows] = group.margin(score, elements[units])
+        return margin
+
+    # -------------------------------------------------------------- starts
+
+    def _search(self, state: _State, reference: Reference) -> bool:
+        """Solve every draw from every start; True if that improved any."""
+        layout = self.source.layout
+        before = {u: Monomial(g.index.copy(), g.factor.copy()) for u, g in state.elements.items()}
+        if not layout.pairs:
+            self._start_exact(state, reference)
+        else:
+            agree = np.ones(self.source.n_draws, bool)
+            randoms = self._random_elements()
+            for rows, view in self._views(reference, "searching"):
+                state.gain[rows] = view.gain(state.rows(rows))
+                agree[rows] = self._start_all(state, rows, view, randoms)
+            if self.chain is not None:
+                self._start_chain(state, reference)
+            self._start_exhaustive(state, reference, agree)
+        return not bool(_same(state.elements, before).all())
+
+    def _start_exact(self, state: _State, reference: Reference) -> None:
+        for rows, view in self._views(reference, "matching"):
+            elements, gain = _ascend(view, state.rows(rows))
+            state.start[rows] = STARTS.index("exact")
+            state.gain[rows] = gain
+            for units, element in state.elements.items():
+                element.index[rows] = elements[units].index
+                element.factor[rows] = elements[units].factor
+
+    def _start_all(
+        self, state: _State, rows: slice, view: _View, randoms: Sequence[Elements]
+    ) -> Array:
+        """Try the starts that need no other draw; which draws end alike from all of them."""
+        layout, tolerance = self.source.layout, view.tolerance
+        identity = _identity(layout, len(view))
+        order = list(layout.sizes)
+        ends = []
+        runs: list[tuple[str, Elements, list[str] | None]] = [
+            ("identity", identity, None),
+            ("forward", identity, order),
+            ("backward", identity, order[::-1]),
+        ]
+        runs += [("random", {u: g[rows] for u, g in e.items()}, None) for e in randoms]
+        for name, known in self.known_starts.items():
+            runs.append((name, {u: g[rows] for u, g in known.items()}, None))
+        for name, begin, sweep in runs:
+            elements, gain = _ascend(view, begin, sweep)
+            state.keep(rows, elements, gain, tolerance, STARTS.index(name))
+            ends.append(gain)
+        spread: Array = np.ptp(np.stack(ends), axis=0) <= tolerance
+        return spread
+
+    def _random_elements(self) -> list[Elements]:
+        rng = np.random.default_rng(self.seed)
+        layout, n_draws = self.source.layout, self.source.n_draws
+        result = []
+        for _ in range(self.n_random):
+            elements = {}
+            for units, size in layout.sizes.items():
+                index = rng.permuted(np.tile(np.arange(size), (n_draws, 1)), axis=1)
+                factor = rng.choice([-1.0, 1.0], size=index.shape)
+                signs = layout.groups[units].signs
+                elements[units] = Monomial(index, factor if signs else np.ones(index.shape))
+            result.append(elements)
+        return result
+
+    def _start_chain(self, state: _State, reference: Reference) -> None:
+        """Try on every draw what won for its neighbours and most often in its chain."""
+        candidates = _chain_candidates(state.elements, self.chain)
+        for rows, view in self._views(reference, "searching"):
+            tolerance = view.tolerance
+            for candidate in candidates:
+                begin = {u: g[rows] for u, g in candidate.items()}
+                fresh = np.flatnonzero(~_same(begin, state.rows(rows)))
+                if fresh.size:
+                    some = view.select(fresh)
+                    elements, gain = _ascend(some, {u: g[fresh] for u, g in begin.items()})
+                    where = np.arange(rows.start, rows.stop)[fresh]
+                    state.keep(where, elements, gain, tolerance[fresh], STARTS.index("chain"))
+
+    def _start_exhaustive(self, state: _State, reference: Reference, agree: Array) -> None:
+        """Try all elements of one small set where the starts disagree."""
+        layout = self.source.layout
+        centre = _small_centre(layout)
+        if centre is None or agree.all():
+            return
+        everything = _whole_group(layout, centre)
+        for rows, view in self._views(reference, "searching"):
+            open_rows = np.flatnonzero(~agree[rows])
+            for part in np.array_split(open_rows, math.ceil(open_rows.size / 64) or 1):
+                if part.size:
+                    some = view.select(part)
+                    where = np.arange(rows.start, rows.stop)[part]
+                    elements, gain = _exhaust(some, centre, everything, state.gain[where])
+                    tolerance = some.tolerance
+                    state.keep(where, elements, gain, tolerance, STARTS.index("exhaustive"))
+
+
+# ---------------------------------------------------------------------- one block
+
+
+def _ascend(
+    view: _View, begin: Elements, sweep: Sequence[str] | None = None
+) -> tuple[Elements, Array]:
+    """Coordinate ascent over the sets of units, every draw until nothing moves.
+
+    With a `sweep`, the first pass visits the sets in that order and scores each only by the
+    variables it shares with sets already visited. Returns the elements and their gains.
+    """
+    layout = view.layout
+    elements = dict(begin)
+    seen: set[str] = set()
+    for units in sweep or ():
+        score = view.score(units, elements, seen, two_sided=False)
+        elements[units] = layout.groups[units].match(score)
+        seen.add(units)
+    everyone = set(layout.sizes)
+    active = np.arange(len(view))
+    some = view
+    for _ in range(_MAX_PASSES):
+        moved = np.zeros(active.size, bool)
+        for units in layout.sizes:
+            present = {u: g[active] for u, g in elements.items()}
+            better, fresh = _step(some, units, present, everyone)
+            moved |= better
+            chosen = fresh.where(better, present[units])
+            index, factor = elements[units].index.copy(), elements[units].factor.copy()
+            index[active], factor[active] = chosen.index, chosen.factor
+            elements[units] = Monomial(index, factor)
+        if not moved.any() or not layout.coupled:
+            break
+        some = some.select(np.flatnonzero(moved))
+        active = active[moved]
+    return elements, view.gain(elements)
+
+
+def _step(
+    view: _View, units: str, elements: Elements, known: set[str]
+) -> tuple[Array, Monomial]:
+    """Match one set of units with the others held fixed; which draws gain by it."""
+    score = view.score(units, elements, known)
+    fresh = view.layout.groups[units].match(score)
+    tolerance = view.tolerance
+    if view.layout.two_sided(units):  # the score is a linearisation: ask the loss itself
+        gained = view.gain(elements | {units: fresh}) - view.gain(elements)
+    else:
+        gained = score.of(fresh) - score.of(elements[units])
+    return gained > tolerance, fresh
+
+
+def _exhaust(
+    view: _View, centre: str, everything: Monomial, gain: Array
+) -> tuple[Elements, Array]:
+    """Best over all elements of one set and, exactly, over the others given it.
+
+    Without the `centre` the other sets do not interact, so each is one assignment. An upper bound
+    (every slot takes its best unit) leaves few assignments to be solved.
+    """
+    layout, n_draws, order = view.layout, len(view), len(everything.index)
+    bound = _score_all(view.unary[centre], everything)
+    others = [units for units in layout.sizes if units != centre]
+    scores = {units: _scores_given(view, units, centre, everything) for units in others}
+    for units, score in scores.items():
+        folded = score.even + (np.abs(score.odd) if layout.groups[units].signs else score.odd)
+        bound = bound + folded.max(axis=-1).sum(axis=-1)
+    ranking = np.argsort(-bound, axis=1)
+    best = gain + view.reference.pair_constant
+    elements = {u: Monomial.identity((n_draws,), k) for u, k in layout.sizes.items()}
+    active = np.arange(n_draws)
+    for rank in range(order):
+        tried = ranking[active, rank]
+        promising = bound[active, tried] > best[active]
+        active, tried = active[promising], tried[promising]
+        if not active.size:
+            break
+        total = _score_all(view.unary[centre], everything)[active, tried]
+        found = {centre: everything[tried]}
+        for units in others:
+            score = Score(*(part[active, tried] for part in scores[units]))
+            found[units] = layout.groups[units].match(score)
+            total = total + score.of(found[units])
+        better = total > best[active]
+        best[active] = np.where(better, total, best[active])
+        for units, element in elements.items():
+            chosen = found[units].where(better, element[active])
+            element.index[active], element.factor[active] = chosen.index, chosen.factor
+    return elements, best - view.reference.pair_constant
+
+
+def _score_all(score: Score, everything: Monomial) -> Array:
+    """Gain of every element of a group for every draw, shape (draws, order)."""
+    slots = np.arange(everything.size)
+    sign = np.where(everything.factor < 0, -1.0, 1.0)
+    picked = score.even[:, slots, everything.index] + sign * score.odd[:, slots, everything.index]
+    total: Array = picked.sum(axis=-1)
+    return total
+
+
+def _scores_given(view: _View, units: str, centre: str, everything: Monomial) -> Score:
+    """Scores of one set for every element of the centre, both parts (draws, order, K, K)."""
+    order, n_draws = len(everything.index), len(view)
+    size = view.layout.sizes[units]
+    shape = (n_draws, order, size, size)
+    even = np.broadcast_to(view.unary[units].even[:, None], shape).copy()
+    odd = np.broadcast_to(view.unary[units].odd[:, None], shape).copy()
+    rows = np.repeat(np.arange(n_draws), order)
+    tiled = Monomial(np.tile(everything.index, (n_draws, 1)), np.tile(everything.factor, (n_draws, 1)))
+    for number, side in view.layout.touching(units):
+        if view.layout.pairs[number].units[1 - side] == centre:
+            part = pair_score(
+                view.block[rows], view.layout, view.reference, number, side, tiled
+            )
+            even += part.even.reshape(shape)
+            odd += part.odd.reshape(shape)
+    return Score(even, odd)
+
+
+# ---------------------------------------------------------------------- helpers
+
+
+def pooled_moments(source: Source) -> Pooled:
+    """Variances pooled over units and draws, about zero where a feature flips with its unit.
+
+    A feature that is constant has no variance to divide by; it is given the value 1, since it
+    tells no labels apart.
+    """
+    layout = source.layout
+    n = 0
+    sums = {u: np.zeros((2, len(c))) for u, c in layout.columns.items()}
+    pair_sums = np.zeros((len(layout.pairs), 2))
+    cells = [0] * len(layout.pairs)
+    for number in range(len(source.slices)):
+        block = source.block(number)
+        n += len(block)
+        for units, array in block.own.items():
+            sums[units] += np.stack([array.sum(axis=(0, 1)), np.einsum("dkr,dkr->r", array, array)])
+        for p, array in enumerate(block.pairs):
+            pair_sums[p] += (array.sum(), block.norms[p][0].sum())
+            cells[p] += array.size
+    own = {}
+    for units, (total, squares) in sums.items():
+        count = n * layout.sizes[units]
+        mean = np.where(layout.signed(units), 0.0, total / count)
+        own[units] = _positive(squares / count - mean**2, squares / count)
+    pairs = []
+    for pair, (total, squares), count in zip(layout.pairs, pair_sums, cells, strict=True):
+        mean = 0.0 if any(pair.signed) else total / count
+        pairs.append(float(_positive(squares / count - mean**2, squares / count)))
+    return Pooled(own, tuple(pairs))
+
+
+def _positive(variance: Any, square: Any) -> Any:
+    return np.where(variance > 1e-14 * square, variance, np.where(square > 0, square, 1.0))
+
+
+def _identity(layout: Layout, n_draws: int) -> Elements:
+    return {units: Monomial.identity((n_draws,), size) for units, size in layout.sizes.items()}
+
+
+def _same(one: Elements, two: Elements) -> Array:
+    """Which draws have the same elements of all sets."""
+    return np.logical_and.reduce([element.equals(two[u]) for u, element in one.items()])
+
+
+def _check_falling(losses: Sequence[float]) -> None:
+    """The loss may not rise: both steps of the loop lower it or leave it."""
+    if len(losses) > 1 and losses[-1] > losses[-2] + 1e-9 * abs(losses[-2]):
+        raise RuntimeError(f"the loss rose from {losses[-2]} to {losses[-1]}")
+
+
+def _chain_candidates(elements: Elements, chain: Array | None) -> list[Elements]:
+    """For every draw: its neighbours' elements, and the most frequent ones of its chain."""
+    assert chain is not None
+    n_draws = len(chain)
+    rows = np.concatenate([np.c_[g.index, g.factor] for g in elements.values()], axis=1)
+    before = np.maximum(np.arange(n_draws) - 1, 0)
+    after = np.minimum(np.arange(n_draws) + 1, n_draws - 1)
+    sources = [np.where(chain[at] == chain, at, np.arange(n_draws)) for at in (before, after)]
+    frequent = np.tile(np.arange(n_draws), (_CHAIN_CANDIDATES, 1))
+    for number in np.unique(chain):
+        members = np.flatnonzero(chain == number)
+        _, first, counts = np.unique(rows[members], axis=0, return_index=True, return_counts=True)
+        for rank, best in enumerate(np.lexsort((first, -counts))[:_CHAIN_CANDIDATES]):
+            if counts[best] > 1:
+                frequent[rank, members] = members[first[best]]
+    return [{u: g[at] for u, g in elements.items()} for at in [*frequent, *sources]]
+
+
+def _small_centre(layout: Layout) -> str | None:
+    """The smallest set that takes part in every pair, if its group is small enough to list."""
+    fitting = [
+        (order, units)
+        for units, size in layout.sizes.items()
+        if (order := math.factorial(size) * (2**size if layout.groups[units].signs else 1))
+        <= _EXHAUSTIVE_ORDER
+        and all(units in pair.units and not pair.two_sided for pair in layout.pairs)
+    ]
+    return min(fitting)[1] if fitting else None
+
+
+def _whole_group(layout: Layout, units: str) -> Monomial:
+    """All elements of a small group, as a batch."""
+    size = layout.sizes[units]
+    index = np.array(list(itertools.permutations(range(size))))
+    signs = (1.0, -1.0) if layout.groups[units].signs else (1.0,)
+    factor = np.array(list(itertools.product(signs, repeat=size)))
+    return Monomial(np.repeat(index, len(factor), axis=0), np.tile(factor, (len(index), 1)))

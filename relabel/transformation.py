@@ -1,0 +1,241 @@
+"""The elements of all draws as labelled arrays: apply, invert, compose, store and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.elements import Monomial, take_units
+from relabel.errors import DataError
+from relabel.spec import SAMPLE_DIMS, Bound, BoundVariable, Shift
+
+__all__ = ["Transformation"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """One group element per draw and set of units.
+
+    Attributes
+    ----------
+    elements : dict of str to Monomial
+        Units -> elements with the batch shape (chain, draw).
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from relabel.spec import Spec
+    >>> draws = xr.Dataset({"mu": (("chain", "draw", "component"), [[[3.0, 1.0]]])})
+    >>> bound = Spec({"component": "permutation"}).bind(draws)
+    >>> swap = Transformation({"component": Monomial(np.array([[[1, 0]]]), np.ones((1, 1, 2)))})
+    >>> swap.apply({"posterior": draws}, bound)["posterior"]["mu"].values
+    array([[[1., 3.]]])
+    """
+
+    elements: dict[str, Monomial]
+
+    @classmethod
+    def identity(cls, sizes: Mapping[str, int], batch: tuple[int, int]) -> Transformation:
+        """Return the transformation that changes nothing."""
+        return cls({units: Monomial.identity(batch, size) for units, size in sizes.items()})
+
+    def inverse(self) -> Transformation:
+        """Return the transformation that undoes this one."""
+        return Transformation({units: g.inverse() for units, g in self.elements.items()})
+
+    def __matmul__(self, other: Transformation) -> Transformation:
+        """Compose: ``(a @ b).apply(x) == a.apply(b.apply(x))``."""
+        return Transformation({u: g @ other.elements[u] for u, g in self.elements.items()})
+
+    def apply(
+        self, groups: Mapping[str, xr.Dataset], bound: Bound
+    ) -> dict[str, xr.Dataset]:
+        """Transform every variable that carries units, in all groups.
+
+        Dimensions, coordinates, attributes, encodings and dtypes stay. Variables backed by dask
+        stay lazy. Signs and permutations gather and negate only, so that they can be undone bit
+        by bit; scales multiply.
+
+        Parameters
+        ----------
+        groups : mapping of str to Dataset
+            The groups that share the draws.
+        bound : Bound
+            The spec, bound to these groups.
+
+        Returns
+        -------
+        dict of str to Dataset
+        """
+        result = dict(groups)
+        for name in dict.fromkeys(variable.group for variable in bound.variables):
+            dataset = groups[name]
+            fresh = {
+                variable.name: self._transformed(dataset, variable, bound.shifts)
+                for variable in bound.in_group(name)
+            }
+            result[name] = dataset.assign(fresh)
+        return result
+
+    def _transformed(
+        self, dataset: xr.Dataset, variable: BoundVariable, shifts: Sequence[Shift]
+    ) -> xr.DataArray:
+        """Transform one variable."""
+        old = dataset[variable.name]
+        arrays, dims = [old], [list(variable.dims)]
+        moving = [s for s in shifts if s.bias == variable]
+        for shift in moving:
+            arrays.append(dataset[shift.reader.name])
+            dims.append(list(shift.reader.dims))
+        parts, part_dims = self._parts(old, variable, moving)
+
+        def kernel(*blocks: Array) -> Array:
+            values, readers, parts = blocks[0], blocks[1 : len(arrays)], blocks[len(arrays) :]
+            elements = {
+                units: Monomial(parts[2 * i], parts[2 * i + 1]) for i, units in enumerate(used)
+            }
+            values = np.ascontiguousarray(values)
+            for shift, reader in zip(moving, readers, strict=True):
+                values = values + shift_of(shift, reader, elements[shift.units])
+            return act_on(variable, values, elements)
+
+        used = list(dict.fromkeys(part_dims))
+        core = [[d for d in part.dims if d not in SAMPLE_DIMS] for part in parts]
+        new = xr.apply_ufunc(
+            kernel,
+            *arrays,
+            *parts,
+            input_core_dims=[*dims, *core],
+            output_core_dims=[dims[0]],
+            dask="parallelized",
+            dask_gufunc_kwargs={"allow_rechunk": True},
+            output_dtypes=[old.dtype],
+            keep_attrs=False,
+        ).transpose(*old.dims)
+        new = new.assign_coords(old.coords)
+        new.attrs, new.encoding = old.attrs, old.encoding
+        return new
+
+    def _parts(
+        self, old: xr.DataArray, variable: BoundVariable, moving: Sequence[Shift]
+    ) -> tuple[list[xr.DataArray], list[str]]:
+        """Index and factor of every set of units that acts on a variable, as labelled arrays."""
+        used = dict.fromkeys(units for _, units, _ in variable.unit_axes())
+        used |= dict.fromkeys(shift.units for shift in moving)
+        if variable.labels_of is not None:
+            used[variable.labels_of] = None
+        parts, names = [], []
+        for units in used:
+            element = self.elements[units]
+            for kind, values in (("index", element.index), ("factor", element.factor)):
+                dims = (*SAMPLE_DIMS, f"__{units}_{kind}")
+                parts.append(xr.DataArray(values, dims=dims))
+                names.append(units)
+        return parts, names
+
+    # ------------------------------------------------------------------ stored form
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the labelled arrays ``{units}_index`` and ``{units}_factor``."""
+        variables = {}
+        for units, element in self.elements.items():
+            dims = (*SAMPLE_DIMS, units)
+            about = f"slot k of {units} holds the draw's unit index[k]"
+            variables[f"{units}_index"] = xr.Variable(dims, element.index, {"long_name": about})
+            about = f"what slot k of {units} was multiplied by"
+            variables[f"{units}_factor"] = xr.Variable(dims, element.factor, {"long_name": about})
+        return xr.Dataset(variables)
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset, units: Sequence[str]) -> Transformation:
+        """Read the labelled arrays back.
+
+        Raises
+        ------
+        DataError
+            If one is missing or is not a permutation, or a factor is zero or not finite.
+        """
+        elements = {}
+        for name in units:
+            arrays = []
+            for kind in ("index", "factor"):
+                key = f"{name}_{kind}"
+                if key not in dataset:
+                    raise DataError(f"the group 'relabel' has no variable {key!r}; it is damaged")
+                arrays.append(dataset[key].transpose(*SAMPLE_DIMS, name).values)
+            index, factor = arrays[0].astype(np.int64), arrays[1].astype(float)
+            if not (np.sort(index, axis=-1) == np.arange(index.shape[-1])).all():
+                raise DataError(f"relabel/{name}_index holds rows that are no permutations")
+            if not (np.isfinite(factor) & (factor != 0)).all():
+                raise DataError(f"relabel/{name}_factor holds factors that are zero or not finite")
+            elements[name] = Monomial(index, factor)
+        return cls(elements)
+
+
+def act_on(
+    variable: BoundVariable, values: Array, elements: Mapping[str, Monomial]
+) -> Array:
+    """Act with all elements on the values of one variable, batch axes first."""
+    batch = values.shape[: values.ndim - len(variable.dims)]
+    result = values.reshape(*batch, *variable.shape)
+    for axis, units, action in variable.unit_axes():
+        result = elements[units].act(result, axis, power=action.power, signed=action.signed)
+    if variable.labels_of is not None:
+        result = _relabelled(result, elements[variable.labels_of].inverse().index, variable)
+    return result.reshape(values.shape)
+
+
+def _relabelled(labels: Array, new_label: Array, variable: BoundVariable) -> Array:
+    """Replace every label by the slot that its unit has moved to."""
+    n_units = new_label.shape[-1]
+    if labels.size and (labels.min() < 0 or labels.max() >= n_units):
+        raise DataError(
+            f"{variable.address} holds labels from {labels.min()} to {labels.max()}, but "
+            f"{variable.labels_of!r} has {n_units} units, labelled 0 to {n_units - 1}"
+        )
+    batch = new_label.shape[:-1]
+    flat = labels.reshape(*batch, -1)
+    fresh = np.take_along_axis(new_label, flat.astype(np.int64), axis=-1)
+    return fresh.astype(labels.dtype).reshape(labels.shape)
+
+
+def shift_of(shift: Shift, reader: Array, element: Monomial) -> Array:
+    """What an affine flip adds to a bias: the sum of what its reader reads of flipped units.
+
+    The result is laid out as the axes of the bias are stored; `reader` is not yet transformed.
+    """
+    batch = element.batch
+    flipped = np.zeros((*batch, element.size))
+    np.put_along_axis(flipped, element.index, (element.factor < 0).astype(float), axis=-1)
+    return sum_over_units(shift, reader, flipped).reshape(
+        *batch, *(axis.size for axis in shift.bias.axes)
+    ).astype(reader.dtype)
+
+
+def sum_over_units(shift: Shift, reader: Array, weight: Array) -> Array:
+    """Sum a reader's values over its tail axes, each unit weighted; axes as in the bias."""
+    n_batch = weight.ndim - 1
+    values = reader.reshape(*weight.shape[:-1], *shift.reader.shape)
+    names = [axis.name for axis in shift.reader.axes]
+    labels = list(range(n_batch, n_batch + len(names)))
+    at = next(
+        i for i, a in enumerate(shift.reader.axes) if a.units == shift.units and a.role == "tail"
+    )
+    kept = [labels[_kept_axis(shift, axis.name)] for axis in shift.bias.axes]
+    lead = list(range(n_batch))
+    total: Array = np.einsum(values, [*lead, *labels], weight, [*lead, labels[at]], [*lead, *kept])
+    return total
+
+
+def _kept_axis(shift: Shift, name: str | None) -> int:
+    """Position in the reader of an axis of the bias."""
+    return next(
+        i for i, a in enumerate(shift.reader.axes) if a.name == name and a.role != "tail"
+    )
