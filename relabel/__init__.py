@@ -6,8 +6,14 @@ The main entry point is :func:`align`; :class:`Spec` declares what is exchangeab
 from relabel.align import align, apply, undo
 from relabel.criteria import Activations, Gaussian, Mean, Order, ToReference
 from relabel.errors import DataError, FileError, RelabelError, SpecError
+from relabel.io import open_draws, save
+from relabel.presets import mlp
+from relabel.propose import propose
 from relabel.spec import Spec
 from relabel.transformation import Transformation
+from relabel.versions import installed
+
+__version__ = installed("posterior-relabel")
 
 __all__ = [
     "Activations",
@@ -23,5 +29,9 @@ __all__ = [
     "Transformation",
     "align",
     "apply",
+    "mlp",
+    "open_draws",
+    "propose",
+    "save",
     "undo",
 ]

@@ -6,7 +6,6 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -22,13 +21,15 @@ from relabel.network import Network
 from relabel.solve import STARTS, Progress, Reference, Solution, solve
 from relabel.spec import SAMPLE_DIMS, Bound, Spec, non_finite
 from relabel.transformation import Transformation
+from relabel.versions import installed
 
-__all__ = ["align", "apply", "find_inputs", "provenance", "undo"]
+__all__ = ["align", "apply", "find_inputs", "provenance", "relabelled", "undo"]
 
 Array = NDArray[Any]
 Data = TypeVar("Data")
 
-_N_PROBES = 100
+_N_PROBES = 64  # points at which units are compared by their activations
+_PROBE_SWEEPS = 4  # a start need not be converged
 
 
 def align(
@@ -39,6 +40,7 @@ def align(
     inputs: Array | str | None = "auto",
     nonfinite: Literal["raise", "skip"] = "raise",
     n_random: int = 0,
+    n_kicks: int = 30,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Data:
@@ -66,8 +68,10 @@ def align(
         are and marked in ``relabel/excluded``.
     n_random : int, default 0
         Random starts per draw, for networks with several hidden layers.
+    n_kicks : int, default 30
+        Rounds of iterated local search on draws whose starts disagree, likewise.
     seed : int, default 0
-        Seed of the random starts and of the probe inputs.
+        Seed of the random starts, the kicks and the probe inputs.
     progress : callable, optional
         Called with the name of a stage, the blocks done and the number of blocks.
 
@@ -128,7 +132,8 @@ def align(
     groups = unpack(data)
     draws = _Draws.read(sharing(groups), spec, nonfinite)
     network, points, where = _probes(draws.bound, groups, inputs, criterion, seed)
-    job = _Job(criterion, network, points, where is not None, n_random, seed, progress)
+    search = {"n_random": n_random, "n_kicks": n_kicks, "seed": seed}
+    job = _Job(criterion, network, points, where is not None, search, progress)
     solution = job.run(draws, groups)
     found = {"": (draws, solution)}
     warmup = sharing(groups, "warmup_")
@@ -137,7 +142,7 @@ def align(
         found["warmup_"] = (warm, job.follow(warm, solution.reference))
     changed: dict[str, xr.Dataset | None] = {}
     for prefix, (part, result) in found.items():
-        notes = _provenance(part, result, criterion, where, n_random, seed)
+        notes = _provenance(part, result, criterion, {"inputs": where} | search)
         own = _own_group(part, result)
         changed |= _transformed(groups, prefix, part.bound, part.transformation(result), own, notes)
     return pack(data, changed)
@@ -232,6 +237,24 @@ def provenance(data: Any) -> dict[str, Any]:
     return notes
 
 
+def relabelled(aligned: Any) -> list[str]:
+    """Return the addresses ``group/name`` of all variables that an alignment wrote.
+
+    Raises
+    ------
+    DataError
+        If the draws were not aligned, or the record is damaged.
+    """
+    provenance(aligned)
+    groups = unpack(aligned)
+    return [
+        f"{prefix}{address}"
+        for prefix in ("", "warmup_")
+        if f"{prefix}relabel" in groups
+        for address in json.loads(groups[f"{prefix}relabel"].attrs["relabel"])["variables"]
+    ]
+
+
 # ---------------------------------------------------------------------- draws
 
 
@@ -318,8 +341,7 @@ class _Job:
     network: Network | None
     points: Array | None
     known_inputs: bool
-    n_random: int
-    seed: int
+    search: dict[str, int]
     progress: Progress | None
 
     def run(self, draws: _Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
@@ -342,7 +364,7 @@ class _Job:
         """Align further draws to a reference that is already there."""
         problem = draws.problem(getattr(self.criterion, "variables", None))
         found = solve(self._source(problem), self.criterion, reference, chain=draws.chain,
-                      n_random=self.n_random, seed=self.seed, progress=self.progress)
+                      progress=self.progress, **self.search)
         return _with_gauge(found, problem)
 
     def _source(self, problem: Problem) -> Source:
@@ -364,9 +386,10 @@ class _Job:
                 return solve(seen, criterion, seen_first, progress=self.progress)
             if problem.layout.coupled:
                 name = "activations" if self.known_inputs else "probes"
-                known[name] = solve(seen, Activations(), seen_first, progress=self.progress).elements
+                rough = Activations(max_sweeps=_PROBE_SWEEPS)
+                known[name] = solve(seen, rough, seen_first, progress=self.progress).elements
         return solve(problem, criterion, first, chain=draws.chain, known_starts=known,
-                     n_random=self.n_random, seed=self.seed, progress=self.progress)
+                     progress=self.progress, **self.search)
 
 
 def _with_gauge(solution: Solution, problem: Problem) -> Solution:
@@ -477,7 +500,7 @@ def _probes(
         )
     if points is None:
         points = np.random.default_rng(seed).normal(size=(_N_PROBES, network.n_inputs))
-    most = getattr(criterion, "n_inputs", _N_PROBES)
+    most = criterion.n_inputs if isinstance(criterion, Activations) else _N_PROBES
     chosen = np.unique(np.linspace(0, len(points) - 1, most).round().astype(int))
     return network, points[chosen], where
 
@@ -602,9 +625,7 @@ def _provenance(
     draws: _Draws,
     solution: Solution,
     criterion: Criterion,
-    inputs: str | None,
-    n_random: int,
-    seed: int,
+    options: dict[str, Any],
 ) -> dict[str, Any]:
     """How the result was made, as JSON-able values."""
     n_moved = int(np.logical_or.reduce([g.moves() for g in solution.elements.values()]).sum())
@@ -614,11 +635,11 @@ def _provenance(
         f"the loss went from {solution.loss_before:.6g} to {loss:.6g}"
     )
     return {
-        "version": _version("posterior-relabel"),
+        "version": installed("posterior-relabel"),
         "spec": draws.bound.spec.as_dict(),
         "criterion": criterion.describe(),
-        "options": {"inputs": inputs, "n_random": n_random, "seed": seed},
-        "versions": {p: _version(p) for p in ("numpy", "scipy", "xarray")}
+        "options": options,
+        "versions": {p: installed(p) for p in ("numpy", "scipy", "xarray")}
         | {"python": platform.python_version()},
         "variables": [v.address for v in draws.bound.variables],
         "loss_before": solution.loss_before,
@@ -668,8 +689,3 @@ def _stored(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec, Transf
     return spec, Transformation.from_dataset(dataset, list(spec.units))
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

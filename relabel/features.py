@@ -28,7 +28,7 @@ __all__ = ["ActivationProblem", "Block", "Column", "Layout", "Pair", "Problem", 
 
 Array = NDArray[Any]
 
-_BLOCK_BYTES = 2**24
+_BLOCK_BYTES = 2**22  # of the largest array per block: several of them stay in the cache
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Problem:
     variables : sequence of str, optional
         Variables to match on; all by default.
     block_size : int, optional
-        Draws in a block; by default as many as make some 16 MB.
+        Draws in a block; by default as many as make some 4 MB.
     """
 
     def __init__(

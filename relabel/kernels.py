@@ -13,6 +13,7 @@ __all__ = ["alternatives", "assign", "settle_gauges"]
 
 Array = NDArray[Any]
 
+_SMALL = 200  # units; a larger residual graph fills the cache by itself
 _SETTLED = 1e-13  # draws that are in their gauge but for rounding stay bit for bit as they are
 
 #: One variable in :func:`settle_gauges`: squared entries and, per axis, (units or None, power).
@@ -93,16 +94,17 @@ def alternatives(score: Array, index: Array) -> Array:
     """
     n_draws, n_units = index.shape
     result = np.empty((n_draws, n_units))
-    per_block = max(1, 2**15 // n_units**2)  # a block's distances stay in the processor's cache
+    per_block = 64 if n_units <= _SMALL else 1  # inner loops of some length, in cached memory
     for start in range(0, n_draws, per_block):
         rows = slice(start, start + per_block)
         # lengths[a, b, t]: the draws last, so that every step runs over contiguous memory
-        lengths = np.take_along_axis(score[rows], index[rows, None, :], axis=2).transpose(1, 2, 0)
+        lengths = np.take_along_axis(score[rows], index[rows, None, :], axis=2)
+        lengths = np.ascontiguousarray(lengths.transpose(1, 2, 0))
         lengths = np.einsum("aat->at", lengths)[:, None, :] - lengths
         np.einsum("aat->at", lengths)[...] = np.inf
-        distance = lengths.copy()
+        distance, through = lengths.copy(), np.empty_like(lengths)
         for via in range(n_units):
-            through = distance[:, via, None, :] + distance[None, via, :, :]
+            np.add(distance[:, via, None, :], distance[None, via, :, :], out=through)
             np.minimum(distance, through, out=distance)
         result[rows] = np.einsum("aat->ta", distance)
     return np.maximum(result, 0.0)

@@ -28,7 +28,10 @@ from relabel.groups import Role
 
 __all__ = ["Axes", "Axis", "parse"]
 
-_TOKEN = re.compile(r"->|<-|\.\.\.|[()]|[^\s()^<>]+?(?:\^\d+)?(?=->|<-|[\s()]|$)")
+_TOKEN = re.compile(
+    r"->|<-|\.\.\.|[()]"
+    r"|\w(?:[\w./:-]*?\w)??(?:\^\d+)?(?=->|<-|\.\.\.|[\s()]|$)"  # a name, with an exponent
+)
 
 
 @dataclass(frozen=True)

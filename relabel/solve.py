@@ -39,10 +39,14 @@ STARTS = (
     "chain",
     "exhaustive",
     "random",
+    "kicks",
 )
 
 _MAX_PASSES = 100
 _EXHAUSTIVE_ORDER = 400  # elements of a set small enough to try them all: 2^4 4! = 384
+_AGREEING = 3  # starts that end alike before a draw counts as settled
+_MAX_KICKED = 4  # units that a kick exchanges at most
+_MAX_SEARCHES = 5  # how often all starts are tried; more would go on for ever on diffuse draws
 _CHAIN_CANDIDATES = 3  # winning labellings of a chain that are tried on all of its draws
 _TOLERANCE = 1e-12  # relative gain below which two labellings count as equally good
 
@@ -82,11 +86,21 @@ class Solution:
 
 @dataclass
 class _State:
-    """The best elements of all draws so far, and what they are worth."""
+    """The best elements of all draws so far, and what they are worth.
+
+    A draw is `open` as long as its starts disagree, or it has moved since they were tried.
+    """
 
     elements: Elements
     gain: Array
     start: Array
+    open: Array
+
+    @classmethod
+    def unmoved(cls, layout: Layout, n_draws: int) -> _State:
+        start = np.full(n_draws, STARTS.index("identity"), np.int8)
+        gain = np.full(n_draws, -np.inf)
+        return cls(_identity(layout, n_draws), gain, start, np.ones(n_draws, bool))
 
     def rows(self, rows: slice) -> Elements:
         return {units: element[rows] for units, element in self.elements.items()}
@@ -121,6 +135,7 @@ class _View:
         return len(self.block)
 
     def select(self, rows: Array) -> _View:
+        """The same for some draws."""
         if len(rows) == len(self):
             return self
         unary = {u: Score(s.even[rows], s.odd[rows]) for u, s in self.unary.items()}
@@ -179,6 +194,7 @@ def solve(
     chain: Array | None = None,
     known_starts: Mapping[str, Elements] | None = None,
     n_random: int = 0,
+    n_kicks: int = 30,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Solution:
@@ -198,9 +214,11 @@ def solve(
     known_starts : mapping of str to elements, optional
         Further starts by name (a matching of activations).
     n_random : int, default 0
-        Random starts per draw and search.
+        Random starts per draw.
+    n_kicks : int, default 30
+        Rounds of iterated local search on draws whose starts disagree.
     seed : int, default 0
-        Seed of the random starts.
+        Seed of the random starts and of the kicks.
     progress : callable, optional
         Called with a stage's name, the blocks done and the number of blocks.
 
@@ -216,10 +234,17 @@ def solve(
     Notes
     -----
     Several sets of units: a draw's labelling is a local optimum over single sets, the best that
-    any start led to. Where one small set touches all pairs, its elements are all tried wherever
-    the starts disagree, which makes those draws globally optimal.
+    any start led to. Draws whose starts disagree are searched further. Where one small set touches
+    all pairs, its elements are all tried, which makes those draws globally optimal; elsewhere they
+    are kicked (a few units of one set exchanged at random, the others matched anew) and keep what
+    is better, which is iterated local search.
+
+    References
+    ----------
+    Lourenço, H. R., Martin, O. C. & Stützle, T. (2003). Iterated local search. *Handbook of
+    Metaheuristics*, 320-353. https://doi.org/10.1007/0-306-48056-5_11
     """
-    loop = _Loop(source, criterion, chain, dict(known_starts or {}), n_random, seed, progress)
+    loop = _Loop(source, criterion, chain, dict(known_starts or {}), n_random, n_kicks, seed, progress)
     return loop.run(first)
 
 
@@ -230,27 +255,26 @@ class _Loop:
     chain: Array | None
     known_starts: dict[str, Elements]
     n_random: int
+    n_kicks: int
     seed: int
     progress: Progress | None
 
     def run(self, first: Block | Reference) -> Solution:
         """Drive the loop from the first reference to the last."""
-        n_draws = self.source.n_draws
-        identity = _identity(self.source.layout, n_draws)
-        state = _State(identity, np.full(n_draws, -np.inf), np.full(n_draws, STARTS.index("identity"), np.int8))
+        state = _State.unmoved(self.source.layout, self.source.n_draws)
         if isinstance(first, Reference):
             return self._to_reference(state, first)
         pooled = pooled_moments(self.source)
         refined = self.criterion.initial()
         if refined is not None:
             begin = replace(self, criterion=refined).run(first)
-            state = _State(begin.elements, state.gain, begin.start)
+            state.elements, state.start = begin.elements, begin.start
             return self._iterate(state, pooled, None)
         alone = self.criterion.statistics(first, self.source.layout, _identity(self.source.layout, 1))
         reference = self.criterion.reference(alone, pooled, self.source.layout, None)
         if self.criterion.max_sweeps == 0:
             return self._to_reference(state, reference)
-        self._search(state, reference)
+        self._search(state, reference, thorough=False)
         return self._iterate(state, pooled, reference)
 
     def _to_reference(self, state: _State, reference: Reference) -> Solution:
@@ -262,17 +286,18 @@ class _Loop:
     def _iterate(self, state: _State, pooled: Pooled, reference: Reference | None) -> Solution:
         """Update the reference and match in turn until nothing changes."""
         losses: list[float] = []
-        changed = True
+        changed, searches = True, 0
         while changed and len(losses) < self.criterion.max_sweeps:
             reference = self._update(state, pooled, reference)
             changed = self._polish(state, reference)
-            if not changed and self.source.layout.coupled:
+            if not changed and self.source.layout.coupled and searches < _MAX_SEARCHES:
                 changed = self._search(state, reference)
+                searches += 1
             losses.append(self._total(state, reference))
             _check_falling(losses)
         assert reference is not None
-        still = self._unmoved(reference)
-        own = self._update(still, pooled, None)
+        unmoved = _State.unmoved(self.source.layout, self.source.n_draws)
+        own = self._update(unmoved, pooled, None)
         still = self._unmoved(own)
         before = self._total(still, own)
         if before <= losses[-1] + _TOLERANCE * abs(losses[-1]):  # nothing was gained: leave labels
@@ -282,9 +307,7 @@ class _Loop:
 
     def _unmoved(self, reference: Reference) -> _State:
         """All draws as they are, under a reference."""
-        n_draws = self.source.n_draws
-        identity = _identity(self.source.layout, n_draws)
-        state = _State(identity, np.empty(n_draws), np.zeros(n_draws, np.int8))
+        state = _State.unmoved(self.source.layout, self.source.n_draws)
         for rows, view in self._views(reference, "comparing"):
             state.gain[rows] = view.gain(state.rows(rows))
         return state
@@ -326,6 +349,7 @@ class _Loop:
             elements, gain = _ascend(view, before)
             moved = ~_same(elements, before)
             changed |= bool(moved.any())
+            state.open[rows] |= moved
             state.gain[rows] = gain
             for units, element in state.elements.items():
                 element.index[rows] = elements[units].index
@@ -348,22 +372,29 @@ class _Loop:
 
     # -------------------------------------------------------------- starts
 
-    def _search(self, state: _State, reference: Reference) -> bool:
-        """Solve every draw from every start; True if that improved any."""
-        layout = self.source.layout
+    def _search(self, state: _State, reference: Reference, thorough: bool = True) -> bool:
+        """Solve the draws that are open from every start; True if that improved any."""
         before = {u: Monomial(g.index.copy(), g.factor.copy()) for u, g in state.elements.items()}
-        if not layout.pairs:
+        if not self.source.layout.coupled:
             self._start_exact(state, reference)
         else:
-            agree = np.ones(self.source.n_draws, bool)
             randoms = self._random_elements()
-            for rows, view in self._views(reference, "searching"):
+            for rows, view in self._open_views(state, reference):
                 state.gain[rows] = view.gain(state.rows(rows))
-                agree[rows] = self._start_all(state, rows, view, randoms)
+                state.open[rows] = ~self._start_all(state, rows, view, randoms)
             if self.chain is not None:
                 self._start_chain(state, reference)
-            self._start_exhaustive(state, reference, agree)
+            if thorough:
+                self._search_further(state, reference)
+                state.open[:] = False
         return not bool(_same(state.elements, before).all())
+
+    def _open_views(self, state: _State, reference: Reference) -> Iterator[tuple[Array, _View]]:
+        """Views of the draws that are open, with their positions."""
+        for rows, view in self._views(reference, "searching"):
+            inside = np.flatnonzero(state.open[rows])
+            if inside.size:
+                yield np.arange(rows.start, rows.stop)[inside], view.select(inside)
 
     def _start_exact(self, state: _State, reference: Reference) -> None:
         for rows, view in self._views(reference, "matching"):
@@ -375,10 +406,14 @@ class _Loop:
                 element.factor[rows] = elements[units].factor
 
     def _start_all(
-        self, state: _State, rows: slice, view: _View, randoms: Sequence[Elements]
+        self, state: _State, rows: Array, view: _View, randoms: Sequence[Elements]
     ) -> Array:
-        """Try the starts that need no other draw; which draws end alike from all of them."""
-        layout, tolerance = self.source.layout, view.tolerance
+        """Try the starts that need no other draw; which draws are settled by their agreement.
+
+        Where a draw can be solved to the global optimum at little cost, all starts must agree,
+        else three.
+        """
+        layout = self.source.layout
         identity = _identity(layout, len(view))
         order = list(layout.sizes)
         ends = []
@@ -392,10 +427,12 @@ class _Loop:
             runs.append((name, {u: g[rows] for u, g in known.items()}, None))
         for name, begin, sweep in runs:
             elements, gain = _ascend(view, begin, sweep)
-            state.keep(rows, elements, gain, tolerance, STARTS.index(name))
+            state.keep(rows, elements, gain, view.tolerance, STARTS.index(name))
             ends.append(gain)
-        spread: Array = np.ptp(np.stack(ends), axis=0) <= tolerance
-        return spread
+        n_best = (np.stack(ends) >= np.max(ends, axis=0) - view.tolerance).sum(axis=0)
+        needed = len(runs) if _small_centre(layout) is not None else min(len(runs), _AGREEING)
+        settled: Array = n_best >= needed
+        return settled
 
     def _random_elements(self) -> list[Elements]:
         rng = np.random.default_rng(self.seed)
@@ -412,35 +449,59 @@ class _Loop:
         return result
 
     def _start_chain(self, state: _State, reference: Reference) -> None:
-        """Try on every draw what won for its neighbours and most often in its chain."""
+        """Take over what won for a draw's neighbours or most often in its chain, where better."""
+        assert self.chain is not None
         candidates = _chain_candidates(state.elements, self.chain)
         for rows, view in self._views(reference, "searching"):
-            tolerance = view.tolerance
             for candidate in candidates:
                 begin = {u: g[rows] for u, g in candidate.items()}
-                fresh = np.flatnonzero(~_same(begin, state.rows(rows)))
-                if fresh.size:
-                    some = view.select(fresh)
-                    elements, gain = _ascend(some, {u: g[fresh] for u, g in begin.items()})
-                    where = np.arange(rows.start, rows.stop)[fresh]
-                    state.keep(where, elements, gain, tolerance[fresh], STARTS.index("chain"))
+                better = np.flatnonzero(view.gain(begin) > state.gain[rows] + view.tolerance)
+                if better.size:
+                    some = view.select(better)
+                    elements, gain = _ascend(some, {u: g[better] for u, g in begin.items()})
+                    where = np.arange(rows.start, rows.stop)[better]
+                    state.keep(where, elements, gain, some.tolerance, STARTS.index("chain"))
+                    state.open[where] = True
 
-    def _start_exhaustive(self, state: _State, reference: Reference, agree: Array) -> None:
-        """Try all elements of one small set where the starts disagree."""
+    def _search_further(self, state: _State, reference: Reference) -> None:
+        """Search the draws that are open by means that cost more."""
+        centre = _small_centre(self.source.layout)
+        if centre is not None:
+            self._start_exhaustive(state, reference, centre)
+        elif state.open.any():
+            self._kick(state, reference)
+
+    def _kick(self, state: _State, reference: Reference) -> None:
+        """Iterated local search: exchange a few units of one set, match the others, ascend."""
         layout = self.source.layout
-        centre = _small_centre(layout)
-        if centre is None or agree.all():
-            return
+        order = list(layout.sizes)
+        open_rows = np.flatnonzero(state.open)
+        rng = np.random.default_rng(self.seed)
+        kicks = [
+            _Kick.draw(rng, open_rows.size, layout, order[number % len(order)])
+            for number in range(self.n_kicks)
+        ]
+        for rows, view in self._open_views(state, reference):
+            inside = np.searchsorted(open_rows, rows)
+            for kick in kicks:
+                begin = state.rows(rows)
+                begin[kick.units] = kick.turn(inside, view.layout) @ begin[kick.units]
+                for units in order:
+                    if units != kick.units:
+                        score = view.score(units, begin, set(order))
+                        begin[units] = layout.groups[units].match(score)
+                elements, gain = _ascend(view, begin)
+                state.keep(rows, elements, gain, view.tolerance, STARTS.index("kicks"))
+
+    def _start_exhaustive(self, state: _State, reference: Reference, centre: str) -> None:
+        """Try all elements of one small set on the draws that are open."""
+        layout = self.source.layout
         everything = _whole_group(layout, centre)
-        for rows, view in self._views(reference, "searching"):
-            open_rows = np.flatnonzero(~agree[rows])
-            for part in np.array_split(open_rows, math.ceil(open_rows.size / 64) or 1):
-                if part.size:
-                    some = view.select(part)
-                    where = np.arange(rows.start, rows.stop)[part]
-                    elements, gain = _exhaust(some, centre, everything, state.gain[where])
-                    tolerance = some.tolerance
-                    state.keep(where, elements, gain, tolerance, STARTS.index("exhaustive"))
+        for rows, view in self._open_views(state, reference):
+            for part in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / 64)):
+                some, where = view.select(part), rows[part]
+                elements, gain = _exhaust(some, centre, everything, state.gain[where])
+                state.keep(where, elements, gain, some.tolerance, STARTS.index("exhaustive"))
 
 
 # ---------------------------------------------------------------------- one block
@@ -615,9 +676,8 @@ def _check_falling(losses: Sequence[float]) -> None:
         raise RuntimeError(f"the loss rose from {losses[-2]} to {losses[-1]}")
 
 
-def _chain_candidates(elements: Elements, chain: Array | None) -> list[Elements]:
+def _chain_candidates(elements: Elements, chain: Array) -> list[Elements]:
     """For every draw: its neighbours' elements, and the most frequent ones of its chain."""
-    assert chain is not None
     n_draws = len(chain)
     rows = np.concatenate([np.c_[g.index, g.factor] for g in elements.values()], axis=1)
     before = np.maximum(np.arange(n_draws) - 1, 0)
@@ -631,6 +691,33 @@ def _chain_candidates(elements: Elements, chain: Array | None) -> list[Elements]
             if counts[best] > 1:
                 frequent[rank, members] = members[first[best]]
     return [{u: g[at] for u, g in elements.items()} for at in [*frequent, *sources]]
+
+
+@dataclass(frozen=True)
+class _Kick:
+    """For every open draw, a few slots of one set to exchange in a circle and to flip."""
+
+    units: str
+    slots: Array  # int, (open draws, slots)
+    flips: Array  # +1 or -1, likewise
+
+    @classmethod
+    def draw(
+        cls, rng: np.random.Generator, n_open: int, layout: Layout, units: str
+    ) -> _Kick:
+        size = layout.sizes[units]
+        n_turned = min(size, int(rng.integers(2, _MAX_KICKED + 1)))
+        slots = np.argsort(rng.random((n_open, size)), axis=1)[:, :n_turned].astype(np.int32)
+        flips = rng.choice(np.array([-1, 1], np.int8), size=slots.shape)
+        return cls(units, slots, flips if layout.groups[units].signs else np.abs(flips))
+
+    def turn(self, rows: Array, layout: Layout) -> Monomial:
+        """The element that does so, for some of the open draws."""
+        turn = Monomial.identity((len(rows),), layout.sizes[self.units])
+        slots = self.slots[rows]
+        np.put_along_axis(turn.index, slots, np.roll(slots, 1, axis=1), axis=1)
+        np.put_along_axis(turn.factor, slots, self.flips[rows].astype(float), axis=1)
+        return turn
 
 
 def _small_centre(layout: Layout) -> str | None:

@@ -145,18 +145,15 @@ def unary_distance(
     Score
         Both parts of shape (draws, K, K), slots before units.
     """
-    n_draws, n_units, n_features = features.shape
-    flat = features.reshape(n_draws * n_units, n_features)
+    units = features.swapaxes(1, 2)
     scaled = mean * weight
-    norms = (flat**2 @ weight).reshape(n_draws, 1, n_units)
+    norms = (features**2 @ weight)[:, None, :]
     even = -norms - (mean * scaled).sum(axis=1)[:, None]
-    shape = (n_draws, n_units, n_units)
     if not signed.all():
-        even = even + 2 * (flat @ np.where(signed, 0.0, scaled).T).reshape(shape).swapaxes(1, 2)
+        even += np.where(signed, 0.0, 2 * scaled) @ units
     if not signed.any():
         return Score(even, np.broadcast_to(0.0, even.shape))
-    odd = 2 * (flat @ np.where(signed, scaled, 0.0).T).reshape(shape).swapaxes(1, 2)
-    return Score(even, odd)
+    return Score(even, np.where(signed, 2 * scaled, 0.0) @ units)
 
 
 def pair_score(

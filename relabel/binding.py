@@ -1,0 +1,503 @@
+"""A declaration against draws: which axis of which variable carries which units."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import xarray as xr
+
+from relabel.errors import DataError, SpecError
+from relabel.groups import Action, Group, Role, group_of
+from relabel.notation import Axes, Axis, parse
+
+__all__ = [
+    "SAMPLE_DIMS",
+    "Binder",
+    "BoundAxis",
+    "BoundVariable",
+    "Shift",
+    "check_draws",
+    "closest",
+    "core_dims",
+    "is_drawn",
+]
+
+#: Dimensions that index draws.
+SAMPLE_DIMS = ("chain", "draw")
+
+#: (group, name) of a variable.
+Address = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class BoundAxis:
+    """One axis of a bound variable; `units` is None where it carries none."""
+
+    name: str | None
+    units: str | None
+    role: Role
+    size: int
+    exponent: int
+    action: Action
+
+
+@dataclass(frozen=True)
+class BoundVariable:
+    """One variable that carries units.
+
+    Attributes
+    ----------
+    group, name : str
+        Where it is.
+    dims : tuple of str
+        Its dimensions after chain and draw, as stored.
+    axes : tuple of BoundAxis
+        Its axes; products are split, so there may be more than `dims`.
+    labels_of : str or None
+        The units that its values name.
+    """
+
+    group: str
+    name: str
+    dims: tuple[str, ...]
+    axes: tuple[BoundAxis, ...]
+    labels_of: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of `axes`."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def address(self) -> str:
+        """``group/name``."""
+        return f"{self.group}/{self.name}"
+
+    def unit_axes(self) -> list[tuple[int, str, Action]]:
+        """Return (position, units, action) of every axis that carries units."""
+        return [(i, a.units, a.action) for i, a in enumerate(self.axes) if a.units is not None]
+
+    def between(self) -> tuple[tuple[str | None, ...], tuple[str | None, ...]]:
+        """Return the names on the tail and on the head of the arrow."""
+        return (
+            tuple(axis.name for axis in self.axes if axis.role == "tail"),
+            tuple(axis.name for axis in self.axes if axis.role == "head"),
+        )
+
+    def has_side(self, units: str, role: Role) -> bool:
+        """Whether the units' factor reaches this variable from one side of the arrow."""
+        return any(a.units == units and a.role == role and a.exponent > 0 for a in self.axes)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """An affine flip of `units` adds what `reader` reads of them to `bias`."""
+
+    units: str
+    reader: BoundVariable
+    bias: BoundVariable
+
+
+@dataclass(frozen=True)
+class Binder:
+    """The tables of a spec beside the groups of data that they are checked against."""
+
+    units: Mapping[str, str]
+    axes: Mapping[str, str]
+    values: Mapping[str, str]
+    sizes: Mapping[str, int]
+    groups: Mapping[str, xr.Dataset]
+
+    def resolve(self) -> tuple[dict[str, int], tuple[BoundVariable, ...], tuple[Shift, ...]]:
+        """Return the number of units of each set, the variables that carry them, the shifts."""
+        check_draws(self.groups)
+        lines = self._lines()
+        values = {a: units for key, units in self.values.items() for a in self._locate(key)}
+        sizes = self._solve_sizes(lines)
+        lines |= {a: self._axes_of(a, parse("...")) for a in values if a not in lines}
+        variables = tuple(
+            self._variable(address, axes, sizes, values.get(address))
+            for address, axes in lines.items()
+        )
+        for units in self.units:
+            self._check_two_sides(units, variables)
+        return {name: sizes[name] for name in self.units}, variables, self._shifts(variables)
+
+    def _group(self, units: str) -> Group:
+        return group_of(self.units[units])
+
+    def _array(self, address: Address) -> xr.DataArray:
+        return self.groups[address[0]][address[1]]
+
+    def _drawn(self) -> Iterator[tuple[Address, xr.DataArray]]:
+        """Every variable that has a value for each draw."""
+        for group, dataset in self.groups.items():
+            for name, variable in dataset.data_vars.items():
+                if is_drawn(variable):
+                    yield (group, str(name)), variable
+
+    # ------------------------------------------------------------------ one line per variable
+
+    def _lines(self) -> dict[Address, Axes]:
+        """Axes of every variable that carries units, ``...`` filled up."""
+        if not self.axes:
+            return self._lines_from_dims()
+        lines: dict[Address, Axes] = {}
+        for key in sorted(self.axes, key=lambda key: "/" in key):  # a group's own line wins
+            for address in self._locate(key):
+                lines[address] = self._axes_of(address, parse(self.axes[key]))
+        return lines | self._companions(lines)
+
+    def _axes_of(self, address: Address, axes: Axes) -> Axes:
+        """Fill ``...`` up to the number of axes of one variable."""
+        dims = core_dims(self._array(address))
+        expanded = axes.expand(len(dims))
+        if expanded is None:
+            raise SpecError(
+                f"{_show(address)} has {len(dims)} axes a draw {dims}, but {axes.text!r} "
+                f"names {len(axes.stored)}; name each, or end with '...'"
+            )
+        return Axes(expanded, None, axes.text)
+
+    def _locate(self, key: str) -> list[Address]:
+        """Find the variables that a key of the spec stands for."""
+        found = self._in_one_group(key) or [
+            (group, key) for group, dataset in self.groups.items() if key in dataset.data_vars
+        ]
+        drawn = [address for address in found if is_drawn(self._array(address))]
+        if drawn:
+            return drawn
+        if found:
+            dims = ", ".join(map(str, self._array(found[0]).dims)) or "none"
+            raise SpecError(
+                f"{_show(found[0])} does not have the dimensions chain and draw (it has: {dims}), "
+                "so it holds no draws; take it out of the spec"
+            )
+        known = {name if "/" not in key else f"{g}/{name}" for (g, name), _ in self._drawn()}
+        where = ", ".join(sorted(known)) if len(known) <= 20 else f"{len(known)} variables"
+        raise SpecError(f"unknown variable {key!r}{closest(key, known)}; the draws have {where}")
+
+    def _in_one_group(self, key: str) -> list[Address]:
+        """Read a key as ``group/name``."""
+        parts = key.split("/")
+        for cut in range(1, len(parts)):
+            group, name = "/".join(parts[:cut]), "/".join(parts[cut:])
+            if group in self.groups and name in self.groups[group].data_vars:
+                return [(group, name)]
+        return []
+
+    def _lines_from_dims(self) -> dict[Address, Axes]:
+        """The dims-only form: dimensions that are named like units carry them."""
+        lines: dict[Address, Axes] = {}
+        for address, variable in self._drawn():
+            dims = core_dims(variable)
+            if set(dims) & set(self.units):
+                stored = tuple((Axis(d if d in self.units else None),) for d in dims)
+                lines[address] = Axes(stored, None, " ".join(dims))
+        found = {axis.name for axes in lines.values() for (axis,) in axes.stored}
+        for name in self.units:
+            if name not in found and name not in self.values.values():
+                dims_of_all = {d for _, variable in self._drawn() for d in core_dims(variable)}
+                raise SpecError(
+                    f"no variable has a dimension {name!r}{closest(name, dims_of_all)}; "
+                    f"name the axes, as in axes={{'W1': 'x -> {name}'}}"
+                )
+        self._check_one_signed(lines)
+        return lines
+
+    def _check_one_signed(self, lines: Mapping[Address, Axes]) -> None:
+        """Refuse to guess that a quantity which never changes sign flips with its unit."""
+        for address, axes in lines.items():
+            signed = [a.name for (a,) in axes.stored if a.name and self._flips(a.name, "neutral")]
+            variable = self._array(address)
+            if not signed or variable.dtype.kind not in "fi":
+                continue
+            for never, other in (("negative", variable < 0), ("positive", variable > 0)):
+                if not other.any():
+                    name, line = address[1], axes.text.replace(signed[0], f"{signed[0]}^0")
+                    raise SpecError(
+                        f"{_show(address)} has the dimension {signed[0]!r} and is never {never}: "
+                        f"is it a scale, which is permuted but not flipped ({name} = {line!r}), or "
+                        f"a weight ({name} = {axes.text!r})? Name the axes of all variables to "
+                        "say so"
+                    )
+
+    def _flips(self, units: str, role: Role) -> bool:
+        """Whether the factor of these units does anything to an axis of this role."""
+        action = self._group(units).action(role)
+        return action is None or not action.trivial
+
+    def _companions(self, lines: Mapping[Address, Axes]) -> dict[Address, Axes]:
+        """Undeclared variables that share a units' dimension: carried along, or asked about."""
+        carriers: dict[str, set[str]] = {}
+        for address, axes in lines.items():
+            for dim, product in zip(core_dims(self._array(address)), axes.stored, strict=True):
+                if len(product) == 1 and product[0].name in self.units:
+                    carriers.setdefault(dim, set()).add(str(product[0].name))
+        found: dict[Address, Axes] = {}
+        for address, variable in self._drawn():
+            dims = core_dims(variable)
+            if address in lines or not set(dims) & set(carriers):
+                continue
+            for dim in dims:
+                self._check_companion(address, dim, sorted(carriers.get(dim, ())))
+            stored = tuple((Axis(next(iter(carriers.get(dim, ())), None)),) for dim in dims)
+            found[address] = Axes(stored, None, " ".join(dims))
+        return found
+
+    def _check_companion(self, address: Address, dim: str, units: Sequence[str]) -> None:
+        """Refuse to guess how an undeclared variable follows the units of its dimension."""
+        what = f"{_show(address)} shares the dimension {dim!r} with the units"
+        if len(units) > 1:
+            raise SpecError(
+                f"{what} {' and '.join(map(repr, units))}, and the spec does not say which of them "
+                f"it carries; add {address[1]!r} to axes ('...' leaves it alone)"
+            )
+        for name in units:
+            if self._flips(name, "neutral"):
+                raise SpecError(
+                    f"{what} {name!r}, but the spec does not say how it follows a change of sign "
+                    f"or scale; add {address[1]!r} to axes: '{name}^0' (only permuted), '{name}' "
+                    "with an arrow as for weights, or '...' (left alone)"
+                )
+
+    # ------------------------------------------------------------------ sizes
+
+    def _solve_sizes(self, lines: Mapping[Address, Axes]) -> dict[str, int]:
+        """Infer the size of every named axis; products follow when one factor is unknown."""
+        known = {name: (size, "sizes of the spec") for name, size in self.sizes.items()}
+        waiting = [
+            (address, product, int(size))
+            for address, axes in lines.items()
+            for product, size in zip(axes.stored, _core_shape(self._array(address)), strict=True)
+        ]
+        while waiting:
+            open_axes, waiting = waiting, []
+            for address, product, size in open_axes:
+                if not _learn(address, product, size, known):
+                    waiting.append((address, product, size))
+            if len(waiting) == len(open_axes):
+                raise SpecError(_unsolved(*waiting[0], known))
+        for name in self.units:
+            if name not in known:
+                raise SpecError(
+                    f"the number of units {name!r} is not known; give sizes={{{name!r}: ...}}"
+                )
+            if known[name][0] == 0:
+                raise DataError(f"there are no units {name!r}: size 0 in {known[name][1]}")
+        return {name: size for name, (size, _) in known.items()}
+
+    # ------------------------------------------------------------------ variables
+
+    def _variable(
+        self, address: Address, axes: Axes, sizes: Mapping[str, int], labels_of: str | None
+    ) -> BoundVariable:
+        """Resolve the axes of one variable."""
+        variable = self._array(address)
+        bound = tuple(
+            self._axis(address, axis, int(size) if axis.name is None else sizes[axis.name])
+            for product, size in zip(axes.stored, _core_shape(variable), strict=True)
+            for axis in product
+        )
+        result = BoundVariable(*address, core_dims(variable), bound, labels_of)
+        _check_dtype(result, variable)
+        return result
+
+    def _axis(self, address: Address, axis: Axis, size: int) -> BoundAxis:
+        """Resolve how the factor of its units acts on one axis."""
+        if axis.name is None or axis.name not in self.units:
+            return BoundAxis(axis.name, None, axis.role, size, axis.exponent, Action(0, False))
+        group = self._group(axis.name)
+        action = Action(0, False) if axis.exponent == 0 else group.action(axis.role)
+        if action is None:
+            raise SpecError(
+                f"{_show(address)}: the units {axis.name!r} ({self.units[axis.name]}: "
+                f"{group.label}) need an arrow, which tells incoming weights from outgoing ones: "
+                f"write '-> {axis.name}' or '{axis.name} ->', or '{axis.name}^0' if it is only "
+                "permuted"
+            )
+        action = action.raised(axis.exponent)
+        return BoundAxis(axis.name, axis.name, axis.role, size, axis.exponent, action)
+
+    def _check_two_sides(self, units: str, variables: Sequence[BoundVariable]) -> None:
+        """Refuse units whose change of sign or scale nothing compensates."""
+        heads = [v for v in variables if v.has_side(units, "head")]
+        tails = [v for v in variables if v.has_side(units, "tail")]
+        if not (heads or tails) or not self._flips(units, "head"):
+            return
+        shown = f"units {units!r} ({self.units[units]})"
+        if not heads:
+            raise SpecError(
+                f"{shown} are read but nothing writes them: declare the incoming weights and "
+                f"biases, as in 'x -> {units}' and '-> {units}'"
+            )
+        if not tails and self._flips(units, "tail"):
+            raise SpecError(
+                f"{shown} are written but nothing reads them, so that flips or scales would "
+                f"change the model: declare the outgoing weights, as in '{units} -> y', or use "
+                "'permutation'"
+            )
+        if all(not v.between()[0] for v in heads):
+            named = ", ".join(v.name for v in heads)
+            raise SpecError(
+                f"only biases ({named}) write the units {units!r}: is an arrow the wrong way "
+                f"round? Incoming weights are 'x -> {units}', or '{units} <- x' if stored (out, in)"
+            )
+
+    def _shifts(self, variables: Sequence[BoundVariable]) -> tuple[Shift, ...]:
+        """Find the bias that takes up each affine flip: the one with the head of the reader."""
+        shifts = []
+        for reader in variables:
+            head = reader.between()[1]
+            for units in self.units:
+                if not self._group(units).shifts or not reader.has_side(units, "tail"):
+                    continue
+                biases = [v for v in variables if v.group == reader.group and _is_bias(v, head)]
+                if len(biases) != 1:
+                    found = ", ".join(v.name for v in biases) or "none"
+                    line = f"-> {' '.join(map(str, head))}" if head else ""
+                    raise SpecError(
+                        f"units {units!r} ({self.units[units]}): a flip moves the bias that goes "
+                        f"with {reader.name!r}, {line!r}; there must be exactly one, found "
+                        f"{found}. Declare it in axes, or use 'permutation'"
+                    )
+                shifts.append(Shift(units, reader, biases[0]))
+        return tuple(shifts)
+
+
+def check_draws(groups: Mapping[str, xr.Dataset]) -> None:
+    """Refuse data without draws."""
+    if "posterior" not in groups:
+        raise DataError(f"there is no group 'posterior'; found {', '.join(groups) or 'nothing'}")
+    posterior = groups["posterior"]
+    if not posterior.data_vars:
+        raise DataError("the group 'posterior' has no variables: was the file written completely?")
+    for dim in SAMPLE_DIMS:
+        if dim not in posterior.dims:
+            dims = ", ".join(map(str, posterior.dims)) or "none"
+            raise DataError(
+                f"the posterior has no dimension {dim!r} (it has: {dims}); draws need chain and "
+                "draw: rename the dimensions, or add one with expand_dims"
+            )
+        if posterior.sizes[dim] == 0:
+            raise DataError(f"the posterior has no draws: dimension {dim!r} has size 0")
+
+
+def closest(name: str, known: Collection[str]) -> str:
+    """Offer the known name that is most like a wrong one."""
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def is_drawn(variable: xr.DataArray) -> bool:
+    """Whether a variable has a value for each draw."""
+    return set(SAMPLE_DIMS) <= set(variable.dims)
+
+
+def core_dims(variable: xr.DataArray) -> tuple[str, ...]:
+    """Return the dimensions of one draw, as stored."""
+    return tuple(str(dim) for dim in variable.dims if dim not in SAMPLE_DIMS)
+
+
+def _core_shape(variable: xr.DataArray) -> tuple[int, ...]:
+    return tuple(variable.sizes[dim] for dim in variable.dims if dim not in SAMPLE_DIMS)
+
+
+def _show(address: Address) -> str:
+    group, name = address
+    return f"variable {name!r}" if group == "posterior" else f"variable {group}/{name}"
+
+
+def _is_bias(variable: BoundVariable, head: tuple[str | None, ...]) -> bool:
+    """Whether a variable is written to these axes and has no others."""
+    return (
+        variable.labels_of is None
+        and variable.between() == ((), head)
+        and len(variable.axes) == len(head)
+    )
+
+
+def _learn(
+    address: Address, product: Sequence[Axis], size: int, known: dict[str, tuple[int, str]]
+) -> bool:
+    """Check one stored axis against the sizes known so far, and add what follows from it.
+
+    Returns False if the axis has to wait until more is known.
+    """
+    names = [axis.name for axis in product]
+    if names == [None]:
+        return True
+    missing = [name for name in names if name not in known]
+    if len(missing) > 1 or missing == [None]:
+        return False
+    rest = math.prod(known[n][0] for n in names if n is not None and n in known)
+    fits = size == rest if not missing else (rest > 0 and size % rest == 0)
+    if not fits:
+        raise SpecError(_disagreement(address, names, size, known))
+    if missing and missing[0] is not None:
+        known[missing[0]] = (size // rest, _show(address))
+    return True
+
+
+def _disagreement(
+    address: Address,
+    names: Sequence[str | None],
+    size: int,
+    known: Mapping[str, tuple[int, str]],
+) -> str:
+    """Say which sizes cannot both be right."""
+    found = {name: known[name] for name in names if name is not None and name in known}
+    if len(names) == 1 and names[0] is not None:
+        other_size, other = known[names[0]]
+        return (
+            f"sizes of {names[0]!r} disagree: {size} in {_show(address)}, {other_size} in {other}; "
+            "is one of them stored the other way round (write the arrow as in 'h <- x')?"
+        )
+    sources = ", ".join(f"{name} = {other} ({where})" for name, (other, where) in found.items())
+    return (
+        f"{_show(address)}: an axis of size {size} cannot be ({' '.join(map(str, names))}) "
+        f"with {sources}"
+    )
+
+
+def _unsolved(
+    address: Address,
+    product: Sequence[Axis],
+    size: int,
+    known: Mapping[str, tuple[int, str]],
+) -> str:
+    """Say which product of axes cannot be split, and what is needed for it."""
+    shown = " ".join(axis.name or "_" for axis in product)
+    unnamed = any(axis.name is None for axis in product)
+    missing = next((a.name for a in product if a.name and a.name not in known), "x")
+    remedy = (
+        "give each axis of a product a name instead of '_'"
+        if unnamed
+        else f"give the sizes, as in sizes={{{missing!r}: ...}}"
+    )
+    return f"{_show(address)}: cannot tell how {size} splits into ({shown}); {remedy}"
+
+
+def _check_dtype(bound: BoundVariable, variable: xr.DataArray) -> None:
+    """Check that the dtype can hold what relabelling makes of it."""
+    kind, shown = variable.dtype.kind, _show((bound.group, bound.name))
+    if kind not in "fiub":
+        raise DataError(
+            f"{shown} has the dtype {variable.dtype}, which cannot be relabelled; convert it to "
+            "float64 first"
+        )
+    if bound.labels_of is not None and kind not in "iu":
+        raise DataError(
+            f"{shown} holds labels of {bound.labels_of!r} and must be of an integer dtype, not "
+            f"{variable.dtype}"
+        )
+    for axis in bound.axes:
+        if (kind in "iub" and axis.action.power != 0) or (kind in "ub" and axis.action.signed):
+            raise DataError(
+                f"{shown} has the dtype {variable.dtype}, but units {axis.units!r} may change its "
+                f"scale or sign; convert it to float64, or write '{axis.units}^0' if it is only "
+                "permuted"
+            )

@@ -1,0 +1,372 @@
+"""The command line: inspect, align, undo, demo."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from relabel import __version__
+from relabel.align import align, find_inputs, provenance, relabelled, undo
+from relabel.containers import sharing, unpack
+from relabel.criteria import Criterion, ToReference, criterion_of
+from relabel.errors import FileError, RelabelError, SpecError
+from relabel.io import check_target, open_draws, read_point, read_spec, save
+from relabel.network import Network
+from relabel.propose import Proposal, propose
+from relabel.report import Account, account
+from relabel.spec import Spec
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Undo label switching in posterior draws: align every draw with one reference mode.",
+)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Saved draws: netCDF or Zarr.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where the result is written.")]
+SpecFile = Annotated[Path | None, typer.Option("--spec", help="A spec as a TOML file.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Pairs = list[str] | None
+
+
+def main() -> None:
+    """Run the command."""
+    app(prog_name="relabel")
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn what is the user's to mend into one message and status 2."""
+    try:
+        yield
+    except RelabelError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted: nothing was written", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"relabel {__version__}")
+        raise typer.Exit
+
+
+@app.command("inspect")
+def inspect_command(file: File, spec: SpecFile = None) -> None:
+    """Show the variables of FILE and a spec for them: the given one, or a proposal."""
+    with _errors():
+        groups = unpack(open_draws(file))
+        shared = sharing(groups)
+        declared = read_spec(spec)[0] if spec else None
+        bound = declared.bind(shared) if declared else None
+        axes = {v.address: _axes_text(v) for v in bound.variables} if bound else {}
+        rows = [
+            [
+                f"{group}/{name}",
+                " ".join(f"{d}={n}" for d, n in variable.sizes.items()),
+                str(variable.dtype),
+                axes.get(f"{group}/{name}", ""),
+            ]
+            for group, dataset in shared.items()
+            for name, variable in dataset.data_vars.items()
+        ]
+        _print_table(["variable", "sizes", "dtype", "axes"], rows)
+        if bound is None:
+            proposal = propose(open_draws(file))
+            _print_proposal(proposal)
+            bound = proposal.spec.bind(shared) if proposal.spec else None
+        if bound is not None:
+            units = [
+                [n, str(bound.sizes[n]), s, bound.group(n).label, _class(bound.group(n).exact)]
+                for n, s in bound.spec.units.items()
+            ]
+            _print_table(["units", "size", "activation", "group", "symmetry"], units)
+            _print_inputs(bound, groups)
+
+
+@app.command("align")
+def align_command(
+    file: File,
+    output: Output,
+    spec: SpecFile = None,
+    units: Annotated[Pairs, typer.Option(help="A set of units, as in h=tanh.")] = None,
+    axes: Annotated[Pairs, typer.Option(help="A variable's axes, as in 'W1: x -> h'.")] = None,
+    gauge: Annotated[Pairs, typer.Option(help="How scales are fixed, as in h=unit.")] = None,
+    criterion: Annotated[str | None, typer.Option(help="What is maximised; mean.")] = None,
+    options: Annotated[
+        Pairs, typer.Option("--set", help="An option of the criterion, as in scale=none.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Align to: map, medoid, chain=C,draw=D, or a file."),
+    ] = None,
+    inputs: Annotated[
+        str | None, typer.Option(help="Inputs of the network, as in constant_data/X; or none.")
+    ] = None,
+    skip_nonfinite: Annotated[
+        bool, typer.Option("--skip-nonfinite", help="Leave out draws with NaN or infinities.")
+    ] = False,
+    random_starts: Annotated[int, typer.Option(min=0, help="Random starts per draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random starts and probes.")] = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Align the draws of FILE with one reference mode and write them to a new file."""
+    with _errors():
+        check_target(output, file, force=force)
+        draws = open_draws(file)
+        declared, table, assumed = _spec_of(draws, spec, units, axes, gauge)
+        chosen, told = _criterion_of(criterion, options, reference, table)
+        with _progress(quiet) as progress:
+            aligned = align(
+                draws,
+                declared,
+                criterion=chosen,
+                inputs={None: "auto", "none": None}.get(inputs, inputs),
+                nonfinite="skip" if skip_nonfinite else "raise",
+                n_random=random_starts,
+                seed=seed,
+                progress=progress,
+            )
+        found = None if quiet else account(draws, aligned)
+        save(aligned, output, source=file, changed=relabelled(aligned), force=force)
+        if found is not None:
+            _print_account(found, [*assumed, *told])
+            typer.echo(f"wrote {output}")
+
+
+@app.command("undo")
+def undo_command(file: File, output: Output, force: Force = False, quiet: Quiet = False) -> None:
+    """Write the draws of FILE as they were before they were aligned."""
+    with _errors():
+        check_target(output, file, force=force)
+        aligned = open_draws(file)
+        original = undo(aligned)
+        save(original, output, source=file, changed=relabelled(aligned), force=force)
+        if not quiet:
+            typer.echo(f"wrote {output}")
+
+
+@app.command("demo")
+def demo_command(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the aligned files.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Align the draws that come with the package: two tanh networks, sampled by NUTS."""
+    with _errors():
+        if output is not None and not output.is_dir():
+            raise FileError(f"{output}: there is no such folder")
+        for name, told in _DEMOS.items():
+            file = _data_folder() / name
+            if output is not None:
+                check_target(output / f"aligned_{name}", file, force=force)
+            typer.echo(f"== {name}: {told}")
+            draws = open_draws(file)
+            proposal = propose(draws)
+            assert proposal.spec is not None
+            aligned = align(draws, proposal.spec)
+            _print_account(account(draws, aligned), [])
+            if output is not None:
+                target = output / f"aligned_{name}"
+                save(aligned, target, source=file, changed=relabelled(aligned), force=force)
+                typer.echo(f"wrote {target}")
+            typer.echo("")
+
+
+_DEMOS = {
+    "tanh_shallow.nc": "a 2-4-1 network whose chains started at random",
+    "tanh_deep.nc": "a 3-4-4-1 network whose chains started in scrambled copies of one mode",
+}
+
+
+def _data_folder() -> Path:
+    """Folder of the shipped draws: in the installed package, or in the repository."""
+    package = Path(__file__).parent
+    for folder in (package / "data", package.parent / "data"):
+        if (folder / next(iter(_DEMOS))).exists():
+            return folder
+    raise FileError("the draws of the demo were not installed with the package")
+
+
+# ---------------------------------------------------------------------- options to objects
+
+
+def _spec_of(
+    draws: Any, file: Path | None, units: Pairs, axes: Pairs, gauge: Pairs
+) -> tuple[Spec, dict[str, Any] | None, list[str]]:
+    """Spec from a file or from options; what was assumed is told."""
+    if file is not None:
+        if units or axes or gauge:
+            raise SpecError("give either --spec, or --units with --axes and --gauge")
+        spec, table = read_spec(file)
+        return spec, table, []
+    if not units:
+        raise SpecError(
+            "what are the units? give --spec FILE or --units NAME=ACTIVATION; "
+            "`relabel inspect FILE` proposes a spec"
+        )
+    named = dict(_split(pair, "=", "--units h=tanh") for pair in units)
+    lines = dict(_split(pair, ":", "--axes 'W1: x -> h'") for pair in axes or [])
+    gauges = dict(_split(pair, "=", "--gauge h=unit") for pair in gauge or [])
+    spec = Spec(units=named, axes=lines, gauges=gauges)
+    dims = {str(dim) for dataset in sharing(unpack(draws)).values() for dim in dataset.dims}
+    if lines or set(named) <= dims:
+        return spec, None, []
+    proposal = propose(draws, units=named)
+    if proposal.spec is None or proposal.doubts:
+        _print_proposal(proposal, err=True)
+        raise SpecError(
+            f"no dimension is named {', '.join(sorted(set(named) - dims))}, and the axes cannot be "
+            "told for certain; name them with --axes or --spec"
+        )
+    spec = Spec(named, proposal.spec.axes, gauges=gauges)
+    return spec, None, [f"axes, from names and shapes: {_one_line(spec)}", *proposal.assumptions]
+
+
+def _one_line(spec: Spec) -> str:
+    return "; ".join(f"{name}: {line}" for name, line in spec.axes.items())
+
+
+def _criterion_of(
+    name: str | None, options: Pairs, reference: str | None, table: dict[str, Any] | None
+) -> tuple[Criterion | None, list[str]]:
+    """Criterion from options or from the table of the spec file."""
+    settings = {k: _value(v) for k, v in (_split(p, "=", "--set scale=none") for p in options or [])}
+    if name is None and table is not None:
+        settings = {k: v for k, v in table.items() if k != "name"} | settings
+        name = str(table["name"])
+    if reference is None:
+        if name is None and not settings:
+            return None, []
+        return criterion_of(name or "mean", settings), []
+    if name not in (None, ToReference.name):
+        raise SpecError(f"--reference goes with the criterion 'reference', not with {name!r}")
+    point, told = _reference_of(reference)
+    return criterion_of(ToReference.name, settings | {"to": point}), told
+
+
+def _reference_of(text: str) -> tuple[Any, list[str]]:
+    """What --reference names: a word, a draw, or a file."""
+    if text in ("map", "medoid"):
+        return text, []
+    if "=" in text and not Path(text).exists():
+        pairs = dict(_split(p, "=", "--reference chain=0,draw=12") for p in text.split(","))
+        if set(pairs) == {"chain", "draw"}:
+            return {key: _value(value) for key, value in pairs.items()}, []
+        raise SpecError(f"--reference {text!r}: a draw is named as in chain=0,draw=12")
+    point, what = read_point(text)
+    return point, [f"reference: {what} ({text})"]
+
+
+def _split(text: str, separator: str, example: str) -> tuple[str, str]:
+    """Split a pair at the first separator."""
+    key, found, value = text.partition(separator)
+    if not (found and key.strip() and value.strip()):
+        raise SpecError(f"{text!r} is not a pair; write it as in {example}")
+    return key.strip(), value.strip()
+
+
+def _value(text: str) -> Any:
+    """Read a value as TOML where it is one, as text otherwise."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+# ---------------------------------------------------------------------- printing
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Progress bar on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None)
+        yield lambda stage, done, total: bars.update(
+            task, description=stage, completed=done, total=total
+        )
+
+
+def _print_account(found: Account, told: list[str]) -> None:
+    width = max(len(word) for word, _ in found.facts)
+    for word, line in found.facts:
+        typer.echo(f"{word:<{width}}  {line}")
+    rows = [[name, _number(c.rhat, ".3f"), _number(c.ess, ".0f")] for name, c in found.table]
+    _print_table(["", "max R-hat", "min ESS"], rows)
+    for note in [*told, *found.notes]:
+        typer.echo(f"note: {note}")
+
+
+def _print_proposal(proposal: Proposal, err: bool = False) -> None:
+    if proposal.spec is not None:
+        typer.echo("# proposed spec: check it, save it as TOML, and pass it with --spec", err=err)
+        typer.echo(proposal.spec.to_toml(), err=err)
+    for assumption in proposal.assumptions:
+        typer.echo(f"# assumed: {assumption}", err=err)
+    for doubt in proposal.doubts:
+        typer.echo(f"# in doubt: {doubt}", err=err)
+
+
+def _print_inputs(bound: Any, groups: Any) -> None:
+    try:
+        n_inputs = Network.of(bound).n_inputs
+    except SpecError as error:
+        typer.echo(f"no forward pass: {error}")
+        return
+    found = find_inputs(groups, n_inputs)
+    which = ", ".join(found) or "none"
+    named = "" if len(found) == 1 else "; name one with --inputs" if found else ""
+    typer.echo(f"inputs: {which}{named}")
+
+
+def _print_table(header: list[str], rows: list[list[str]]) -> None:
+    """A table with lines on a terminal, plain columns in a pipe."""
+    if sys.stdout.isatty():
+        table = Table(*header)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        return
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        typer.echo("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def _axes_text(variable: Any) -> str:
+    text = " ".join(f"{axis.name or '_'}{_ARROWS[axis.role]}" for axis in variable.axes)
+    return f"{text} (values: {variable.labels_of})" if variable.labels_of else text
+
+
+_ARROWS = {"head": " (written)", "tail": " (read)", "neutral": ""}
+
+
+def _class(exact: bool) -> str:
+    return "exact" if exact else "likelihood only"
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if value != value else format(value, form)

@@ -1,0 +1,1 @@
+"""What can be said of aligned draws: one file per question."""

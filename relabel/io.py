@@ -1,0 +1,377 @@
+"""Files to ArviZ data and back: netCDF and Zarr, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from relabel.containers import Groups, unpack
+from relabel.errors import FileError, SpecError
+from relabel.spec import SAMPLE_DIMS, Spec
+
+__all__ = ["check_target", "open_draws", "read_point", "read_spec", "save"]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_CLASSIC = b"CDF"
+_BLOCK_BYTES = 2**26
+_PACKED = ("scale_factor", "add_offset")
+
+
+def open_draws(path: str | os.PathLike[str]) -> xr.DataTree | xr.Dataset:
+    """Open saved draws: netCDF-4 or Zarr, as arviz 0.x and 1.x write them.
+
+    Variables are read when they are first used. The file is never written to.
+
+    Parameters
+    ----------
+    path : path-like
+        A file or a Zarr folder; what it is is told from its content.
+
+    Returns
+    -------
+    DataTree or Dataset
+        A Dataset if the file has no groups and holds the draws at its root.
+
+    Raises
+    ------
+    FileError
+        If there is no such file, or it is not one of the two, or it is damaged.
+    """
+    path = Path(path)
+    engine = _engine_of(path)
+    try:
+        with _quiet_zarr():
+            tree = xr.open_datatree(path, engine=engine, **_options(engine, path))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise FileError(f"{path}: cannot be read as {_NAMES[engine]}: {_first_line(error)}") from error
+    if not tree.children and set(SAMPLE_DIMS) & set(tree.dims):
+        return tree.to_dataset()
+    if not tree.children and not tree.data_vars:
+        raise FileError(f"{path}: holds no groups and no variables; was it written completely?")
+    return tree
+
+
+_NAMES = {"h5netcdf": "netCDF", "zarr": "Zarr"}
+
+
+def _engine_of(path: Path) -> str:
+    """Tell the format from the content."""
+    if not path.exists():
+        raise FileError(f"{path}: no such file or folder")
+    if path.is_dir():
+        if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata")):
+            return "zarr"
+        raise FileError(f"{path}: a folder, but not a Zarr store (no zarr.json, no .zgroup)")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(8)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    if magic == _HDF5:
+        return "h5netcdf"
+    if magic[:3] == _CLASSIC:
+        raise FileError(
+            f"{path}: a classic netCDF-3 file, which has no groups; save the draws as netCDF-4 "
+            "(InferenceData.to_netcdf)"
+        )
+    raise FileError(f"{path}: not a netCDF-4 file{' (it is empty)' if not magic else ''}")
+
+
+def _options(engine: str, path: Path) -> dict[str, Any]:
+    """Options of xarray that keep it from guessing and warning."""
+    if engine == "zarr":
+        return {"consolidated": _is_consolidated(path), "chunks": None}
+    return {"decode_timedelta": False}
+
+
+def _is_consolidated(path: Path) -> bool:
+    if (path / ".zmetadata").exists():
+        return True
+    root = path / "zarr.json"
+    return root.exists() and b'"consolidated_metadata"' in root.read_bytes()
+
+
+@contextmanager
+def _quiet_zarr() -> Iterator[None]:
+    """Keep zarr's notes on its own metadata from the user."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)
+        warnings.filterwarnings("ignore", "The data type", FutureWarning)
+        yield
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def read_spec(path: str | os.PathLike[str]) -> tuple[Spec, dict[str, Any] | None]:
+    """Read a spec file.
+
+    Parameters
+    ----------
+    path : path-like
+        TOML with the tables of :class:`relabel.Spec`, and optionally ``[criterion]`` with a
+        ``name`` and options.
+
+    Returns
+    -------
+    Spec
+    dict or None
+        The table ``criterion``, if there is one.
+
+    Raises
+    ------
+    FileError, SpecError
+        If it cannot be read, or is no spec.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: cannot be read: {_first_line(error)}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path}: not valid TOML: {error}") from error
+    criterion = tables.pop("criterion", None)
+    if criterion is not None and (not isinstance(criterion, dict) or "name" not in criterion):
+        raise SpecError(f"{path}: the table [criterion] needs a name, as in name = \"mean\"")
+    return Spec.from_dict(tables), criterion
+
+
+def read_point(path: str | os.PathLike[str]) -> tuple[xr.Dataset, str]:
+    """Read a reference point from a file of draws.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    Dataset
+        One point: the posterior itself if it has no draws; the mean of the draws if they were
+        aligned; else the draw of highest ``sample_stats/lp``.
+    str
+        Which of the three it is.
+
+    Raises
+    ------
+    FileError
+        If the draws were not aligned and there is no ``lp`` to choose one by.
+    """
+    groups = unpack(open_draws(path))
+    if "posterior" not in groups:
+        raise FileError(f"{path}: no group 'posterior' to take a reference from")
+    posterior = groups["posterior"]
+    if not set(SAMPLE_DIMS) & set(posterior.dims):
+        return posterior, "the point in the file"
+    if "relabel" in groups:
+        return posterior.mean(SAMPLE_DIMS), "the mean of its aligned draws"
+    lp = groups.get("sample_stats", xr.Dataset()).get("lp")
+    if lp is None:
+        raise FileError(
+            f"{path}: its draws were not aligned and have no sample_stats/lp to choose one by; "
+            "align them first, or store a single point"
+        )
+    best = lp.fillna(-np.inf).argmax(SAMPLE_DIMS)
+    return posterior.isel({dim: int(best[dim]) for dim in SAMPLE_DIMS}), "its draw of highest lp"
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def check_target(
+    target: str | os.PathLike[str], source: str | os.PathLike[str], *, force: bool
+) -> None:
+    """Refuse a target that cannot or must not be written, before any work is done.
+
+    Raises
+    ------
+    FileError
+        If the target is the source, exists already (without `force`), or has no folder.
+    """
+    target, source = Path(target), Path(source)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise FileError(f"{target}: output and input are the same; the source is never overwritten")
+    if source.is_dir() and source.resolve() in target.resolve().parents:
+        raise FileError(f"{target}: lies inside the input {source}; write somewhere else")
+    if target.exists() and not force:
+        raise FileError(f"{target}: exists already; overwrite it with --force")
+    if target.is_dir() and not _is_zarr_name(target):
+        raise FileError(f"{target}: is a folder; name a file in it, or a .zarr store")
+    if not target.absolute().parent.is_dir():
+        raise FileError(f"{target}: there is no folder {target.absolute().parent}")
+    if not os.access(target.absolute().parent, os.W_OK):
+        raise FileError(f"{target}: the folder {target.absolute().parent} cannot be written to")
+
+
+def save(
+    data: xr.DataTree | xr.Dataset,
+    target: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str],
+    changed: Sequence[str],
+    force: bool = False,
+) -> None:
+    """Write relabelled draws to a new file, whole or not at all.
+
+    A file of the same format as the source is made as a copy of it in which only the relabelled
+    values and the group ``relabel`` differ; everything else stays bit for bit. Another format is
+    written anew by xarray. The file gets its name only when it is complete.
+
+    Parameters
+    ----------
+    data : DataTree or Dataset
+        What was opened from `source`, relabelled.
+    target : path-like
+        A name that ends in ``.zarr`` makes a Zarr store, any other a netCDF-4 file.
+    source : path-like
+        The file that `data` come from.
+    changed : sequence of str
+        Addresses ``group/name`` of the variables whose values differ.
+    force : bool, default False
+        Whether an existing target may be replaced.
+
+    Raises
+    ------
+    FileError
+        If the target cannot be written: it exists, the disk is full, ... Nothing is left behind.
+    """
+    target, source = Path(target), Path(source)
+    check_target(target, source, force=force)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    engine = "zarr" if _is_zarr_name(target) else "h5netcdf"
+    same_format = isinstance(data, xr.DataTree) and _engine_of(source) == engine
+    write: Callable[[], None]
+    if same_format and engine == "zarr":
+        write = lambda: _copy_zarr(unpack(data), source, part, changed)  # noqa: E731
+    elif same_format:
+        write = lambda: _copy_hdf5(unpack(data), source, part, changed)  # noqa: E731
+    else:
+        write = lambda: _write_anew(data, part, engine)  # noqa: E731
+    try:
+        with _quiet_zarr():
+            write()
+        _sync(part)
+        _rename(part, target)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{target}: could not be written: {_first_line(error)}") from error
+    finally:
+        _remove(part)
+
+
+def _is_zarr_name(path: Path) -> bool:
+    return path.suffix == ".zarr"
+
+
+def _copy_hdf5(groups: Groups, source: Path, part: Path, changed: Sequence[str]) -> None:
+    """Copy the file, then replace values in the copy."""
+    import h5py
+
+    shutil.copyfile(source, part)
+    with h5py.File(part, "r+") as file:
+        for name in [name for name in file if name in _OWN]:
+            del file[name]
+        for address in changed:
+            _replace(file[address], _variable(groups, address), address, file[address].attrs)
+    for name in _OWN:
+        if name in groups:
+            groups[name].to_netcdf(part, group=name, mode="a", engine="h5netcdf")
+
+
+def _copy_zarr(groups: Groups, source: Path, part: Path, changed: Sequence[str]) -> None:
+    """Copy the store, then replace values in the copy."""
+    import zarr
+
+    shutil.copytree(source, part)
+    consolidated = _is_consolidated(part)
+    root = zarr.open_group(part, mode="r+", use_consolidated=False)
+    for name in [name for name in root.group_keys() if name in _OWN]:
+        del root[name]
+    for address in changed:
+        _replace(root[address], _variable(groups, address), address, root[address].attrs)
+    for name in _OWN:
+        if name in groups:
+            groups[name].to_zarr(
+                part, group=name, mode="a", consolidated=False, zarr_format=root.metadata.zarr_format
+            )
+    if consolidated:
+        zarr.consolidate_metadata(part, zarr_format=root.metadata.zarr_format)
+
+
+_OWN = ("relabel", "warmup_relabel")
+
+
+def _variable(groups: Groups, address: str) -> xr.Variable:
+    group, _, name = address.rpartition("/")
+    return groups[group][name].variable
+
+
+def _replace(stored: Any, variable: xr.Variable, address: str, attrs: Any) -> None:
+    """Overwrite the values of one stored array, block by block."""
+    if stored.shape != variable.shape:
+        raise ValueError(f"{address} has the shape {variable.shape}, the file {stored.shape}")
+    packed = [key for key in _PACKED if key in attrs]
+    if packed:
+        raise ValueError(
+            f"{address} is stored packed ({', '.join(packed)}), which would lose digits; "
+            "save the draws without packing"
+        )
+    bytes_a_row = max(1, variable.dtype.itemsize * int(np.prod(variable.shape[1:])))
+    step = max(1, _BLOCK_BYTES // bytes_a_row)
+    for start in range(0, variable.shape[0], step):
+        stored[start : start + step] = variable[start : start + step].values
+
+
+def _write_anew(data: xr.DataTree | xr.Dataset, part: Path, engine: str) -> None:
+    """Write everything with xarray, encodings left behind."""
+    plain = data.map_over_datasets(_without_encoding) if isinstance(data, xr.DataTree) else (
+        _without_encoding(data)
+    )
+    if engine == "zarr":
+        plain.to_zarr(part, mode="w", consolidated=False)
+    else:
+        plain.to_netcdf(part, engine="h5netcdf")
+
+
+def _without_encoding(dataset: xr.Dataset) -> xr.Dataset:
+    return dataset.drop_encoding()
+
+
+def _sync(part: Path) -> None:
+    """Have the system write out what it holds back, so that errors come now."""
+    files = [p for p in part.rglob("*") if p.is_file()] if part.is_dir() else [part]
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _rename(part: Path, target: Path) -> None:
+    """Give the finished file its name; an old one is replaced."""
+    if not target.is_dir():
+        os.replace(part, target)
+        return
+    aside = target.with_name(f".{target.name}.{os.getpid()}.old")
+    os.replace(target, aside)
+    try:
+        os.replace(part, target)
+    except BaseException:
+        os.replace(aside, target)
+        raise
+    shutil.rmtree(aside)
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,562 @@
+"""The guess at a spec: right where names and shapes tell, in doubt where they do not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from relabel.containers import sharing, unpack
+from relabel.errors import DataError, SpecError
+from relabel.presets import mlp
+from relabel.propose import Proposal, propose
+from relabel.spec import Spec
+
+SAMPLE = ("chain", "draw")
+DATA = Path(__file__).parent.parent / "data"
+
+
+def draws(shapes: dict, dims: dict | None = None, dtype="float64") -> xr.Dataset:
+    """Draws of variables of these shapes, with default dimension names unless given."""
+    rng = np.random.default_rng(0)
+    variables = {}
+    for name, shape in shapes.items():
+        core = (dims or {}).get(name, tuple(f"{name}_dim_{i}" for i in range(len(shape))))
+        values = rng.normal(size=(2, 3, *shape)).astype(dtype)
+        variables[name] = ((*SAMPLE, *core), values)
+    return xr.Dataset(variables)
+
+
+def binds(proposal: Proposal, data) -> bool:
+    return proposal.spec.bind(sharing(unpack(data))) is not None
+
+
+# ---------------------------------------------------------------------- where names and shapes tell
+
+#: What samplers and libraries write: shapes, then the axes that they mean.
+LAYOUTS = {
+    "numpyro": (
+        {"W1": (3, 4), "W2": (4, 1), "b1": (4,), "b2": (1,), "sigma": ()},
+        {"W1": "x -> h", "b1": "-> h", "W2": "h -> y", "b2": "-> y"},
+    ),
+    "lower case, no biases": (
+        {"w1": (3, 4), "w2": (4, 5), "w3": (5, 2)},
+        {"w1": "x -> h1", "w2": "h1 -> h2", "w3": "h2 -> y"},
+    ),
+    "layers": (
+        {"layers.0.w": (2, 4), "layers.0.b": (4,), "layers.1.w": (4, 1), "layers.1.b": (1,)},
+        {
+            "layers.0.w": "x -> h",
+            "layers.0.b": "-> h",
+            "layers.1.w": "h -> y",
+            "layers.1.b": "-> y",
+        },
+    ),
+    "torch sequential": (
+        {"0.weight": (5, 3), "0.bias": (5,), "2.weight": (2, 5), "2.bias": (2,)},
+        {"0.weight": "h <- x", "0.bias": "-> h", "2.weight": "y <- h", "2.bias": "-> y"},
+    ),
+    "torch modules": (
+        {"fc1.weight": (5, 3), "fc1.bias": (5,), "fc2.weight": (4, 5), "out.weight": (1, 4)},
+        {
+            "fc1.weight": "h1 <- x",
+            "fc1.bias": "-> h1",
+            "fc2.weight": "h2 <- h1",
+            "out.weight": "y <- h2",
+        },
+    ),
+    "flax": (
+        {
+            "nn/Dense_0.kernel": (3, 5),
+            "nn/Dense_0.bias": (5,),
+            "nn/Dense_1.kernel": (5, 1),
+            "nn/Dense_1.bias": (1,),
+        },
+        {
+            "nn/Dense_0.kernel": "x -> h",
+            "nn/Dense_0.bias": "-> h",
+            "nn/Dense_1.kernel": "h -> y",
+            "nn/Dense_1.bias": "-> y",
+        },
+    ),
+    "pymc, one output": (
+        {"weights_in_1": (2, 5), "weights_1_2": (5, 4), "weights_2_out": (4,)},
+        {"weights_in_1": "x -> h1", "weights_1_2": "h1 -> h2", "weights_2_out": "h2 ->"},
+    ),
+    "pymc, biases": (
+        {
+            "w_in": (2, 5),
+            "w_out": (5, 1),
+            "bias_in": (5,),
+            "bias_out": (1,),
+        },
+        {"w_in": "x -> h", "bias_in": "-> h", "w_out": "h -> y", "bias_out": "-> y"},
+    ),
+    "biases numbered otherwise": (
+        {"w_in_1": (2, 5), "w_1_2": (5, 5), "w_2_out": (5, 1), "bias_1": (5,), "bias_2": (5,)},
+        {
+            "w_in_1": "x -> h1",
+            "bias_1": "-> h1",
+            "w_1_2": "h1 -> h2",
+            "bias_2": "-> h2",
+            "w_2_out": "h2 -> y",
+        },
+    ),
+    "numbers beyond nine": (
+        {f"W{i}": (i + 1, i + 2) for i in range(9, 12)},
+        {"W9": "x -> h1", "W10": "h1 -> h2", "W11": "h2 -> y"},
+    ),
+    "biases tell what shapes do not": (
+        {"W1": (1, 5), "W2": (5, 1), "b1": (5,), "b2": (1,)},
+        {"W1": "x -> h", "b1": "-> h", "W2": "h -> y", "b2": "-> y"},
+    ),
+    "and the other way round": (
+        {"W1": (5, 1), "W2": (1, 5), "b1": (5,), "b2": (1,)},
+        {"W1": "h <- x", "b1": "-> h", "W2": "y <- h", "b2": "-> y"},
+    ),
+    "no numbers, biases tell": (
+        {"V": (5, 1), "W": (2, 5), "b": (5,), "c": (1,)},
+        {"W": "x -> h", "b": "-> h", "V": "h -> y", "c": "-> y"},
+    ),
+    "stored in two ways": (
+        {"W1": (3, 5), "b1": (5,), "W2": (1, 5)},
+        {"W1": "x -> h", "b1": "-> h", "W2": "y <- h"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_axes(name):
+    shapes, axes = LAYOUTS[name]
+    data = draws(shapes)
+    proposal = propose(data)
+    assert proposal.doubts == ()
+    assert proposal.certain
+    assert proposal.spec.axes == axes
+    assert set(proposal.spec.units.values()) == {"permutation"}
+    assert binds(proposal, data)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_order_of_the_variables_does_not_matter(name):
+    shapes, _ = LAYOUTS[name]
+    back = dict(reversed(shapes.items()))
+    assert propose(draws(back)).spec == propose(draws(shapes)).spec
+
+
+@pytest.mark.parametrize("file", ["tanh_shallow.nc", "tanh_deep.nc"])
+def test_real_draws(file):
+    with xr.open_datatree(DATA / file, engine="h5netcdf") as data:
+        proposal = propose(data)
+        assert proposal.certain
+        assert proposal.spec == mlp(1 if "shallow" in file else 2, "tanh")
+        assert binds(proposal, data)
+
+
+def test_named_dimensions_tell_where_all_is_square():
+    dims = {"W1": ("unit", "input"), "W2": ("output", "unit"), "b1": ("unit",)}
+    data = draws({"W1": (4, 4), "W2": (4, 4), "b1": (4,)}, dims)
+    proposal = propose(data, units={"h": "tanh"})
+    assert proposal == Proposal(Spec({"h": "tanh"}, {"W1": "h <- x", "b1": "-> h", "W2": "y <- h"}))
+
+
+def test_named_dimensions_of_a_deep_square_network():
+    dims = {"W1": ("a", "u1"), "W2": ("u1", "u2"), "W3": ("u2", "z")}
+    proposal = propose(draws(dict.fromkeys(dims, (4, 4)), dims), units={"g": "relu", "h": "tanh"})
+    assert proposal.spec.axes == {"W1": "x -> g", "W2": "g -> h", "W3": "h -> y"}
+    assert proposal.certain
+    assert proposal.assumptions == ()
+
+
+def test_two_different_shared_names_are_not_one_axis():
+    """The sizes would fit a network 4-4-4 stored (in, out); the names say otherwise."""
+    dims = {"W1": ("u", "a"), "W2": ("y", "u"), "b0": ("a",), "b9": ("y",)}
+    data = draws({"W1": (4, 4), "W2": (4, 4), "b0": (4,), "b9": (4,)}, dims)
+    assert propose(data).spec.axes["W1"] == "h <- x"
+
+
+# ---------------------------------------------------------------------- assumptions
+
+
+def test_a_square_matrix_is_stored_like_the_others():
+    for shapes, axes in (
+        ({"W1": (3, 4), "W2": (4, 4), "W3": (4, 1)}, ["x -> h1", "h1 -> h2", "h2 -> y"]),
+        ({"W1": (4, 3), "W2": (4, 4), "W3": (1, 4)}, ["h1 <- x", "h2 <- h1", "y <- h2"]),
+    ):
+        proposal = propose(draws(shapes))
+        assert list(proposal.spec.axes.values()) == axes
+        assert proposal.certain
+        how = "(in, out)" if "->" in axes[0] else "(out, in)"
+        assert f"W2 is square and taken to be stored {how} like the others" in proposal.assumptions
+
+
+def test_several_square_matrices():
+    shapes = {"W1": (4, 4), "W2": (4, 4), "W3": (4, 1)}
+    assert propose(draws(shapes)).assumptions[0].startswith("W1, W2 are square and taken")
+
+
+def test_assumptions_about_order_and_storage():
+    (note, _) = propose(draws(LAYOUTS["no numbers, biases tell"][0])).assumptions
+    assert "the names do not number the layers" in note
+    assert "W, V stored (in, out): 2 → 5 → 1" in note
+    (note, _) = propose(draws(LAYOUTS["stored in two ways"][0])).assumptions
+    assert "W1 stored (in, out) and W2 stored (out, in): 3 → 5 → 1" in note
+
+
+def test_activation_of_the_attribute():
+    data = draws({"W1": (3, 4), "W2": (4, 5), "W3": (5, 1)})
+    data.attrs["activation"] = "relu"
+    proposal = propose(data)
+    assert proposal.spec.units == {"h1": "relu", "h2": "relu"}
+    assert proposal.assumptions == (
+        "the activation of all hidden layers is relu: so says the posterior's attribute",
+    )
+
+
+@pytest.mark.parametrize("attribute", ["swoosh", '["tanh", "relu"]', 3, np.array([1, 2])])
+def test_unknown_activation_of_the_attribute(attribute):
+    data = draws({"W1": (3, 4), "W2": (4, 1)})
+    data.attrs["activation"] = attribute
+    proposal = propose(data)
+    assert proposal.spec.units == {"h": "permutation"}
+    assert proposal.certain
+    (note,) = proposal.assumptions
+    assert f"the attribute activation = {attribute!r} is not known" in note
+
+
+def test_no_activation():
+    (note,) = propose(draws({"W1": (3, 4), "W2": (4, 1)})).assumptions
+    assert note.startswith("the activation is not known: units are only permuted, which is always")
+    assert "units={'h': 'tanh'}" in note
+
+
+def test_units_win_over_the_attribute():
+    data = draws({"W1": (3, 4), "W2": (4, 1)})
+    data.attrs["activation"] = "relu"
+    proposal = propose(data, units={"hidden": "tanh"})
+    assert proposal.spec == Spec({"hidden": "tanh"}, {"W1": "x -> hidden", "W2": "hidden -> y"})
+    assert proposal.assumptions == ()
+
+
+def test_units_are_named_in_order():
+    proposal = propose(draws(LAYOUTS["lower case, no biases"][0]), {"b": "relu", "a": "tanh"})
+    assert proposal.spec.units == {"b": "relu", "a": "tanh"}
+    assert proposal.spec.axes == {"w1": "x -> b", "w2": "b -> a", "w3": "a -> y"}
+
+
+def test_units_named_like_inputs_and_outputs():
+    proposal = propose(
+        draws({"W1": (3, 4), "W2": (4, 5), "W3": (5, 1)}), {"y": "tanh", "x": "tanh"}
+    )
+    assert proposal.spec.axes == {"W1": "x_ -> y", "W2": "y -> x", "W3": "x -> y_"}
+
+
+@pytest.mark.parametrize("units", [{"h": "tanh"}, {"a": "tanh", "b": "tanh", "c": "tanh"}])
+def test_wrong_number_of_units(units):
+    with pytest.raises(SpecError) as caught:
+        propose(draws({"W1": (3, 4), "W2": (4, 5), "W3": (5, 1)}), units=units)
+    assert f"for {len(units)} sets" in str(caught.value)
+    assert "hidden layers have 4, 5 units" in str(caught.value)
+    assert "{'h1': 'tanh', 'h2': 'tanh'}" in str(caught.value)
+
+
+def test_unknown_activation_of_units():
+    with pytest.raises(SpecError, match="unknown activation 'tahn'"):
+        propose(draws({"W1": (3, 4), "W2": (4, 1)}), units={"h": "tahn"})
+
+
+# ---------------------------------------------------------------------- doubts
+
+#: Draws of which names and shapes fit two networks, and how the doubt tells them apart.
+AMBIGUOUS = {
+    "all square": (
+        {"W1": (4, 4), "W2": (4, 4), "b1": (4,), "b2": (4,)},
+        [
+            "(1) W1, W2 stored (in, out): 4 → 4 → 4",
+            "(2) W1, W2 stored (out, in): 4 → 4 → 4",
+            "W1 = 'x -> h' if W1 is stored (in, out), 'h <- x' if (out, in)",
+        ],
+    ),
+    "deep and square": (
+        {f"W{i}": (3, 3) for i in range(1, 5)},
+        ["W1, W2, W3, W4 stored (in, out): 3 → 3", "W1, W2, W3, W4 stored (out, in): 3 → 3"],
+    ),
+    "both ways": (
+        {"W1": (1, 5), "W2": (5, 1)},
+        [
+            "(1) W1, W2 stored (in, out): 1 → 5 → 1",
+            "(2) W1, W2 stored (out, in): 5 → 1 → 5",
+        ],
+    ),
+    "no order": (
+        {"W": (2, 5), "V": (5, 1), "b": (5,)},
+        [
+            "(1) W, V stored (in, out): 2 → 5 → 1",
+            "(2) V, W stored (out, in): 1 → 5 → 2",
+        ],
+    ),
+    "more than three": (
+        {"W": (4, 4), "V": (4, 4), "U": (4, 4)},
+        ["and 9 more"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_ambiguous(name):
+    shapes, fragments = AMBIGUOUS[name]
+    data = draws(shapes)
+    proposal = propose(data)
+    assert not proposal.certain
+    (doubt,) = proposal.doubts
+    assert [f for f in fragments if f not in doubt] == []
+    assert "The first is shown" in doubt
+    first = next(iter(shapes))
+    assert proposal.spec.axes[first].startswith("x -> h")
+    assert binds(proposal, data)
+    assert not any("square" in note for note in proposal.assumptions)
+
+
+def test_many_square_layers_are_quick_and_short():
+    proposal = propose(draws({f"W{i}": (2, 2) for i in range(40)}))
+    (doubt,) = proposal.doubts
+    assert "W0, W1, W2, ..., W38, W39 stored (in, out)" in doubt
+    assert len(proposal.spec.units) == 39
+
+
+@pytest.mark.parametrize("shape", [(4,), (20, 4), (4, 7, 2)])
+def test_what_has_the_size_of_a_layer_is_in_doubt(shape):
+    data = draws({"W1": (3, 4), "b1": (4,), "W2": (4, 1), "tau": shape})
+    proposal = propose(data)
+    assert "tau" not in proposal.spec.axes
+    (doubt,) = proposal.doubts
+    assert doubt.startswith("tau (")
+    assert "has an axis of the size of h, and neither its name nor its dimensions" in doubt
+    assert "'h^0'" in doubt
+
+
+def test_what_has_another_size_is_left_out():
+    shapes = {"W1": (3, 4), "b1": (4,), "W2": (4, 1), "sigma": (), "f": (20,), "cov": (3, 3, 3)}
+    proposal = propose(draws(shapes))
+    assert proposal.certain
+    assert set(proposal.spec.axes) == {"W1", "b1", "W2"}
+
+
+def test_dimension_names_clear_what_has_the_size_of_a_layer():
+    dims = {"W1": ("input", "unit"), "W2": ("unit", "output"), "f": ("obs",)}
+    proposal = propose(draws({"W1": (3, 4), "W2": (4, 1), "f": (4,)}, dims))
+    assert proposal.certain
+
+
+@pytest.mark.parametrize("shape", [(3,), (7,)])
+def test_a_bias_of_no_layer_is_in_doubt(shape):
+    proposal = propose(draws({"W1": (3, 4), "W2": (4, 1), "b1": shape}))
+    assert set(proposal.spec.axes) == {"W1", "W2"}
+    assert proposal.doubts == (
+        f"b1 ({shape[0]}) looks like a bias, but it is not clear of which layer",
+    )
+
+
+def test_a_bias_of_either_layer_is_in_doubt():
+    proposal = propose(draws({"w_in": (3, 4), "w_1": (4, 4), "w_out": (4, 2), "bias": (4,)}))
+    assert "bias" not in proposal.spec.axes
+    assert "bias (4) has an axis of the size of h1 and h2" in proposal.doubts[0]
+
+
+def test_scales_of_weights_are_not_weights():
+    shapes = {"W1": (3, 5), "W2": (5, 1), "W1_scale": (3, 5), "W2_scale": (5, 1)}
+    proposal = propose(draws(shapes))
+    assert proposal.spec.axes == {"W1": "x -> h", "W2": "h -> y"}
+    assert [doubt.split()[0] for doubt in proposal.doubts] == ["W1_scale", "W2_scale"]
+
+
+def test_two_networks_are_in_doubt():
+    shapes = {"mu.w1": (3, 5), "mu.w2": (5, 1), "sd.w1": (3, 4), "sd.w2": (4, 1)}
+    proposal = propose(draws(shapes))
+    assert proposal.spec is None
+    assert (
+        "more than one network (mu.w1, mu.w2 stored (in, out): 3 → 5 → 1; sd.w1"
+        in (proposal.doubts[0])
+    )
+
+
+def test_a_spec_that_does_not_bind_is_in_doubt():
+    data = draws({"W1": (3, 4), "b1": (4,), "W2": (4, 1)})
+    proposal = propose(data, units={"h": "sigmoid"})
+    assert not proposal.certain
+    (doubt,) = proposal.doubts
+    assert doubt.startswith(
+        "as sigmoid it does not fit: units 'h' (sigmoid): a flip moves the bias"
+    )
+    assert proposal.spec.units == {"h": "permutation"}
+    assert binds(proposal, data)
+
+
+def test_a_companion_that_flips_is_in_doubt():
+    dims = {"W1": ("input", "unit"), "W2": ("unit", "output"), "tau": ("unit",)}
+    data = draws({"W1": (3, 4), "W2": (4, 1), "tau": (4,)}, dims)
+    assert propose(data).certain  # permuted with its dimension
+    (doubt,) = propose(data, units={"h": "tanh"}).doubts
+    assert "as tanh it does not fit: variable 'tau' shares the dimension 'unit'" in doubt
+
+
+def test_no_units_is_in_doubt():
+    proposal = propose(draws({"W1": (3, 0), "W2": (0, 1)}))
+    assert proposal.spec is None
+    assert "no units 'h': size 0" in proposal.doubts[0]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "seen"),
+    [
+        ({"W1": (3, 4), "b1": (4,)}, "W1 (3 × 4), b1 (4)"),
+        ({"w1": (5,), "b1": (5,), "w2": (5,)}, "w1 (5), b1 (5), w2 (5)"),
+        ({"W1": (3, 4), "W2": (5, 1)}, "W1 (3 × 4), W2 (5 × 1)"),
+        ({"sigma": ()}, "only scalars"),
+        ({f"v{i}": (i,) for i in range(2, 14)}, "and 2 more"),
+    ],
+)
+def test_nothing_found(shapes, seen):
+    proposal = propose(draws(shapes))
+    assert proposal.spec is None
+    assert not proposal.certain
+    (doubt,) = proposal.doubts
+    assert "neither two or more weight matrices in a row that share a size" in doubt
+    assert seen in doubt
+    assert "axes={'W1': 'x -> h'" in doubt
+
+
+@pytest.mark.parametrize("dtype", ["object", "int64"])
+def test_weights_are_floats(dtype):
+    assert propose(draws({"W1": (3, 4), "W2": (4, 1)}, dtype=dtype)).spec is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        xr.Dataset(),
+        draws({"W1": (3, 4)}).isel(draw=slice(0)),
+        draws({"W1": (3, 4)}).isel(chain=0),
+        xr.DataTree.from_dict({"/prior": draws({"W1": (3, 4)})}),
+        {"posterior": draws({"W1": (3, 4)})},
+    ],
+)
+def test_no_draws(data):
+    with pytest.raises(DataError):
+        propose(data)
+
+
+# ---------------------------------------------------------------------- dimensions only
+
+
+def mixture(**changes) -> xr.DataTree:
+    dims = {"mu": ("component",), "w": ("component",), "z": ("obs",)} | changes
+    sizes = {"component": 3, "obs": 9, "state": 4, "item": 5}
+    shapes = {name: tuple(sizes[d] for d in core) for name, core in dims.items()}
+    return xr.DataTree.from_dict({"/posterior": draws(shapes, dims)})
+
+
+def test_a_shared_dimension():
+    data = mixture()
+    proposal = propose(data)
+    assert proposal.spec == Spec({"component": "permutation"})
+    assert proposal.certain
+    (note,) = proposal.assumptions
+    assert "several variables share component" in note
+    assert "taken to be exchangeable" in note
+    assert binds(proposal, data)
+
+
+def test_units_that_are_dimensions():
+    assert propose(mixture(), {"component": "permutation"}).spec == Spec(
+        {"component": "permutation"}
+    )
+    assert propose(mixture(), {"component": "permutation"}).assumptions == ()
+    proposal = propose(mixture(), {"obs": "permutation"})
+    assert proposal == Proposal(Spec({"obs": "permutation"}))
+
+
+def test_units_that_are_no_dimensions():
+    with pytest.raises(SpecError, match=r"no dimension is named k; .* share are component"):
+        propose(mixture(), {"k": "permutation"})
+
+
+def test_units_without_the_arrow_that_they_need():
+    proposal = propose(mixture(), {"component": "relu"})
+    assert proposal.spec == Spec({"component": "permutation"})
+    assert "as relu it does not fit" in proposal.doubts[0]
+
+
+def test_two_shared_dimensions_are_in_doubt():
+    proposal = propose(mixture(a=("state",), b=("state",)))
+    assert proposal.spec.units == {"component": "permutation", "state": "permutation"}
+    assert "share the dimensions component, state: keep as units only those" in proposal.doubts[0]
+
+
+def test_dimensions_of_the_data_come_last():
+    data = mixture(p=("obs", "component"))
+    data["observed_data"] = xr.DataTree(xr.Dataset({"y": ("obs", np.zeros(9))}))
+    assert propose(data).spec == Spec({"component": "permutation"})
+    assert propose(data).certain
+    assert set(propose(mixture(p=("obs", "component"))).spec.units) == {"component", "obs"}
+
+
+def test_a_dimension_of_the_data_is_in_doubt():
+    data = mixture()
+    data["constant_data"] = xr.DataTree(xr.Dataset({"size": ("component", np.zeros(3))}))
+    (doubt,) = propose(data).doubts
+    assert "the data have the dimension 'component' too" in doubt
+
+
+@pytest.mark.parametrize("name", ["true_mu", "mu_true"])
+def test_true_values_are_no_data(name):
+    data = mixture()
+    data["constant_data"] = xr.DataTree(xr.Dataset({name: ("component", np.zeros(3))}))
+    assert propose(data).certain
+
+
+@pytest.mark.parametrize(
+    ("labels", "certain"),
+    [
+        ([0, 1, 2], True),
+        (["c1", "c2", "c3"], True),
+        (["Berlin", "Paris", "Rome"], False),
+    ],
+)
+def test_entries_with_names_are_in_doubt(labels, certain):
+    posterior = mixture()["posterior"].to_dataset().assign_coords(component=labels)
+    proposal = propose(posterior)
+    assert proposal.certain == certain
+    assert certain or "have names (Berlin, Paris, Rome, ...)" in proposal.doubts[0]
+
+
+def test_factors_are_no_network():
+    """Loadings and scores share a size like two layers do, but their names say no such thing."""
+    dims = {"Lambda": ("item", "factor"), "eta": ("factor", "obs"), "psi": ("item",)}
+    posterior = draws({"Lambda": (12, 3), "eta": (3, 30), "psi": (12,)}, dims)
+    data = xr.DataTree.from_dict(
+        {
+            "/posterior": posterior,
+            "/observed_data": xr.Dataset({"Y": (("obs", "item"), np.ones((30, 12)))}),
+        }
+    )
+    assert propose(data).spec == Spec({"factor": "permutation"})
+
+
+# ---------------------------------------------------------------------- text
+
+
+@pytest.mark.parametrize("name", [*AMBIGUOUS, *LAYOUTS])
+def test_toml_reads_back(name):
+    proposal = propose(draws((AMBIGUOUS | LAYOUTS)[name][0]))
+    text = proposal.to_toml()
+    assert Spec.from_toml(text) == proposal.spec
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(comments) == len(proposal.assumptions) + len(proposal.doubts)
+    assert all(f"# in doubt: {doubt}" in comments for doubt in proposal.doubts)
+    assert all(f"# assumed: {note}" in comments for note in proposal.assumptions)
+
+
+def test_toml_without_a_spec_or_notes():
+    assert Proposal(None, ("why", "not\nso")).to_toml() == "# in doubt: why\n# in doubt: not so\n"
+    assert Proposal(Spec({"h": "tanh"})).to_toml() == '[units]\nh = "tanh"\n'
