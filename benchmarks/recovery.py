@@ -57,9 +57,7 @@ def one(simulated: Simulated) -> tuple[float, ...]:
     truth = relabel.ToReference(to=simulated.data["truth"].to_dataset())
     shares = [baseline_recovery(simulated)]
     for inputs, criterion in ((None, truth), ("auto", truth), (None, relabel.Mean())):
-        aligned = relabel.align(
-            simulated.data, simulated.spec, inputs=inputs, criterion=criterion
-        )
+        aligned = relabel.align(simulated.data, simulated.spec, inputs=inputs, criterion=criterion)
         shares.append(recovery(aligned["relabel"], simulated.planted)["draws"])
         if inputs is None and criterion is truth:
             loss = aligned["relabel"]["loss"].values
@@ -120,7 +118,9 @@ def weight_matching(
             gain += truth[f"W{layer + 1}"] @ out.T
             index = linear_sum_assignment(np.abs(gain), maximize=True)[1]
             found[layer - 1] = (index, np.where(gain[np.arange(size), index] < 0, -1.0, 1.0))
-        if all((a == b).all() and (s == t).all() for (a, s), (b, t) in zip(before, found)):
+        if all(
+            (a == b).all() and (s == t).all() for (a, s), (b, t) in zip(before, found, strict=True)
+        ):
             break
     return found
 

@@ -82,7 +82,7 @@ def count_starts(aligned: Any) -> int:
 
 
 def floors(simulated: Simulated, aligned: Any) -> tuple[float, float]:
-    """Seconds of one assignment per draw and set on the costs of the raw draws, and of the costs."""
+    """Seconds of one assignment per draw and set on the costs of the raw draws; of the costs."""
     raw = features(simulated, simulated.data["posterior"].to_dataset())
     done = features(simulated, aligned["posterior"].to_dataset())
     means = {units: values.mean(axis=0) for units, values in done.items()}
@@ -101,9 +101,7 @@ def floors(simulated: Simulated, aligned: Any) -> tuple[float, float]:
 def features(simulated: Simulated, posterior: xr.Dataset) -> dict[str, Array]:
     """Everything that belongs to each unit, (draws, K, features), pairs included."""
     bound = simulated.spec.bind(posterior)
-    arrays = {
-        v.name: posterior[v.name].values.reshape(-1, *v.shape) for v in bound.variables
-    }
+    arrays = {v.name: posterior[v.name].values.reshape(-1, *v.shape) for v in bound.variables}
     block = Problem(bound, arrays, block_size=10**9).block(0)
     result = dict(block.own)
     layout = Problem(bound, arrays).layout

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -13,22 +12,24 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.containers import pack, sharing, unpack
-from relabel.criteria import Activations, Criterion, Mean, ToReference
+from relabel.criteria import Activations, Criterion, Mean
+from relabel.criteria.base import Reference
+from relabel.draws import Draws
 from relabel.elements import Monomial
 from relabel.errors import DataError, SpecError
 from relabel.features import ActivationProblem, Problem, Source
 from relabel.network import Network
-from relabel.solve import STARTS, Progress, Reference, Solution, solve
-from relabel.spec import SAMPLE_DIMS, Bound, Spec, non_finite
+from relabel.probes import probe_points
+from relabel.record import found_variables, provenance_of, stored_elements
+from relabel.solve import Progress, Solution, solve
+from relabel.spec import SAMPLE_DIMS, Bound, Spec
 from relabel.transformation import Transformation
-from relabel.versions import installed
 
-__all__ = ["align", "apply", "find_inputs", "provenance", "relabelled", "undo"]
+__all__ = ["align", "apply", "provenance", "relabelled", "undo"]
 
 Array = NDArray[Any]
 Data = TypeVar("Data")
 
-_N_PROBES = 64  # points at which units are compared by their activations
 _PROBE_SWEEPS = 4  # a start need not be converged
 
 
@@ -130,20 +131,20 @@ def align(
     spec = spec if isinstance(spec, Spec) else Spec(units=spec)
     criterion = criterion or Mean()
     groups = unpack(data)
-    draws = _Draws.read(sharing(groups), spec, nonfinite)
-    network, points, where = _probes(draws.bound, groups, inputs, criterion, seed)
+    draws = Draws.read(sharing(groups), spec, nonfinite)
+    network, points, where = probe_points(draws.bound, groups, inputs, criterion, seed)
     search = {"n_random": n_random, "n_kicks": n_kicks, "seed": seed}
     job = _Job(criterion, network, points, where is not None, search, progress)
     solution = job.run(draws, groups)
     found = {"": (draws, solution)}
     warmup = sharing(groups, "warmup_")
     if warmup:
-        warm = _Draws.read(warmup, spec, nonfinite)
+        warm = Draws.read(warmup, spec, nonfinite)
         found["warmup_"] = (warm, job.follow(warm, solution.reference))
     changed: dict[str, xr.Dataset | None] = {}
     for prefix, (part, result) in found.items():
-        notes = _provenance(part, result, criterion, {"inputs": where} | search)
-        own = _own_group(part, result)
+        notes = provenance_of(part, result, criterion, {"inputs": where} | search)
+        own = found_variables(part, result)
         changed |= _transformed(groups, prefix, part.bound, part.transformation(result), own, notes)
     return pack(data, changed)
 
@@ -168,11 +169,11 @@ def undo(data: Data) -> Data:
         If the draws were not aligned, or the record of it is damaged.
     """
     groups = unpack(data)
-    _stored(groups, "")
+    stored_elements(groups, "")
     changed: dict[str, xr.Dataset | None] = {}
     for prefix in ("", "warmup_"):
         if f"{prefix}relabel" in groups:
-            spec, done = _stored(groups, prefix)
+            spec, done = stored_elements(groups, prefix)
             shared = sharing(groups, prefix)
             fresh = done.inverse().apply(shared, spec.bind(shared))
             changed |= {f"{prefix}{g}": ds for g, ds in fresh.items() if ds is not shared[g]}
@@ -206,7 +207,7 @@ def apply(data: Data, aligned: Any, *, spec: Spec | None = None) -> Data:
     groups, source = unpack(data), unpack(aligned)
     if "relabel" in groups:
         raise DataError("these draws were aligned before; undo that first")
-    stored_spec, transformation = _stored(source, "")
+    stored_spec, transformation = stored_elements(source, "")
     spec = spec or stored_spec
     shared = sharing(groups)
     bound = spec.bind(shared)
@@ -232,7 +233,7 @@ def provenance(data: Any) -> dict[str, Any]:
         If the draws were not aligned, or the record is damaged.
     """
     groups = unpack(data)
-    _stored(groups, "")
+    stored_elements(groups, "")
     notes: dict[str, Any] = json.loads(groups["relabel"].attrs["relabel"])
     return notes
 
@@ -255,81 +256,6 @@ def relabelled(aligned: Any) -> list[str]:
     ]
 
 
-# ---------------------------------------------------------------------- draws
-
-
-@dataclass(frozen=True)
-class _Draws:
-    """The draws of one set of groups, checked, one after the other."""
-
-    bound: Bound
-    groups: dict[str, xr.Dataset]
-    excluded: Array  # bool, (chain, draw)
-
-    @classmethod
-    def read(cls, groups: dict[str, xr.Dataset], spec: Spec, nonfinite: str) -> _Draws:
-        if nonfinite not in ("raise", "skip"):
-            raise SpecError(f"nonfinite is 'raise' or 'skip', not {nonfinite!r}")
-        bound = spec.bind(groups)
-        excluded = non_finite(bound, groups)
-        if excluded.any() and nonfinite == "raise":
-            raise DataError(_name_draws(excluded, groups["posterior"]))
-        if excluded.all():
-            raise DataError("every draw has a NaN or an infinity; there is nothing to align")
-        return cls(bound, groups, excluded)
-
-    @property
-    def rows(self) -> Array:
-        """Flat positions of the draws that take part."""
-        return np.flatnonzero(~self.excluded)
-
-    @property
-    def chain(self) -> Array:
-        """Which chain each of them belongs to."""
-        return self.rows // self.excluded.shape[1]
-
-    def problem(self, variables: Sequence[str] | None) -> Problem:
-        posterior = self.groups["posterior"]
-        arrays = {}
-        for variable in self.bound.in_group("posterior"):
-            values = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
-            flat = values.reshape(-1, *values.shape[2:])
-            arrays[variable.name] = flat[self.rows] if self.excluded.any() else flat
-        return Problem(self.bound, arrays, variables)
-
-    def transformation(self, solution: Solution) -> Transformation:
-        """Elements of all draws; those left out stay as they are."""
-        whole = Transformation.identity(self.bound.sizes, self.excluded.shape)
-        for units, element in solution.elements.items():
-            flat = whole.elements[units]
-            flat.index.reshape(-1, element.size)[self.rows] = element.index
-            flat.factor.reshape(-1, element.size)[self.rows] = element.factor
-        return whole
-
-    def spread(self, values: Array, fill: Any) -> Array:
-        """Lay values of the draws that take part out over (chain, draw)."""
-        whole = np.full((self.excluded.size, *values.shape[1:]), fill, values.dtype)
-        whole[self.rows] = values
-        return whole.reshape(*self.excluded.shape, *values.shape[1:])
-
-
-def _name_draws(excluded: Array, posterior: xr.Dataset) -> str:
-    """Say which draws are not finite."""
-    places = np.argwhere(excluded)
-    named = [
-        ", ".join(
-            f"{dim} {posterior[dim].values[i] if dim in posterior.coords else i}"
-            for dim, i in zip(SAMPLE_DIMS, place, strict=True)
-        )
-        for place in places[:3]
-    ]
-    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-    return (
-        f"{len(places)} of {excluded.size} draws hold NaN or infinities: {'; '.join(named)}{more}; "
-        "leave them out with nonfinite='skip' (--skip-nonfinite), or mend them first"
-    )
-
-
 # ---------------------------------------------------------------------- the job
 
 
@@ -341,16 +267,14 @@ class _Job:
     network: Network | None
     points: Array | None
     known_inputs: bool
-    search: dict[str, int]
+    search: dict[str, Any]
     progress: Progress | None
 
-    def run(self, draws: _Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
+    def run(self, draws: Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
         problem = draws.problem(getattr(self.criterion, "variables", None))
         return _with_gauge(self._solved(problem, draws, groups), problem)
 
-    def _solved(
-        self, problem: Problem, draws: _Draws, groups: Mapping[str, xr.Dataset]
-    ) -> Solution:
+    def _solved(self, problem: Problem, draws: Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
         to = getattr(self.criterion, "to", None)
         if isinstance(to, xr.Dataset):
             return self._solve(problem, draws, _given(to, draws.bound, problem), 0, self.criterion)
@@ -360,21 +284,28 @@ class _Job:
             row = int(self._solve(problem, draws, problem, row, middle).loss.argmin())
         return self._solve(problem, draws, problem, row, self.criterion)
 
-    def follow(self, draws: _Draws, reference: Reference) -> Solution:
+    def follow(self, draws: Draws, reference: Reference) -> Solution:
         """Align further draws to a reference that is already there."""
         problem = draws.problem(getattr(self.criterion, "variables", None))
-        found = solve(self._source(problem), self.criterion, reference, chain=draws.chain,
-                      progress=self.progress, **self.search)
+        found = solve(
+            self._source(problem),
+            self.criterion,
+            reference,
+            chain=draws.chain,
+            progress=self.progress,
+            **self.search,
+        )
         return _with_gauge(found, problem)
 
     def _source(self, problem: Problem) -> Source:
         if not isinstance(self.criterion, Activations):
             return problem
-        assert self.network is not None and self.points is not None
+        assert self.network is not None
+        assert self.points is not None
         return ActivationProblem(problem, self.network, self.points)
 
     def _solve(
-        self, problem: Problem, draws: _Draws, start: Problem, row: int, criterion: Criterion
+        self, problem: Problem, draws: Draws, start: Problem, row: int, criterion: Criterion
     ) -> Solution:
         """Solve from one draw (`row` of `start`), with the matching of activations as a start."""
         first = start.draw(row)
@@ -388,8 +319,15 @@ class _Job:
                 name = "activations" if self.known_inputs else "probes"
                 rough = Activations(max_sweeps=_PROBE_SWEEPS)
                 known[name] = solve(seen, rough, seen_first, progress=self.progress).elements
-        return solve(problem, criterion, first, chain=draws.chain, known_starts=known,
-                     progress=self.progress, **self.search)
+        return solve(
+            problem,
+            criterion,
+            first,
+            chain=draws.chain,
+            known_starts=known,
+            progress=self.progress,
+            **self.search,
+        )
 
 
 def _with_gauge(solution: Solution, problem: Problem) -> Solution:
@@ -401,7 +339,7 @@ def _with_gauge(solution: Solution, problem: Problem) -> Solution:
     return replace(solution, elements=elements)
 
 
-def _first_row(draws: _Draws, groups: Mapping[str, xr.Dataset], to: Any) -> int:
+def _first_row(draws: Draws, groups: Mapping[str, xr.Dataset], to: Any) -> int:
     """Row of the draw that serves as the first reference."""
     posterior = draws.groups["posterior"]
     if isinstance(to, Mapping):
@@ -429,7 +367,7 @@ def _first_row(draws: _Draws, groups: Mapping[str, xr.Dataset], to: Any) -> int:
     return _central_row(draws)
 
 
-def _central_row(draws: _Draws) -> int:
+def _central_row(draws: Draws) -> int:
     """The draw whose norms, variable by variable, are nearest to their medians."""
     problem = draws.problem(None)
     norms = np.stack(
@@ -470,97 +408,6 @@ def _given(point: xr.Dataset, bound: Bound, problem: Problem) -> Problem:
     return Problem(bound, arrays, [v.name for v in problem.used])
 
 
-# ---------------------------------------------------------------------- inputs
-
-
-def _probes(
-    bound: Bound,
-    groups: Mapping[str, xr.Dataset],
-    inputs: Array | str | None,
-    criterion: Criterion,
-    seed: int,
-) -> tuple[Network | None, Array | None, str | None]:
-    """The network, the points at which to compare activations, and where they come from."""
-    wanted = isinstance(criterion, Activations)
-    named = not (inputs is None or isinstance(inputs, str) and inputs == "auto")
-    try:
-        network = Network.of(bound)
-    except SpecError:
-        if named or wanted:
-            raise
-        return None, None, None
-    points, where = _input_values(network, groups, inputs)
-    if points is None and wanted:
-        raise SpecError(
-            "criterion activations: name the inputs (inputs=..., --inputs constant_data/X)"
-        )
-    if wanted and any(bound.group(u).signs and not _tells_sign(bound, u) for u in bound.sizes):
-        raise SpecError(
-            "criterion activations: the activations of even units do not tell their signs; use mean"
-        )
-    if points is None:
-        points = np.random.default_rng(seed).normal(size=(_N_PROBES, network.n_inputs))
-    most = criterion.n_inputs if isinstance(criterion, Activations) else _N_PROBES
-    chosen = np.unique(np.linspace(0, len(points) - 1, most).round().astype(int))
-    return network, points[chosen], where
-
-
-def _tells_sign(bound: Bound, units: str) -> bool:
-    action = bound.group(units).action("tail")
-    return action is not None and action.signed
-
-
-def _input_values(
-    network: Network, groups: Mapping[str, xr.Dataset], inputs: Array | str | None
-) -> tuple[Array | None, str | None]:
-    """Inputs as given, as named, or as found if only one variable fits."""
-    if inputs is None:
-        return None, None
-    if isinstance(inputs, str) and inputs == "auto":
-        found = find_inputs(groups, network.n_inputs)
-        if len(found) != 1:
-            return None, None
-        inputs = found[0]
-    if isinstance(inputs, str):
-        group, _, name = inputs.rpartition("/")
-        if group not in groups or name not in groups[group]:
-            offered = ", ".join(find_inputs(groups, network.n_inputs)) or "none"
-            raise SpecError(f"inputs: there is no variable {inputs!r}; candidates are {offered}")
-        values, where = groups[group][name].values, inputs
-    else:
-        values, where = np.asarray(inputs), "given"
-    if values.ndim != 2 or values.shape[1] != network.n_inputs or not len(values):
-        raise SpecError(
-            f"inputs: {where} has the shape {values.shape}; the network reads "
-            f"(n, {network.n_inputs})"
-        )
-    if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
-        raise SpecError(f"inputs: {where} is not numeric and finite")
-    return values.astype(float), where
-
-
-def find_inputs(groups: Mapping[str, xr.Dataset], n_inputs: int) -> list[str]:
-    """Return the addresses of variables that could be a network's inputs.
-
-    Parameters
-    ----------
-    groups : mapping of str to Dataset
-    n_inputs : int
-        Number of inputs of the network.
-
-    Returns
-    -------
-    list of str
-        Numeric variables of constant_data and observed_data with two axes, the last of this size.
-    """
-    return [
-        f"{group}/{name}"
-        for group in ("constant_data", "observed_data")
-        for name, variable in groups.get(group, xr.Dataset()).data_vars.items()
-        if variable.ndim == 2 and variable.shape[1] == n_inputs and variable.dtype.kind in "fiu"
-    ]
-
-
 # ---------------------------------------------------------------------- what comes out
 
 
@@ -581,7 +428,7 @@ def _transformed(
         if dataset is not shared[group]
     }
     if f"{prefix}relabel" in groups:
-        spec, done = _stored(groups, prefix)
+        spec, done = stored_elements(groups, prefix)
         if spec != bound.spec:
             raise SpecError(
                 "these draws were aligned before under another spec, and the two cannot be "
@@ -595,97 +442,3 @@ def _transformed(
     stored.attrs = {"relabel": json.dumps(notes)}
     changed[f"{prefix}relabel"] = stored
     return changed
-
-
-def _own_group(draws: _Draws, solution: Solution) -> xr.Dataset:
-    """Everything in the group ``relabel`` but the elements."""
-    variables = {}
-    about = "loss of the aligned draw under the criterion"
-    variables["loss"] = xr.Variable(SAMPLE_DIMS, draws.spread(solution.loss, np.nan),
-                                    {"long_name": about})
-    for units, margin in solution.margin.items():
-        about = "gain over the best assignment that changes the unit or the sign of this slot"
-        variables[f"{units}_margin"] = xr.Variable(
-            (*SAMPLE_DIMS, units), draws.spread(margin, np.nan), {"long_name": about}
-        )
-    attrs = {
-        "long_name": "start that led to the best labelling",
-        "flag_values": np.arange(-1, len(STARTS), dtype=np.int8),
-        "flag_meanings": " ".join(("none", *STARTS)),
-    }
-    variables["start"] = xr.Variable(SAMPLE_DIMS, draws.spread(solution.start, -1), attrs)
-    if draws.excluded.any():
-        about = "1 where the draw was not finite and has been left as it is"
-        variables["excluded"] = xr.Variable(SAMPLE_DIMS, draws.excluded.astype(np.int8),
-                                            {"long_name": about})
-    return xr.Dataset(variables)
-
-
-def _provenance(
-    draws: _Draws,
-    solution: Solution,
-    criterion: Criterion,
-    options: dict[str, Any],
-) -> dict[str, Any]:
-    """How the result was made, as JSON-able values."""
-    n_moved = int(np.logical_or.reduce([g.moves() for g in solution.elements.values()]).sum())
-    loss = solution.losses[-1]
-    sentence = (
-        f"{n_moved} of {len(solution.loss)} draws were relabelled; "
-        f"the loss went from {solution.loss_before:.6g} to {loss:.6g}"
-    )
-    return {
-        "version": installed("posterior-relabel"),
-        "spec": draws.bound.spec.as_dict(),
-        "criterion": criterion.describe(),
-        "options": options,
-        "versions": {p: installed(p) for p in ("numpy", "scipy", "xarray")}
-        | {"python": platform.python_version()},
-        "variables": [v.address for v in draws.bound.variables],
-        "loss_before": solution.loss_before,
-        "losses": solution.losses,
-        "converged": solution.converged,
-        "n_moved": n_moved,
-        "result": sentence,
-        "warnings": _warnings(draws, solution, criterion),
-    }
-
-
-def _warnings(draws: _Draws, solution: Solution, criterion: Criterion) -> list[str]:
-    """What the user has to know of the result."""
-    found = []
-    for units, symmetry in draws.bound.spec.units.items():
-        group = draws.bound.group(units)
-        if not group.exact:
-            found.append(
-                f"units {units!r} ({symmetry}): {group.label} preserves the likelihood, not the "
-                "prior; the relabelled draws are a section of the orbit"
-            )
-    if draws.excluded.any():
-        found.append(f"{int(draws.excluded.sum())} draws are not finite and were left as they are")
-    if not solution.converged:
-        found.append(
-            f"not converged after {len(solution.losses)} sweeps: labels may mean little, or "
-            "max_sweeps is too low"
-        )
-    elif len(solution.losses) > 10:
-        found.append(
-            f"{len(solution.losses)} sweeps were needed: draws as diffuse as that may have no "
-            "stable labels"
-        )
-    return found
-
-
-def _stored(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec, Transformation]:
-    """Read spec and elements of an earlier alignment."""
-    if f"{prefix}relabel" not in groups:
-        raise DataError("these draws were not aligned: there is no group 'relabel'")
-    dataset = groups[f"{prefix}relabel"]
-    try:
-        notes = json.loads(dataset.attrs["relabel"])
-        spec = Spec.from_dict(notes["spec"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise DataError("the group 'relabel' is damaged: its attribute cannot be read") from error
-    return spec, Transformation.from_dataset(dataset, list(spec.units))
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -14,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from relabel import __version__
-from relabel.align import align, find_inputs, provenance, relabelled, undo
+from relabel.align import align, relabelled, undo
 from relabel.containers import sharing, unpack
 from relabel.criteria import Criterion, ToReference, criterion_of
 from relabel.errors import FileError, RelabelError, SpecError
 from relabel.io import check_target, open_draws, read_point, read_spec, save
 from relabel.network import Network
+from relabel.probes import find_inputs
 from relabel.propose import Proposal, propose
 from relabel.report import Account, account
 from relabel.spec import Spec
@@ -250,7 +252,8 @@ def _criterion_of(
     name: str | None, options: Pairs, reference: str | None, table: dict[str, Any] | None
 ) -> tuple[Criterion | None, list[str]]:
     """Criterion from options or from the table of the spec file."""
-    settings = {k: _value(v) for k, v in (_split(p, "=", "--set scale=none") for p in options or [])}
+    pairs = [_split(pair, "=", "--set scale=none") for pair in options or []]
+    settings = {key: _value(value) for key, value in pairs}
     if name is None and table is not None:
         settings = {k: v for k, v in table.items() if k != "name"} | settings
         name = str(table["name"])
@@ -369,4 +372,4 @@ def _class(exact: bool) -> str:
 
 
 def _number(value: float, form: str) -> str:
-    return "–" if value != value else format(value, form)
+    return "–" if math.isnan(value) else format(value, form)

@@ -65,14 +65,14 @@ def pack(data: Data, changed: Mapping[str, xr.Dataset | None]) -> Data:
     Everything else is shared with `data`, which is not changed.
     """
     if isinstance(data, xr.Dataset):
-        return _pack_dataset(data, changed)
+        return _pack_dataset(data, changed)  # type: ignore[return-value]
     if isinstance(data, xr.DataTree):
         tree = data.copy()
         for path, dataset in changed.items():
             if dataset is None:
                 del tree[path]
             elif path in tree.children or path in {n.path.strip("/") for n in tree.subtree}:
-                tree[path].dataset = dataset  # type: ignore[assignment, union-attr]
+                tree[path].dataset = dataset
             else:
                 tree[path] = xr.DataTree(dataset)
         return tree
@@ -145,8 +145,8 @@ def _pack_dataset(dataset: xr.Dataset, changed: Mapping[str, xr.Dataset | None])
     for dim, size in own.sizes.items():
         if posterior.sizes.get(dim, size) != size:
             raise DataError(
-                f"the dataset has a dimension {dim!r} of size {posterior.sizes[dim]}, but there are "
-                f"{size} units {dim!r}; give the units another name, or pass a DataTree"
+                f"the dataset has a dimension {dim!r} of size {posterior.sizes[dim]}, but there "
+                f"are {size} units {dim!r}; give the units another name, or pass a DataTree"
             )
     named = own.rename({name: f"{_PREFIX}{name}" for name in own.data_vars})
     merged = posterior.assign(dict(named.data_vars))

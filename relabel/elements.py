@@ -101,9 +101,7 @@ class Monomial:
         """Number of units *K*."""
         return int(self.index.shape[-1])
 
-    def act(
-        self, array: Array, axis: int = 0, *, power: int = 1, signed: bool = True
-    ) -> Array:
+    def act(self, array: Array, axis: int = 0, *, power: int = 1, signed: bool = True) -> Array:
         r"""Act on one axis: gather, then multiply by :math:`\pm|f|^{power}`.
 
         Parameters
@@ -131,7 +129,7 @@ class Monomial:
         return moved
 
     def multiplier(self, *, power: int = 1, signed: bool = True) -> Array | None:
-        r"""What slots are multiplied by, :math:`\mathrm{sign}(f)^{signed} |f|^{power}`; None for 1."""
+        r"""What multiplies the slots, :math:`\mathrm{sign}(f)^{signed} |f|^{power}`; None for 1."""
         if power == 0:
             return np.where(self.factor < 0, -1.0, 1.0) if signed else None
         scale = np.abs(self.factor).astype(float) ** power

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +28,9 @@ __all__ = ["ActivationProblem", "Block", "Column", "Layout", "Pair", "Problem", 
 
 Array = NDArray[Any]
 
-_BLOCK_BYTES = 2**22  # of the largest array per block: several of them stay in the cache
+# Size of the largest array of a block: several of them should stay in the cache, and all of them
+# together small beside the draws.
+_LEAST_BYTES, _MOST_BYTES, _SHARE = 2**18, 2**22, 1 / 32
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Layout:
         return np.array([column.signed for column in self.columns[units]], dtype=bool)
 
     def touching(self, units: str) -> list[tuple[int, int]]:
-        """Return (pair, side) of every pair with one side in these units, two-sided ones left out."""
+        """Return (pair, side) of every pair with one side in these units, not both."""
         return [
             (p, side)
             for p, pair in enumerate(self.pairs)
@@ -165,7 +167,7 @@ class Problem:
     variables : sequence of str, optional
         Variables to match on; all by default.
     block_size : int, optional
-        Draws in a block; by default as many as make some 4 MB.
+        Draws in a block; by default as many as keep a block in the cache.
     """
 
     def __init__(
@@ -178,14 +180,19 @@ class Problem:
         self.bound = bound
         self.arrays = arrays
         self.n_draws = len(next(iter(arrays.values())))
-        per_draw = 8 * max(
-            [*(int(np.prod(a.shape[1:])) for a in arrays.values())]
-            + [k * k for k in bound.sizes.values()]
+        largest = max(
+            [int(np.prod(a.shape[1:])) for a in arrays.values()]
+            + [size**2 for size in bound.sizes.values()]
         )
-        self.block_size = block_size or max(1, _BLOCK_BYTES // per_draw)
+        self.block_size = block_size or self.block_size_for(8 * largest)
         self.used = _used_variables(bound, variables)
         self.layout = _layout(bound, self.used)
         self._blocks: dict[int, Block] = {}
+
+    def block_size_for(self, bytes_a_draw: int) -> int:
+        """How many draws make a block."""
+        share = int(_SHARE * sum(array.nbytes for array in self.arrays.values()))
+        return max(1, min(_MOST_BYTES, max(_LEAST_BYTES, share)) // bytes_a_draw)
 
     @property
     def slices(self) -> list[slice]:
@@ -199,10 +206,7 @@ class Problem:
         if not gauged:
             return {}
         chosen = {u: self.bound.spec.gauges.get(u, g.gauges()[0]) for u, g in gauged.items()}
-        gauges = {
-            u: lambda a, b, u=u: gauged[u].gauge(chosen[u], a, b)  # type: ignore[misc]
-            for u in gauged
-        }
+        gauges = {u: partial(group.gauge, chosen[u]) for u, group in gauged.items()}
         parts = []
         for rows in self.slices:
             terms = [
@@ -301,7 +305,7 @@ class ActivationProblem:
         self.problem, self.network, self.inputs = problem, network, inputs
         self.n_draws = problem.n_draws
         widest = max(layer_size(problem.bound, layer.name) for layer in network.layers)
-        self.block_size = max(1, _BLOCK_BYTES // (8 * widest * len(inputs)))
+        self.block_size = problem.block_size_for(8 * widest * len(inputs))
         groups, columns = problem.layout.groups, {}
         for units, group in groups.items():
             action = group.action("tail")
@@ -372,7 +376,7 @@ def _layout(bound: Bound, used: Sequence[BoundVariable]) -> Layout:
         axes = variable.unit_axes()
         incoming = tuple(variable.axes[axis].role == "head" for axis, _, _ in axes)
         if len(axes) == 1:
-            axis, units, action = axes[0]
+            _, units, action = axes[0]
             n_features = int(np.prod(variable.shape)) // bound.sizes[units]
             columns[units] += [
                 Column(variable.name, i, action.signed, incoming[0]) for i in range(n_features)
@@ -408,7 +412,9 @@ def aligned_own(block: Block, layout: Layout, units: str, element: Monomial) -> 
     return moved
 
 
-def aligned_pair(block: Block, layout: Layout, number: int, elements: Mapping[str, Monomial]) -> Array:
+def aligned_pair(
+    block: Block, layout: Layout, number: int, elements: Mapping[str, Monomial]
+) -> Array:
     """One pair in slot order on both sides, shape (draws, K1, K2, R)."""
     pair, values = layout.pairs[number], block.pairs[number]
     for side in (0, 1):

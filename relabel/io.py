@@ -52,7 +52,9 @@ def open_draws(path: str | os.PathLike[str]) -> xr.DataTree | xr.Dataset:
         with _quiet_zarr():
             tree = xr.open_datatree(path, engine=engine, **_options(engine, path))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise FileError(f"{path}: cannot be read as {_NAMES[engine]}: {_first_line(error)}") from error
+        raise FileError(
+            f"{path}: cannot be read as {_NAMES[engine]}: {_first_line(error)}"
+        ) from error
     if not tree.children and set(SAMPLE_DIMS) & set(tree.dims):
         return tree.to_dataset()
     if not tree.children and not tree.data_vars:
@@ -144,7 +146,7 @@ def read_spec(path: str | os.PathLike[str]) -> tuple[Spec, dict[str, Any] | None
         raise SpecError(f"{path}: not valid TOML: {error}") from error
     criterion = tables.pop("criterion", None)
     if criterion is not None and (not isinstance(criterion, dict) or "name" not in criterion):
-        raise SpecError(f"{path}: the table [criterion] needs a name, as in name = \"mean\"")
+        raise SpecError(f'{path}: the table [criterion] needs a name, as in name = "mean"')
     return Spec.from_dict(tables), criterion
 
 
@@ -295,6 +297,7 @@ def _copy_zarr(groups: Groups, source: Path, part: Path, changed: Sequence[str])
     shutil.copytree(source, part)
     consolidated = _is_consolidated(part)
     root = zarr.open_group(part, mode="r+", use_consolidated=False)
+    version = root.metadata.zarr_format
     for name in [name for name in root.group_keys() if name in _OWN]:
         del root[name]
     for address in changed:
@@ -302,10 +305,14 @@ def _copy_zarr(groups: Groups, source: Path, part: Path, changed: Sequence[str])
     for name in _OWN:
         if name in groups:
             groups[name].to_zarr(
-                part, group=name, mode="a", consolidated=False, zarr_format=root.metadata.zarr_format
+                part,
+                group=name,
+                mode="a",
+                consolidated=False,
+                zarr_format=root.metadata.zarr_format,
             )
     if consolidated:
-        zarr.consolidate_metadata(part, zarr_format=root.metadata.zarr_format)
+        zarr.consolidate_metadata(part, zarr_format=version)
 
 
 _OWN = ("relabel", "warmup_relabel")
@@ -334,8 +341,10 @@ def _replace(stored: Any, variable: xr.Variable, address: str, attrs: Any) -> No
 
 def _write_anew(data: xr.DataTree | xr.Dataset, part: Path, engine: str) -> None:
     """Write everything with xarray, encodings left behind."""
-    plain = data.map_over_datasets(_without_encoding) if isinstance(data, xr.DataTree) else (
-        _without_encoding(data)
+    plain = (
+        data.map_over_datasets(_without_encoding)
+        if isinstance(data, xr.DataTree)
+        else (_without_encoding(data))
     )
     if engine == "zarr":
         plain.to_zarr(part, mode="w", consolidated=False)
@@ -358,14 +367,14 @@ def _sync(part: Path) -> None:
 def _rename(part: Path, target: Path) -> None:
     """Give the finished file its name; an old one is replaced."""
     if not target.is_dir():
-        os.replace(part, target)
+        part.replace(target)
         return
     aside = target.with_name(f".{target.name}.{os.getpid()}.old")
-    os.replace(target, aside)
+    target.replace(aside)
     try:
-        os.replace(part, target)
+        part.replace(target)
     except BaseException:
-        os.replace(aside, target)
+        aside.replace(target)
         raise
     shutil.rmtree(aside)
 

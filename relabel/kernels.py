@@ -52,7 +52,7 @@ def assign(score: Array) -> Array:
     array([[1, 0]])
     """
     n_units = score.shape[-1]
-    index = score.argmax(axis=-1)
+    index: Array = score.argmax(axis=-1)
     distinct = np.sort(index, axis=-1) == np.arange(n_units)
     for t in np.flatnonzero(~distinct.all(axis=-1)):
         index[t] = linear_sum_assignment(score[t], maximize=True)[1]

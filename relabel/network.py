@@ -139,8 +139,7 @@ class Network:
             ready = sorted(h for h in heads if all(t in done for _, t, k in weights if k == h))
             if not ready:
                 raise SpecError(f"the arrows run in a circle through {', '.join(sorted(heads))}")
-            for name in ready:
-                layers.append(_layer(name, bound, weights, biases))
+            layers += [_layer(name, bound, weights, biases) for name in ready]
             done |= set(ready)
             heads -= set(ready)
         first = next(v for v, t, _ in weights if t == source)

@@ -10,11 +10,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.align import find_inputs, provenance
+from relabel.align import provenance
 from relabel.containers import sharing, unpack
 from relabel.diagnostics.convergence import Convergence, convergence
 from relabel.errors import SpecError
 from relabel.network import Network
+from relabel.probes import find_inputs
 from relabel.solve import STARTS
 from relabel.spec import SAMPLE_DIMS, Bound, Spec
 
@@ -93,13 +94,9 @@ def _facts(
     )
     facts.append(("criterion", f"{notes['criterion']['name']} ({options})"))
     sweeps = len(notes["losses"])
-    facts.append(
-        (
-            "loss",
-            f"{notes['loss_before']:.6g} before, {notes['losses'][-1]:.6g} after "
-            f"({sweeps} sweep{'s' if sweeps != 1 else ''})",
-        )
-    )
+    took = "1 sweep" if sweeps == 1 else f"{sweeps} sweeps"
+    before, after = notes["loss_before"], notes["losses"][-1]
+    facts.append(("loss", f"{before:.6g} before, {after:.6g} after ({took})"))
     codes, counts = np.unique(own["start"].values, return_counts=True)
     won = [f"{STARTS[c]} {n}" for c, n in zip(codes, counts, strict=True) if c >= 0]
     facts.append(("starts", ", ".join(won)))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -102,10 +102,12 @@ class _State:
         gain = np.full(n_draws, -np.inf)
         return cls(_identity(layout, n_draws), gain, start, np.ones(n_draws, bool))
 
-    def rows(self, rows: slice) -> Elements:
+    def rows(self, rows: Any) -> Elements:
         return {units: element[rows] for units, element in self.elements.items()}
 
-    def keep(self, rows: Any, elements: Elements, gain: Array, tolerance: Array, start: int) -> None:
+    def keep(
+        self, rows: Any, elements: Elements, gain: Array, tolerance: Array, start: int
+    ) -> None:
         """Take over what is better by more than rounding."""
         better = gain > self.gain[rows] + tolerance
         self.gain[rows] = np.where(better, gain, self.gain[rows])
@@ -125,9 +127,7 @@ class _View:
     unary: dict[str, Score] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, block: Block, layout: Layout, reference: Reference, criterion: Criterion
-    ) -> _View:
+    def of(cls, block: Block, layout: Layout, reference: Reference, criterion: Criterion) -> _View:
         unary = {u: criterion.unary(block, layout, reference, u) for u in layout.sizes}
         return cls(block, layout, reference, unary)
 
@@ -159,12 +159,13 @@ class _View:
 
     def gain(self, elements: Mapping[str, Monomial]) -> Array:
         """Minus the loss of every draw."""
-        total = sum(score.of(elements[units]) for units, score in self.unary.items())
+        total = -self.reference.pair_constant + np.zeros(len(self))
+        for units, unary in self.unary.items():
+            total += unary.of(elements[units])
         for number, pair in enumerate(self.layout.pairs):
             score = self._pair(number, 0, elements[pair.units[1]])
-            total = total + score.of(elements[pair.units[0]])
-        result: Array = total - self.reference.pair_constant
-        return result
+            total += score.of(elements[pair.units[0]])
+        return total
 
     @cached_property
     def tolerance(self) -> Array:
@@ -244,7 +245,8 @@ def solve(
     Lourenço, H. R., Martin, O. C. & Stützle, T. (2003). Iterated local search. *Handbook of
     Metaheuristics*, 320-353. https://doi.org/10.1007/0-306-48056-5_11
     """
-    loop = _Loop(source, criterion, chain, dict(known_starts or {}), n_random, n_kicks, seed, progress)
+    starts = dict(known_starts or {})
+    loop = _Loop(source, criterion, chain, starts, n_random, n_kicks, seed, progress)
     return loop.run(first)
 
 
@@ -270,8 +272,9 @@ class _Loop:
             begin = replace(self, criterion=refined).run(first)
             state.elements, state.start = begin.elements, begin.start
             return self._iterate(state, pooled, None)
-        alone = self.criterion.statistics(first, self.source.layout, _identity(self.source.layout, 1))
-        reference = self.criterion.reference(alone, pooled, self.source.layout, None)
+        layout = self.source.layout
+        alone = self.criterion.statistics(first, layout, _identity(layout, 1))
+        reference = self.criterion.reference(alone, pooled, layout, None)
         if self.criterion.max_sweeps == 0:
             return self._to_reference(state, reference)
         self._search(state, reference, thorough=False)
@@ -542,9 +545,7 @@ def _ascend(
     return elements, view.gain(elements)
 
 
-def _step(
-    view: _View, units: str, elements: Elements, known: set[str]
-) -> tuple[Array, Monomial]:
+def _step(view: _View, units: str, elements: Elements, known: set[str]) -> tuple[Array, Monomial]:
     """Match one set of units with the others held fixed; which draws gain by it."""
     score = view.score(units, elements, known)
     fresh = view.layout.groups[units].match(score)
@@ -556,9 +557,7 @@ def _step(
     return gained > tolerance, fresh
 
 
-def _exhaust(
-    view: _View, centre: str, everything: Monomial, gain: Array
-) -> tuple[Elements, Array]:
+def _exhaust(view: _View, centre: str, everything: Monomial, gain: Array) -> tuple[Elements, Array]:
     """Best over all elements of one set and, exactly, over the others given it.
 
     Without the `centre` the other sets do not interact, so each is one assignment. An upper bound
@@ -612,12 +611,10 @@ def _scores_given(view: _View, units: str, centre: str, everything: Monomial) ->
     even = np.broadcast_to(view.unary[units].even[:, None], shape).copy()
     odd = np.broadcast_to(view.unary[units].odd[:, None], shape).copy()
     rows = np.repeat(np.arange(n_draws), order)
-    tiled = Monomial(np.tile(everything.index, (n_draws, 1)), np.tile(everything.factor, (n_draws, 1)))
+    tiled = everything[np.tile(np.arange(order), n_draws)]
     for number, side in view.layout.touching(units):
         if view.layout.pairs[number].units[1 - side] == centre:
-            part = pair_score(
-                view.block[rows], view.layout, view.reference, number, side, tiled
-            )
+            part = pair_score(view.block[rows], view.layout, view.reference, number, side, tiled)
             even += part.even.reshape(shape)
             odd += part.odd.reshape(shape)
     return Score(even, odd)
@@ -652,13 +649,16 @@ def pooled_moments(source: Source) -> Pooled:
         own[units] = _positive(squares / count - mean**2, squares / count)
     pairs = []
     for pair, (total, squares), count in zip(layout.pairs, pair_sums, cells, strict=True):
-        mean = 0.0 if any(pair.signed) else total / count
-        pairs.append(float(_positive(squares / count - mean**2, squares / count)))
+        centre = 0.0 if any(pair.signed) else total / count
+        pairs.append(float(_positive(squares / count - centre**2, squares / count)))
     return Pooled(own, tuple(pairs))
 
 
-def _positive(variance: Any, square: Any) -> Any:
-    return np.where(variance > 1e-14 * square, variance, np.where(square > 0, square, 1.0))
+def _positive(variance: Any, square: Any) -> Array:
+    positive: Array = np.where(
+        variance > 1e-14 * square, variance, np.where(square > 0, square, 1.0)
+    )
+    return positive
 
 
 def _identity(layout: Layout, n_draws: int) -> Elements:
@@ -667,7 +667,8 @@ def _identity(layout: Layout, n_draws: int) -> Elements:
 
 def _same(one: Elements, two: Elements) -> Array:
     """Which draws have the same elements of all sets."""
-    return np.logical_and.reduce([element.equals(two[u]) for u, element in one.items()])
+    same: Array = np.logical_and.reduce([element.equals(two[u]) for u, element in one.items()])
+    return same
 
 
 def _check_falling(losses: Sequence[float]) -> None:
@@ -702,9 +703,7 @@ class _Kick:
     flips: Array  # +1 or -1, likewise
 
     @classmethod
-    def draw(
-        cls, rng: np.random.Generator, n_open: int, layout: Layout, units: str
-    ) -> _Kick:
+    def draw(cls, rng: np.random.Generator, n_open: int, layout: Layout, units: str) -> _Kick:
         size = layout.sizes[units]
         n_turned = min(size, int(rng.integers(2, _MAX_KICKED + 1)))
         slots = np.argsort(rng.random((n_open, size)), axis=1)[:, :n_turned].astype(np.int32)

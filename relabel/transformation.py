@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.elements import Monomial, take_units
+from relabel.elements import Monomial
 from relabel.errors import DataError
 from relabel.spec import SAMPLE_DIMS, Bound, BoundVariable, Shift
 
@@ -54,9 +54,7 @@ class Transformation:
         """Compose: ``(a @ b).apply(x) == a.apply(b.apply(x))``."""
         return Transformation({u: g @ other.elements[u] for u, g in self.elements.items()})
 
-    def apply(
-        self, groups: Mapping[str, xr.Dataset], bound: Bound
-    ) -> dict[str, xr.Dataset]:
+    def apply(self, groups: Mapping[str, xr.Dataset], bound: Bound) -> dict[str, xr.Dataset]:
         """Transform every variable that carries units, in all groups.
 
         Dimensions, coordinates, attributes, encodings and dtypes stay. Variables backed by dask
@@ -108,7 +106,7 @@ class Transformation:
 
         used = list(dict.fromkeys(part_dims))
         core = [[d for d in part.dims if d not in SAMPLE_DIMS] for part in parts]
-        new = xr.apply_ufunc(
+        new: xr.DataArray = xr.apply_ufunc(
             kernel,
             *arrays,
             *parts,
@@ -179,9 +177,7 @@ class Transformation:
         return cls(elements)
 
 
-def act_on(
-    variable: BoundVariable, values: Array, elements: Mapping[str, Monomial]
-) -> Array:
+def act_on(variable: BoundVariable, values: Array, elements: Mapping[str, Monomial]) -> Array:
     """Act with all elements on the values of one variable, batch axes first."""
     batch = values.shape[: values.ndim - len(variable.dims)]
     result = values.reshape(*batch, *variable.shape)
@@ -214,9 +210,11 @@ def shift_of(shift: Shift, reader: Array, element: Monomial) -> Array:
     batch = element.batch
     flipped = np.zeros((*batch, element.size))
     np.put_along_axis(flipped, element.index, (element.factor < 0).astype(float), axis=-1)
-    return sum_over_units(shift, reader, flipped).reshape(
-        *batch, *(axis.size for axis in shift.bias.axes)
-    ).astype(reader.dtype)
+    return (
+        sum_over_units(shift, reader, flipped)
+        .reshape(*batch, *(axis.size for axis in shift.bias.axes))
+        .astype(reader.dtype)
+    )
 
 
 def sum_over_units(shift: Shift, reader: Array, weight: Array) -> Array:
@@ -236,6 +234,4 @@ def sum_over_units(shift: Shift, reader: Array, weight: Array) -> Array:
 
 def _kept_axis(shift: Shift, name: str | None) -> int:
     """Position in the reader of an axis of the bias."""
-    return next(
-        i for i, a in enumerate(shift.reader.axes) if a.name == name and a.role != "tail"
-    )
+    return next(i for i, a in enumerate(shift.reader.axes) if a.name == name and a.role != "tail")

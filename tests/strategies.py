@@ -112,7 +112,11 @@ class Net:
         for name in dataset.data_vars:
             values = dataset[name].transpose("chain", "draw", ...).values
             layer = int(name[1:])
-            shape = self.sizes[layer - 1 : layer + 1] if name[0] == "W" else self.sizes[layer : layer + 1]
+            shape = (
+                self.sizes[layer - 1 : layer + 1]
+                if name[0] == "W"
+                else self.sizes[layer : layer + 1]
+            )
             if self.layout == "out_in" and name[0] == "W":
                 values = values.swapaxes(-1, -2)
             weights[name] = values.reshape(*values.shape[:2], *shape)

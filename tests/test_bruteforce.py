@@ -39,7 +39,11 @@ def whole_group(size, *, signs):
 
 def features(weights, activation):
     """All numbers of every unit (draws, K, R), and which of them flip with it."""
-    parts = [flat(weights["W1"]).swapaxes(1, 2), flat(weights["b1"])[..., None], flat(weights["W2"])]
+    parts = [
+        flat(weights["W1"]).swapaxes(1, 2),
+        flat(weights["b1"])[..., None],
+        flat(weights["W2"]),
+    ]
     group = group_of(activation)
     widths = [part.shape[2] for part in parts]
     signed = [group.action(role).signed for role in ("head", "head", "tail")]
@@ -72,15 +76,18 @@ def enumerate_group(losses, *, signs):
         factor.append(patterns[s])
         best.append(totals[p, s])
         changed = [
-            np.where((perms[:, k] == perms[p, k])[:, None] & (patterns[:, k] == patterns[s, k]),
-                     np.inf, totals).min()
+            np.where(
+                (perms[:, k] == perms[p, k])[:, None] & (patterns[:, k] == patterns[s, k]),
+                np.inf,
+                totals,
+            ).min()
             for k in slots
         ]
         other.append(changed)
     return np.array(index), np.array(factor), np.array(best), np.array(other)
 
 
-def check_one_set(aligned, units, slots, activation, signed, standard=True):
+def check_one_set(aligned, units, slots, activation, signed, *, standard=True):
     """The alignment is the best element of the whole group, in loss, element and margins."""
     signs = group_of(activation).signs
     losses = pair_losses(units, slots, signed, standard)
@@ -103,15 +110,14 @@ def test_one_set_on_unstructured_draws(activation, size, scale):
     rng = np.random.default_rng(size)
     net = Net((size,), (activation,))
     draws = net.store(net.random_weights(rng, (2, 12)))
-    if net.units["h1"] and group_of(activation).gauges():  # in its gauge already, to rounding
-        draws = relabel.align(draws, net.spec).drop_vars(["relabel_loss", "relabel_start"])
-        draws = draws[[v for v in draws.data_vars if not str(v).startswith("relabel")]]
-        draws.attrs = {}
+    if group_of(activation).gauges():  # an alignment brings them to their gauge
+        draws = relabel.align(xr.DataTree.from_dict({"posterior": draws}), net.spec)
+        draws = draws["posterior"].to_dataset()
     point = {name: draws[name].values[0, 0] for name in draws.data_vars}
     tree = xr.DataTree.from_dict({"posterior": draws})
     aligned = relabel.align(tree, net.spec, criterion=ToReference(to=net.store(point), scale=scale))
     units, signed = features(net.load(draws), activation)
-    check_one_set(aligned, units, units[0], activation, signed, scale == "pooled")
+    check_one_set(aligned, units, units[0], activation, signed, standard=scale == "pooled")
 
 
 @pytest.mark.parametrize("activation", ["gelu", "tanh", "cos", "sigmoid"])
@@ -199,7 +205,9 @@ class TwoLayers:
         best = np.full(len(self.one), -np.inf)
         for perm, signs in itertools.product(perms, patterns):
             gain = (signs * self.one[:, np.arange(size), perm]).sum(axis=1)
-            score = self.two + np.einsum("tkj,kl->tlj", signs[:, None] * self.pair[:, perm], self.mean)
+            score = self.two + np.einsum(
+                "tkj,kl->tlj", signs[:, None] * self.pair[:, perm], self.mean
+            )
             # signs of the second set separate over its slots: each takes the better of its two
             total = np.abs(score)[:, np.arange(size_two), perms_two].sum(axis=2).max(axis=1)
             best = np.maximum(best, gain + total)
@@ -280,5 +288,7 @@ def test_two_layers_reach_the_optimum(kind, record_testsuite_property):
         for start in starts:
             assert (loss <= start + 1e-8).all()
         rate = float((loss <= best + 1e-8).mean())
-        record_testsuite_property(f"{kind}, {'with' if given is not None else 'without'} inputs", rate)
+        record_testsuite_property(
+            f"{kind}, {'with' if given is not None else 'without'} inputs", rate
+        )
         assert rate >= least

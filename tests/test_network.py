@@ -111,7 +111,7 @@ def test_inputs_of_another_shape_are_refused(shape):
 )
 def test_what_is_no_network(units, axes, message):
     values = np.ones((1, 2, 3, 3))
-    draws = xr.Dataset({name: ((*SAMPLE, "i", "j"), values) for name in axes})
+    draws = xr.Dataset(dict.fromkeys(axes, ((*SAMPLE, "i", "j"), values)))
     with pytest.raises(SpecError, match=message):
         Network.of(Spec(units, axes).bind(draws))
 

@@ -1,5 +1,7 @@
 """The preset of feed-forward networks."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -34,7 +36,7 @@ def test_two_hidden_layers():
 def test_any_depth_binds_to_draws(n_hidden, layout):
     sizes = [3, *range(4, 4 + n_hidden), 2]
     variables = {}
-    for i, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False), 1):
+    for i, (n_in, n_out) in enumerate(pairwise(sizes), 1):
         shape = (n_in, n_out) if layout == "(in, out)" else (n_out, n_in)
         variables[f"W{i}"] = (("chain", "draw", f"W{i}_0", f"W{i}_1"), np.ones((1, 2, *shape)))
         variables[f"b{i}"] = (("chain", "draw", f"b{i}_0"), np.ones((1, 2, n_out)))

@@ -1,4 +1,4 @@
-"""Elements as labelled arrays: the group, the action on datasets, and the way to a file and back."""
+"""Elements as labelled arrays: the group, the action on datasets, the way to files and back."""
 
 import numpy as np
 import pytest
@@ -126,7 +126,9 @@ def test_a_flattened_product_of_units():
     values = rng.normal(size=(2, 5, 3, 8))
     draws = xr.Dataset({"W": ((*SAMPLE, "i", "j"), values)})
     spec = Spec({"h": "permutation"}, {"W": "x -> (gate h)"}, sizes={"h": 4})
-    g = Transformation({"h": Net((4,), ("gelu",)).random_transformation(rng, (2, 5)).elements["h1"]})
+    g = Transformation(
+        {"h": Net((4,), ("gelu",)).random_transformation(rng, (2, 5)).elements["h1"]}
+    )
     moved = g.apply({"posterior": draws}, spec.bind(draws))["posterior"]["W"].values
     index = g.elements["h"].index[:, :, None, None, :]
     expected = np.take_along_axis(values.reshape(2, 5, 3, 2, 4), index, axis=-1)
@@ -175,7 +177,9 @@ def test_recovery_counts_what_is_wrong():
 
 def test_simulated_draws_come_from_the_seed():
     one, two, other = (network((2, 3, 1), draws=5, seed=s) for s in (1, 1, 2))
-    xr.testing.assert_identical(one.data["posterior"].to_dataset(), two.data["posterior"].to_dataset())
+    xr.testing.assert_identical(
+        one.data["posterior"].to_dataset(), two.data["posterior"].to_dataset()
+    )
     assert not np.array_equal(one.truth["W1"], other.truth["W1"])
 
 

@@ -62,7 +62,9 @@ def criterion_of(name: str, options: Mapping[str, Any] | None = None) -> Criteri
     given = dict(options or {})
     for key in given:
         if key not in known:
-            raise SpecError(f"criterion {name}: unknown option {key!r}; there are {', '.join(known)}")
+            raise SpecError(
+                f"criterion {name}: unknown option {key!r}; there are {', '.join(known)}"
+            )
     if isinstance(given.get("variables"), list):
         given["variables"] = tuple(given["variables"])
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from relabel.criteria.base import check_count
 from relabel.criteria.mean import Mean
-from relabel.errors import SpecError
 
 __all__ = ["Activations"]
 
@@ -46,5 +46,4 @@ class Activations(Mean):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
-        if not isinstance(self.n_inputs, int) or self.n_inputs < 1:
-            raise SpecError(f"criterion activations: n_inputs is at least 1, not {self.n_inputs!r}")
+        check_count("activations", "n_inputs", self.n_inputs)

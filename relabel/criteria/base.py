@@ -11,10 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.elements import Monomial
+from relabel.errors import SpecError
 from relabel.features import Block, Layout
 from relabel.groups import Score
 
-__all__ = ["Criterion", "Pooled", "Reference", "Statistics", "add", "pair_score", "unary_distance"]
+__all__ = [
+    "Criterion",
+    "Pooled",
+    "Reference",
+    "Statistics",
+    "add",
+    "check_count",
+    "pair_score",
+    "unary_distance",
+]
 
 Array = NDArray[Any]
 
@@ -121,17 +131,23 @@ class Criterion(ABC):
         return {"name": self.name} | plain
 
 
+def check_count(criterion: str, option: str, value: Any) -> None:
+    """Refuse what is no positive integer."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SpecError(f"criterion {criterion}: {option} is a positive integer, not {value!r}")
+
+
 def add(one: Statistics, two: Statistics) -> Statistics:
     """Add the statistics of two blocks."""
     return {key: value + two[key] for key, value in one.items()}
 
 
-def unary_distance(
-    features: Array, signed: Array, mean: Array, weight: Array
-) -> Score:
+def unary_distance(features: Array, signed: Array, mean: Array, weight: Array) -> Score:
     r"""Minus the squared distances of units and slots, split by parity in the sign.
 
-    .. math:: -\sum_r w_r (s_r x_{jr} - m_{kr})^2, \qquad s_r = s \text{ if } r \text{ flips, else } 1
+    .. math:: -\sum_r w_r (s_r x_{jr} - m_{kr})^2
+
+    where :math:`s_r` is the sign *s* if feature *r* flips with its unit, and 1 if not.
 
     Parameters
     ----------
@@ -186,7 +202,7 @@ def pair_score(
     pair, array = layout.pairs[number], block.pairs[number]
     mean, weight = reference.pairs[number], reference.pair_weight[number]
     n_draws = len(array)
-    n_units, n_others = mean.shape[side], mean.shape[1 - side]
+    n_units = mean.shape[side]
     table = 2 * weight * np.moveaxis(mean, (1 - side, 2, side), (0, 1, 2))
     inverse = other.inverse()
     pulled = table[inverse.index]  # (draws, others, R, slots)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.criteria.base import Criterion, Pooled, Reference, Statistics
+from relabel.criteria.base import Criterion, Pooled, Reference, Statistics, check_count
 from relabel.criteria.mean import Mean
 from relabel.elements import Monomial
 from relabel.errors import SpecError
@@ -53,7 +53,7 @@ class Gaussian(Criterion):
     """
 
     shrinkage: float = 2.0
-    max_sweeps: int = 100  # type: ignore[misc]
+    max_sweeps: int = 100
     variables: tuple[str, ...] | None = None
     name: ClassVar[str] = "gaussian"
 
@@ -61,8 +61,7 @@ class Gaussian(Criterion):
         """Check the options."""
         if not self.shrinkage > 0:
             raise SpecError(f"criterion gaussian: shrinkage is positive, not {self.shrinkage!r}")
-        if not isinstance(self.max_sweeps, int) or self.max_sweeps < 1:
-            raise SpecError(f"criterion gaussian: max_sweeps is at least 1, not {self.max_sweeps!r}")
+        check_count("gaussian", "max_sweeps", self.max_sweeps)
 
     def initial(self) -> Criterion:
         """Start from the iterated mean."""

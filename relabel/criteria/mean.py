@@ -9,7 +9,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.criteria.base import Criterion, Pooled, Reference, Statistics, unary_distance
+from relabel.criteria.base import (
+    Criterion,
+    Pooled,
+    Reference,
+    Statistics,
+    check_count,
+    unary_distance,
+)
 from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.features import Block, Layout, aligned_own, aligned_pair
@@ -53,7 +60,7 @@ class Mean(Criterion):
     """
 
     scale: Literal["pooled", "none"] = "pooled"
-    max_sweeps: int = 100  # type: ignore[misc]
+    max_sweeps: int = 100
     variables: tuple[str, ...] | None = None
     name: ClassVar[str] = "mean"
     is_distance: ClassVar[bool] = True
@@ -62,8 +69,7 @@ class Mean(Criterion):
         """Check the options."""
         if self.scale not in ("pooled", "none"):
             raise SpecError(f"criterion mean: scale is 'pooled' or 'none', not {self.scale!r}")
-        if not isinstance(self.max_sweeps, int) or self.max_sweeps < 1:
-            raise SpecError(f"criterion mean: max_sweeps is at least 1, not {self.max_sweeps!r}")
+        check_count("mean", "max_sweeps", self.max_sweeps)
 
     def statistics(
         self, block: Block, layout: Layout, elements: Mapping[str, Monomial]

@@ -128,7 +128,8 @@ class Order(Criterion):
         for number, side in layout.touching(units):
             if layout.pairs[number].incoming[side]:
                 squares = squares + block.norms[number][side]
-        return np.sqrt(squares)
+        norms: Array = np.sqrt(squares)
+        return norms
 
 
 def _count(columns: tuple[Any, ...], variable: str) -> int:

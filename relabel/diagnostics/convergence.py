@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -74,10 +75,10 @@ def convergence(arrays: Iterable[Array]) -> Convergence:
     flat = [array.reshape(*array.shape[:2], -1) for array in arrays]
     columns = [(array, i) for array in flat for i in range(array.shape[2])]
     n = len(columns)
-    chosen = np.unique(np.linspace(0, n - 1, min(n, _MOST)).round().astype(int)) if n else []
-    values = [columns[c][0][:, :, columns[c][1]].astype(float) for c in chosen]
-    if not values:
+    if n == 0:
         return Convergence(np.nan, np.nan, 0, 0, 1)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, _MOST)).round().astype(int))
+    values = [columns[c][0][:, :, columns[c][1]].astype(float) for c in chosen]
     stacked = np.stack(values)
     stacked = stacked[:, :, np.isfinite(stacked).all(axis=(0, 1))]
     segments = 1
@@ -91,10 +92,19 @@ def convergence(arrays: Iterable[Array]) -> Convergence:
     return Convergence(rhat, ess, n, len(values), segments)
 
 
+def _arviz() -> Any:
+    """Import ArviZ, which takes seconds, and keep its announcement of the day to itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    return arviz
+
+
 def _statistics(values: Array) -> tuple[float, float]:
     """Largest R-hat and smallest ESS of quantities laid out (quantity, chain, draw)."""
-    import arviz
     import xarray as xr
+
+    arviz = _arviz()
 
     moving = values[np.ptp(values, axis=(1, 2)) > 0]  # ArviZ gives nan for constants, and warns
     if not len(moving):

@@ -1,0 +1,96 @@
+"""The draws that take part in an alignment: checked, and laid out one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.errors import DataError, SpecError
+from relabel.features import Problem
+from relabel.solve import Solution
+from relabel.spec import SAMPLE_DIMS, Bound, Spec, non_finite
+from relabel.transformation import Transformation
+
+__all__ = ["Draws"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The draws of one set of groups, checked, one after the other."""
+
+    bound: Bound
+    groups: dict[str, xr.Dataset]
+    excluded: Array  # bool, (chain, draw)
+
+    @classmethod
+    def read(cls, groups: dict[str, xr.Dataset], spec: Spec, nonfinite: str) -> Draws:
+        """Bind the spec to the groups and look for draws that are not finite."""
+        if nonfinite not in ("raise", "skip"):
+            raise SpecError(f"nonfinite is 'raise' or 'skip', not {nonfinite!r}")
+        bound = spec.bind(groups)
+        excluded = non_finite(bound, groups)
+        if excluded.any() and nonfinite == "raise":
+            raise DataError(_name_draws(excluded, groups["posterior"]))
+        if excluded.all():
+            raise DataError("every draw has a NaN or an infinity; there is nothing to align")
+        return cls(bound, groups, excluded)
+
+    @property
+    def rows(self) -> Array:
+        """Flat positions of the draws that take part."""
+        return np.flatnonzero(~self.excluded)
+
+    @property
+    def chain(self) -> Array:
+        """Which chain each of them belongs to."""
+        chain: Array = self.rows // self.excluded.shape[1]
+        return chain
+
+    def problem(self, variables: Sequence[str] | None) -> Problem:
+        """Lay the posterior's variables out for the loop; match on some of them, or on all."""
+        posterior = self.groups["posterior"]
+        arrays = {}
+        for variable in self.bound.in_group("posterior"):
+            values = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
+            flat = values.reshape(-1, *values.shape[2:])
+            arrays[variable.name] = flat[self.rows] if self.excluded.any() else flat
+        return Problem(self.bound, arrays, variables)
+
+    def transformation(self, solution: Solution) -> Transformation:
+        """Elements of all draws; those left out stay as they are."""
+        whole = Transformation.identity(self.bound.sizes, self.excluded.shape)
+        for units, element in solution.elements.items():
+            flat = whole.elements[units]
+            flat.index.reshape(-1, element.size)[self.rows] = element.index
+            flat.factor.reshape(-1, element.size)[self.rows] = element.factor
+        return whole
+
+    def spread(self, values: Array, fill: Any) -> Array:
+        """Lay values of the draws that take part out over (chain, draw)."""
+        whole = np.full((self.excluded.size, *values.shape[1:]), fill, values.dtype)
+        whole[self.rows] = values
+        return whole.reshape(*self.excluded.shape, *values.shape[1:])
+
+
+def _name_draws(excluded: Array, posterior: xr.Dataset) -> str:
+    """Say which draws are not finite."""
+    places = np.argwhere(excluded)
+    named = [
+        ", ".join(
+            f"{dim} {posterior[dim].values[i] if dim in posterior.coords else i}"
+            for dim, i in zip(SAMPLE_DIMS, place, strict=True)
+        )
+        for place in places[:3]
+    ]
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    return (
+        f"{len(places)} of {excluded.size} draws hold NaN or infinities: {'; '.join(named)}{more}; "
+        "leave them out with nonfinite='skip' (--skip-nonfinite), or mend them first"
+    )

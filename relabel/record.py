@@ -1,0 +1,115 @@
+"""The group ``relabel``: what an alignment found, and how it was made."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from relabel.criteria import Criterion
+from relabel.draws import Draws
+from relabel.errors import DataError
+from relabel.solve import STARTS, Solution
+from relabel.spec import SAMPLE_DIMS, Spec
+from relabel.transformation import Transformation
+from relabel.versions import installed
+
+__all__ = ["found_variables", "provenance_of", "stored_elements"]
+
+
+def found_variables(draws: Draws, solution: Solution) -> xr.Dataset:
+    """Everything in the group ``relabel`` but the elements."""
+    variables = {}
+    about = "loss of the aligned draw under the criterion"
+    variables["loss"] = xr.Variable(
+        SAMPLE_DIMS, draws.spread(solution.loss, np.nan), {"long_name": about}
+    )
+    for units, margin in solution.margin.items():
+        about = "gain over the best assignment that changes the unit or the sign of this slot"
+        variables[f"{units}_margin"] = xr.Variable(
+            (*SAMPLE_DIMS, units), draws.spread(margin, np.nan), {"long_name": about}
+        )
+    attrs = {
+        "long_name": "start that led to the best labelling",
+        "flag_values": np.arange(-1, len(STARTS), dtype=np.int8),
+        "flag_meanings": " ".join(("none", *STARTS)),
+    }
+    variables["start"] = xr.Variable(SAMPLE_DIMS, draws.spread(solution.start, -1), attrs)
+    if draws.excluded.any():
+        about = "1 where the draw was not finite and has been left as it is"
+        variables["excluded"] = xr.Variable(
+            SAMPLE_DIMS, draws.excluded.astype(np.int8), {"long_name": about}
+        )
+    return xr.Dataset(variables)
+
+
+def provenance_of(
+    draws: Draws,
+    solution: Solution,
+    criterion: Criterion,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """How the result was made, as JSON-able values."""
+    n_moved = int(np.logical_or.reduce([g.moves() for g in solution.elements.values()]).sum())
+    loss = solution.losses[-1]
+    sentence = (
+        f"{n_moved} of {len(solution.loss)} draws were relabelled; "
+        f"the loss went from {solution.loss_before:.6g} to {loss:.6g}"
+    )
+    return {
+        "version": installed("posterior-relabel"),
+        "spec": draws.bound.spec.as_dict(),
+        "criterion": criterion.describe(),
+        "options": options,
+        "versions": {p: installed(p) for p in ("numpy", "scipy", "xarray")}
+        | {"python": platform.python_version()},
+        "variables": [v.address for v in draws.bound.variables],
+        "loss_before": solution.loss_before,
+        "losses": solution.losses,
+        "converged": solution.converged,
+        "n_moved": n_moved,
+        "result": sentence,
+        "warnings": _warnings(draws, solution),
+    }
+
+
+def _warnings(draws: Draws, solution: Solution) -> list[str]:
+    """What the user has to know of the result."""
+    found = []
+    for units, symmetry in draws.bound.spec.units.items():
+        group = draws.bound.group(units)
+        if not group.exact:
+            found.append(
+                f"units {units!r} ({symmetry}): {group.label} preserves the likelihood, not the "
+                "prior; the relabelled draws are a section of the orbit"
+            )
+    if draws.excluded.any():
+        found.append(f"{int(draws.excluded.sum())} draws are not finite and were left as they are")
+    if not solution.converged:
+        found.append(
+            f"not converged after {len(solution.losses)} sweeps: labels may mean little, or "
+            "max_sweeps is too low"
+        )
+    elif len(solution.losses) > 10:
+        found.append(
+            f"{len(solution.losses)} sweeps were needed: draws as diffuse as that may have no "
+            "stable labels"
+        )
+    return found
+
+
+def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec, Transformation]:
+    """Read spec and elements of an earlier alignment."""
+    if f"{prefix}relabel" not in groups:
+        raise DataError("these draws were not aligned: there is no group 'relabel'")
+    dataset = groups[f"{prefix}relabel"]
+    try:
+        notes = json.loads(dataset.attrs["relabel"])
+        spec = Spec.from_dict(notes["spec"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise DataError("the group 'relabel' is damaged: its attribute cannot be read") from error
+    return spec, Transformation.from_dataset(dataset, list(spec.units))
