@@ -12,14 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.containers import pack, sharing, unpack
-from relabel.criteria import Activations, Criterion, Mean
+from relabel.criteria import Activations, Criterion, Mean, ToReference
 from relabel.criteria.base import Reference
 from relabel.draws import Draws
 from relabel.elements import Monomial
 from relabel.errors import DataError, SpecError
 from relabel.features import ActivationProblem, Problem, Source
-from relabel.network import Network
-from relabel.probes import probe_points
+from relabel.probes import Probes, find_probes
 from relabel.record import found_variables, provenance_of, stored_elements
 from relabel.solve import Progress, Solution, solve
 from relabel.spec import SAMPLE_DIMS, Bound, Spec
@@ -131,19 +130,22 @@ def align(
     spec = spec if isinstance(spec, Spec) else Spec(units=spec)
     criterion = criterion or Mean()
     groups = unpack(data)
+    spec = _as_before(spec, groups)
     draws = Draws.read(sharing(groups), spec, nonfinite)
-    network, points, where = probe_points(draws.bound, groups, inputs, criterion, seed)
+    probes = find_probes(draws.bound, groups, inputs, criterion, seed)
     search = {"n_random": n_random, "n_kicks": n_kicks, "seed": seed}
-    job = _Job(criterion, network, points, where is not None, search, progress)
+    job = _Job(criterion, probes, search, progress)
     solution = job.run(draws, groups)
     found = {"": (draws, solution)}
     warmup = sharing(groups, "warmup_")
     if warmup:
-        warm = Draws.read(warmup, spec, nonfinite)
+        warm = Draws.read(warmup, spec.present_in(warmup), nonfinite)
         found["warmup_"] = (warm, job.follow(warm, solution.reference))
     changed: dict[str, xr.Dataset | None] = {}
     for prefix, (part, result) in found.items():
-        notes = provenance_of(part, result, criterion, {"inputs": where} | search)
+        notes = provenance_of(
+            part, result, criterion, {"inputs": probes.where if probes else None} | search
+        )
         own = found_variables(part, result)
         changed |= _transformed(groups, prefix, part.bound, part.transformation(result), own, notes)
     return pack(data, changed)
@@ -175,7 +177,7 @@ def undo(data: Data) -> Data:
         if f"{prefix}relabel" in groups:
             spec, done = stored_elements(groups, prefix)
             shared = sharing(groups, prefix)
-            fresh = done.inverse().apply(shared, spec.bind(shared))
+            fresh = done.inverse().apply(shared, spec.present_in(shared).bind(shared))
             changed |= {f"{prefix}{g}": ds for g, ds in fresh.items() if ds is not shared[g]}
             changed[f"{prefix}relabel"] = None
     return pack(data, changed)
@@ -219,7 +221,7 @@ def apply(data: Data, aligned: Any, *, spec: Spec | None = None) -> Data:
                 f"{units!r}; these draws are {draws} with {bound.sizes.get(units, 'no')} of them"
             )
     notes = json.loads(source["relabel"].attrs["relabel"])
-    notes |= {"spec": spec.as_dict(), "variables": [v.address for v in bound.variables]}
+    notes |= {"spec": bound.resolved().as_dict(), "variables": [v.address for v in bound.variables]}
     own = source["relabel"].drop_attrs(deep=False)
     return pack(data, _transformed(groups, "", bound, transformation, own, notes))
 
@@ -259,75 +261,93 @@ def relabelled(aligned: Any) -> list[str]:
 # ---------------------------------------------------------------------- the job
 
 
+#: A row of a problem; a reference that is kept; or None, the labels as they are.
+_Start = tuple[Problem, int] | Reference | None
+
+
 @dataclass(frozen=True)
 class _Job:
     """Everything :func:`solve` needs beside the draws."""
 
     criterion: Criterion
-    network: Network | None
-    points: Array | None
-    known_inputs: bool
+    probes: Probes | None
     search: dict[str, Any]
     progress: Progress | None
 
     def run(self, draws: Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
-        problem = draws.problem(getattr(self.criterion, "variables", None))
-        return _with_gauge(self._solved(problem, draws, groups), problem)
-
-    def _solved(self, problem: Problem, draws: Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
-        to = getattr(self.criterion, "to", None)
+        """Align the draws."""
+        problem = draws.problem(self.criterion.variables)
+        if self.criterion.max_sweeps > 0 and _aligned_alike(groups, self.criterion, self.search):
+            return self._solve(problem, draws, None, self.criterion)
+        to = self.criterion.to if isinstance(self.criterion, ToReference) else None
         if isinstance(to, xr.Dataset):
-            return self._solve(problem, draws, _given(to, draws.bound, problem), 0, self.criterion)
+            start = (_given(to, draws.bound, problem), 0)
+            return self._solve(problem, draws, start, self.criterion)
         row = _first_row(draws, groups, to)
         if to == "medoid":
-            middle = Mean(scale=self.criterion.scale, variables=self.criterion.variables)  # type: ignore[attr-defined]
-            row = int(self._solve(problem, draws, problem, row, middle).loss.argmin())
-        return self._solve(problem, draws, problem, row, self.criterion)
+            middle = Mean(variables=self.criterion.variables)
+            row = int(self._solve(problem, draws, (problem, row), middle).loss.argmin())
+        return self._solve(problem, draws, (problem, row), self.criterion)
 
     def follow(self, draws: Draws, reference: Reference) -> Solution:
         """Align further draws to a reference that is already there."""
-        problem = draws.problem(getattr(self.criterion, "variables", None))
+        problem = draws.problem(self.criterion.variables)
+        return self._solve(problem, draws, reference, self.criterion)
+
+    def _solve(
+        self, problem: Problem, draws: Draws, start: _Start, criterion: Criterion
+    ) -> Solution:
+        """Solve from a draw, from a reference, or from the labels as they are."""
+        by_activations = isinstance(criterion, Activations)
+        view = self._seen if by_activations else _as_it_is
         found = solve(
-            self._source(problem),
-            self.criterion,
-            reference,
+            view(problem),
+            criterion,
+            view(start[0]).draw(start[1]) if isinstance(start, tuple) else start,
             chain=draws.chain,
+            known_starts={} if by_activations else self._known_starts(problem, start),
             progress=self.progress,
             **self.search,
         )
         return _with_gauge(found, problem)
 
-    def _source(self, problem: Problem) -> Source:
-        if not isinstance(self.criterion, Activations):
-            return problem
-        assert self.network is not None
-        assert self.points is not None
-        return ActivationProblem(problem, self.network, self.points)
+    def _known_starts(self, problem: Problem, start: _Start) -> dict[str, dict[str, Monomial]]:
+        """Matching of activations, for deep networks whose forward pass is known."""
+        if self.probes is None or not isinstance(start, tuple) or not problem.layout.coupled:
+            return {}
+        first = self._seen(start[0]).draw(start[1])
+        rough = Activations(max_sweeps=_PROBE_SWEEPS)
+        found = solve(self._seen(problem), rough, first, progress=self.progress)
+        return {"activations" if self.probes.where else "probes": found.elements}
 
-    def _solve(
-        self, problem: Problem, draws: Draws, start: Problem, row: int, criterion: Criterion
-    ) -> Solution:
-        """Solve from one draw (`row` of `start`), with the matching of activations as a start."""
-        first = start.draw(row)
-        known = {}
-        if self.network is not None and self.points is not None:
-            seen = ActivationProblem(problem, self.network, self.points)
-            seen_first = ActivationProblem(start, self.network, self.points).draw(row)
-            if isinstance(criterion, Activations):
-                return solve(seen, criterion, seen_first, progress=self.progress)
-            if problem.layout.coupled:
-                name = "activations" if self.known_inputs else "probes"
-                rough = Activations(max_sweeps=_PROBE_SWEEPS)
-                known[name] = solve(seen, rough, seen_first, progress=self.progress).elements
-        return solve(
-            problem,
-            criterion,
-            first,
-            chain=draws.chain,
-            known_starts=known,
-            progress=self.progress,
-            **self.search,
-        )
+    def _seen(self, problem: Problem) -> Source:
+        """The draws through the activations of their units."""
+        assert self.probes is not None
+        return ActivationProblem(problem, self.probes.network, self.probes.points)
+
+
+def _as_it_is(problem: Problem) -> Source:
+    return problem
+
+
+def _aligned_alike(
+    groups: Mapping[str, xr.Dataset], criterion: Criterion, search: Mapping[str, Any]
+) -> bool:
+    """Whether the draws were aligned before, by the same criterion and with the same options."""
+    if "relabel" not in groups:
+        return False
+    stored_elements(groups, "")
+    notes = json.loads(groups["relabel"].attrs["relabel"])
+    same_search = all(notes["options"].get(key) == value for key, value in search.items())
+    return same_search and bool(notes["criterion"] == json.loads(json.dumps(criterion.describe())))
+
+
+def _as_before(spec: Spec, groups: Mapping[str, xr.Dataset]) -> Spec:
+    """The spec of an earlier alignment, where the axes are left out and the units are the same."""
+    if spec.axes or "relabel" not in groups:
+        return spec
+    earlier, _ = stored_elements(groups, "")
+    return earlier if earlier.units == spec.units else spec
 
 
 def _with_gauge(solution: Solution, problem: Problem) -> Solution:
@@ -378,7 +398,7 @@ def _central_row(draws: Draws) -> int:
                     for rows in problem.slices
                 ]
             )
-            for variable in draws.bound.in_group("posterior")
+            for variable in draws.bound.measured()
         ]
     )
     distance = np.log(norms + np.finfo(float).tiny)
@@ -389,7 +409,7 @@ def _central_row(draws: Draws) -> int:
 def _given(point: xr.Dataset, bound: Bound, problem: Problem) -> Problem:
     """A given reference point, laid out as the draws are."""
     arrays = {}
-    for variable in bound.in_group("posterior"):
+    for variable in bound.measured():
         if variable.name not in point:
             raise SpecError(
                 f"criterion reference: the given point has no variable {variable.name!r}; it has "
@@ -429,7 +449,7 @@ def _transformed(
     }
     if f"{prefix}relabel" in groups:
         spec, done = stored_elements(groups, prefix)
-        if spec != bound.spec:
+        if spec != bound.resolved():
             raise SpecError(
                 "these draws were aligned before under another spec, and the two cannot be "
                 "composed; undo the first (relabel.undo), then align"

@@ -76,6 +76,11 @@ class BoundVariable:
         """``group/name``."""
         return f"{self.group}/{self.name}"
 
+    @property
+    def line(self) -> str:
+        """Its axes in the notation, without arrows: for variables that were told by dimensions."""
+        return " ".join(axis.name or "_" for axis in self.axes)
+
     def unit_axes(self) -> list[tuple[int, str, Action]]:
         """Return (position, units, action) of every axis that carries units."""
         return [(i, a.units, a.action) for i, a in enumerate(self.axes) if a.units is not None]
@@ -126,6 +131,10 @@ class Binder:
             self._check_two_sides(units, variables)
         return {name: sizes[name] for name in self.units}, variables, self._shifts(variables)
 
+    def finds(self, key: str) -> bool:
+        """Whether a key of the spec stands for any variable of the groups."""
+        return bool(self._named(key))
+
     def _group(self, units: str) -> Group:
         return group_of(self.units[units])
 
@@ -164,9 +173,7 @@ class Binder:
 
     def _locate(self, key: str) -> list[Address]:
         """Find the variables that a key of the spec stands for."""
-        found = self._in_one_group(key) or [
-            (group, key) for group, dataset in self.groups.items() if key in dataset.data_vars
-        ]
+        found = self._named(key)
         drawn = [address for address in found if is_drawn(self._array(address))]
         if drawn:
             return drawn
@@ -179,6 +186,12 @@ class Binder:
         known = {name if "/" not in key else f"{g}/{name}" for (g, name), _ in self._drawn()}
         where = ", ".join(sorted(known)) if len(known) <= 20 else f"{len(known)} variables"
         raise SpecError(f"unknown variable {key!r}{closest(key, known)}; the draws have {where}")
+
+    def _named(self, key: str) -> list[Address]:
+        """Variables that a key names, with draws or without."""
+        return self._in_one_group(key) or [
+            (group, key) for group, dataset in self.groups.items() if key in dataset.data_vars
+        ]
 
     def _in_one_group(self, key: str) -> list[Address]:
         """Read a key as ``group/name``."""

@@ -14,13 +14,25 @@ import xarray as xr
 from relabel.errors import DataError
 from relabel.spec import SAMPLE_DIMS
 
-__all__ = ["pack", "sharing", "unpack"]
+__all__ = [
+    "OWN",
+    "PREFIX",
+    "Groups",
+    "is_inference_data",
+    "own_variables",
+    "pack",
+    "sharing",
+    "unpack",
+]
 
 Data = TypeVar("Data")
 Groups = dict[str, xr.Dataset]
 
-_OWN = ("relabel", "warmup_relabel")
-_PREFIX = "relabel_"  # of the variables of the group `relabel` in a plain Dataset
+#: Groups that an alignment adds.
+OWN = ("relabel", "warmup_relabel")
+
+#: Of the names that the variables of the group `relabel` have in a plain Dataset.
+PREFIX = "relabel_"
 
 
 def is_inference_data(data: Any) -> bool:
@@ -49,8 +61,7 @@ def unpack(data: Any) -> Groups:
     if isinstance(data, xr.Dataset):
         return _unpack_dataset(data)
     if isinstance(data, xr.DataTree):
-        nodes = {node.path.strip("/"): node for node in data.subtree}
-        return {path: node.to_dataset() for path, node in nodes.items() if path}
+        return {path: node.to_dataset() for path, node in data.subtree_with_keys if path != "."}
     if is_inference_data(data):
         return {group: data[group] for group in data._groups_all}
     raise DataError(
@@ -71,7 +82,7 @@ def pack(data: Data, changed: Mapping[str, xr.Dataset | None]) -> Data:
         for path, dataset in changed.items():
             if dataset is None:
                 del tree[path]
-            elif path in tree.children or path in {n.path.strip("/") for n in tree.subtree}:
+            elif path in tree:
                 tree[path].dataset = dataset
             else:
                 tree[path] = xr.DataTree(dataset)
@@ -103,7 +114,7 @@ def sharing(groups: Mapping[str, xr.Dataset], prefix: str = "") -> Groups:
     for path, dataset in groups.items():
         warmup = path.startswith("warmup_")
         name = path.removeprefix("warmup_")
-        if path in _OWN or warmup != bool(prefix) or _of_the_prior(name):
+        if path in OWN or warmup != bool(prefix) or _of_the_prior(name):
             continue
         if name == "posterior" or _same_draws(dataset, posterior):
             found[name] = dataset
@@ -112,7 +123,7 @@ def sharing(groups: Mapping[str, xr.Dataset], prefix: str = "") -> Groups:
 
 def _of_the_prior(group: str) -> bool:
     """Whether a group holds draws of the prior, which are other draws of the same number."""
-    return group != "log_prior" and ("prior" in group.split("_"))
+    return group != "log_prior" and "prior" in group.split("/", maxsplit=1)[0].split("_")
 
 
 def _same_draws(dataset: xr.Dataset, posterior: xr.Dataset) -> bool:
@@ -126,11 +137,18 @@ def _same_draws(dataset: xr.Dataset, posterior: xr.Dataset) -> bool:
     return True
 
 
+def own_variables(dataset: xr.Dataset) -> list[str]:
+    """Return the names of what an alignment added to a plain Dataset."""
+    if "relabel" not in dataset.attrs:
+        return []
+    return [str(name) for name in dataset.data_vars if str(name).startswith(PREFIX)]
+
+
 def _unpack_dataset(dataset: xr.Dataset) -> Groups:
-    own = [name for name in dataset.data_vars if str(name).startswith(_PREFIX)]
     if "relabel" not in dataset.attrs:
         return {"posterior": dataset}
-    stored = dataset[own].rename({name: str(name).removeprefix(_PREFIX) for name in own})
+    own = own_variables(dataset)
+    stored = dataset[own].rename({name: name.removeprefix(PREFIX) for name in own})
     stored.attrs = {"relabel": dataset.attrs["relabel"]}
     posterior = dataset.drop_vars(own)
     posterior.attrs = {k: v for k, v in dataset.attrs.items() if k != "relabel"}
@@ -148,7 +166,7 @@ def _pack_dataset(dataset: xr.Dataset, changed: Mapping[str, xr.Dataset | None])
                 f"the dataset has a dimension {dim!r} of size {posterior.sizes[dim]}, but there "
                 f"are {size} units {dim!r}; give the units another name, or pass a DataTree"
             )
-    named = own.rename({name: f"{_PREFIX}{name}" for name in own.data_vars})
+    named = own.rename({name: f"{PREFIX}{name}" for name in own.data_vars})
     merged = posterior.assign(dict(named.data_vars))
     merged.attrs = {**posterior.attrs, **own.attrs}
     return merged

@@ -57,9 +57,9 @@ class Draws:
         """Lay the posterior's variables out for the loop; match on some of them, or on all."""
         posterior = self.groups["posterior"]
         arrays = {}
-        for variable in self.bound.in_group("posterior"):
+        for variable in self.bound.measured():
             values = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
-            flat = values.reshape(-1, *values.shape[2:])
+            flat = np.ascontiguousarray(values).reshape(-1, *values.shape[2:])
             arrays[variable.name] = flat[self.rows] if self.excluded.any() else flat
         return Problem(self.bound, arrays, variables)
 

@@ -42,6 +42,8 @@ def take_units(array: Array, index: Array, axis: int) -> Array:
     ndarray
         Of the shape of `array`.
     """
+    if array.size == 0:
+        return array.copy()
     batch = index.ndim - 1
     n_draws, size = math.prod(index.shape[:-1]), index.shape[-1]
     n_before = math.prod(array.shape[batch : batch + axis])

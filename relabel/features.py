@@ -9,7 +9,7 @@ centred coordinates, in which every group acts by permutations and signs alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -70,12 +70,21 @@ class Layout:
     columns : dict of str to tuple of Column
         Own features of each set, in order.
     pairs : tuple of Pair
+    centre : dict of str to ndarray of shape (R,)
+        Subtracted from own features before they are compared: no distance changes by it, but
+        digits are kept where features lie far from zero. Zero for features that flip.
     """
 
     sizes: dict[str, int]
     groups: dict[str, Group]
     columns: dict[str, tuple[Column, ...]]
     pairs: tuple[Pair, ...]
+    centre: dict[str, Array] = field(default_factory=dict)
+
+    def features(self, block: Block, units: str) -> Array:
+        """Own features of one set, centred, shape (draws, K, R)."""
+        values, centre = block.own[units], self.centre.get(units)
+        return values if centre is None or not centre.any() else values - centre
 
     def signed(self, units: str) -> Array:
         """Which own features flip with their unit: bool of shape (R,)."""
@@ -211,7 +220,7 @@ class Problem:
         for rows in self.slices:
             terms = [
                 (self._centred(v, rows) ** 2, _powers(v, set(gauged)))
-                for v in self.bound.in_group("posterior")
+                for v in self.bound.measured()
                 if any(v_units in gauged for _, v_units, _ in v.unit_axes())
             ]
             parts.append(settle_gauges(terms, self.bound.sizes, gauges))
@@ -244,8 +253,7 @@ class Problem:
     def gauged(self, rows: slice) -> dict[str, Array]:
         """Every variable in its gauge, but not centred: what the network evaluates."""
         return {
-            v.name: self._rescaled(v, self._values(v, rows), rows)
-            for v in self.bound.in_group("posterior")
+            v.name: self._rescaled(v, self._values(v, rows), rows) for v in self.bound.measured()
         }
 
     def _values(self, variable: BoundVariable, rows: slice) -> Array:
@@ -348,7 +356,7 @@ def _slices(n_draws: int, block_size: int) -> list[slice]:
 
 def _used_variables(bound: Bound, names: Sequence[str] | None) -> list[BoundVariable]:
     """Variables of the posterior to match on."""
-    found = [v for v in bound.in_group("posterior") if v.unit_axes()]
+    found = [v for v in bound.measured() if v.unit_axes()]
     if names is not None:
         unknown = set(names) - {v.name for v in found}
         if unknown:
@@ -396,16 +404,22 @@ def _layout(bound: Bound, used: Sequence[BoundVariable]) -> Layout:
 
 
 def _powers(variable: BoundVariable, gauged: set[str]) -> tuple[tuple[str | None, int], ...]:
-    """Units and power of the scale on every axis, for the gauges."""
+    """Units and power of the scale on every axis, for the gauges.
+
+    A companion written with an exponent follows the scale, but does not help to fix it.
+    """
     return tuple(
-        (axis.units, axis.action.power) if axis.units in gauged else (None, 0)
+        (axis.units, axis.action.power)
+        if axis.units in gauged and axis.exponent == 1
+        else (None, 0)
         for axis in variable.axes
     )
 
 
 def aligned_own(block: Block, layout: Layout, units: str, element: Monomial) -> Array:
-    """Own features of one set in slot order, shape (draws, K, R)."""
-    moved = Monomial(element.index, np.ones(1)).act(block.own[units], signed=False, power=0)
+    """Own features of one set in slot order, centred, shape (draws, K, R)."""
+    features = layout.features(block, units)
+    moved = element.act(features, signed=False, power=0)
     if layout.groups[units].signs:
         flips = np.where(layout.signed(units), -1.0, 1.0)
         moved *= np.where(element.factor[:, :, None] < 0, flips, 1.0)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tomllib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from xarray.conventions import encode_cf_variable
 
-from relabel.containers import Groups, unpack
+from relabel.containers import OWN, PREFIX, is_inference_data, own_variables, unpack
 from relabel.errors import FileError, SpecError
 from relabel.spec import SAMPLE_DIMS, Spec
 
@@ -70,7 +73,7 @@ def _engine_of(path: Path) -> str:
     if not path.exists():
         raise FileError(f"{path}: no such file or folder")
     if path.is_dir():
-        if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata")):
+        if _is_zarr_store(path):
             return "zarr"
         raise FileError(f"{path}: a folder, but not a Zarr store (no zarr.json, no .zgroup)")
     try:
@@ -88,11 +91,15 @@ def _engine_of(path: Path) -> str:
     raise FileError(f"{path}: not a netCDF-4 file{' (it is empty)' if not magic else ''}")
 
 
+def _is_zarr_store(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata"))
+
+
 def _options(engine: str, path: Path) -> dict[str, Any]:
     """Options of xarray that keep it from guessing and warning."""
     if engine == "zarr":
         return {"consolidated": _is_consolidated(path), "chunks": None}
-    return {"decode_timedelta": False}
+    return {"decode_timedelta": False, "phony_dims": "access"}
 
 
 def _is_consolidated(path: Path) -> bool:
@@ -199,25 +206,35 @@ def check_target(
     Raises
     ------
     FileError
-        If the target is the source, exists already (without `force`), or has no folder.
+        If the target is the source or holds it, exists already (without `force`), is something
+        that is no draws, or has no folder.
     """
     target, source = Path(target), Path(source)
     if target.exists() and source.exists() and target.samefile(source):
         raise FileError(f"{target}: output and input are the same; the source is never overwritten")
     if source.is_dir() and source.resolve() in target.resolve().parents:
         raise FileError(f"{target}: lies inside the input {source}; write somewhere else")
-    if target.exists() and not force:
-        raise FileError(f"{target}: exists already; overwrite it with --force")
+    if target.resolve() in source.resolve().parents:
+        raise FileError(f"{target}: holds the input {source}; write somewhere else")
     if target.is_dir() and not _is_zarr_name(target):
         raise FileError(f"{target}: is a folder; name a file in it, or a .zarr store")
-    if not target.absolute().parent.is_dir():
-        raise FileError(f"{target}: there is no folder {target.absolute().parent}")
-    if not os.access(target.absolute().parent, os.W_OK):
-        raise FileError(f"{target}: the folder {target.absolute().parent} cannot be written to")
+    if target.exists() and not force:
+        raise FileError(f"{target}: exists already; overwrite it with --force")
+    if target.is_dir() and not _is_zarr_store(target):
+        raise FileError(f"{target}: is a folder that is no Zarr store; it is not replaced")
+    if target.exists() and target.is_dir() != _is_zarr_name(target):
+        raise FileError(f"{target}: is a file; a name that ends in .zarr is that of a folder")
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise FileError(f"{target}: is no ordinary file; it is not replaced")
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise FileError(f"{target}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"{target}: the folder {folder} cannot be written to")
 
 
 def save(
-    data: xr.DataTree | xr.Dataset,
+    data: Any,
     target: str | os.PathLike[str],
     *,
     source: str | os.PathLike[str],
@@ -232,7 +249,7 @@ def save(
 
     Parameters
     ----------
-    data : DataTree or Dataset
+    data : InferenceData, DataTree or Dataset
         What was opened from `source`, relabelled.
     target : path-like
         A name that ends in ``.zarr`` makes a Zarr store, any other a netCDF-4 file.
@@ -250,109 +267,154 @@ def save(
     """
     target, source = Path(target), Path(source)
     check_target(target, source, force=force)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    _check_names(data, target)
+    tree = data.to_datatree() if is_inference_data(data) else data
     engine = "zarr" if _is_zarr_name(target) else "h5netcdf"
-    same_format = isinstance(data, xr.DataTree) and _engine_of(source) == engine
-    write: Callable[[], None]
-    if same_format and engine == "zarr":
-        write = lambda: _copy_zarr(unpack(data), source, part, changed)  # noqa: E731
-    elif same_format:
-        write = lambda: _copy_hdf5(unpack(data), source, part, changed)  # noqa: E731
-    else:
-        write = lambda: _write_anew(data, part, engine)  # noqa: E731
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with _quiet_zarr():
-            write()
+            if _engine_of(source) != engine:
+                _write_anew(tree, part, engine)
+            elif engine == "zarr":
+                _copy_zarr(_parts(tree, changed), source, part)
+            else:
+                _copy_hdf5(_parts(tree, changed), source, part)
         _sync(part)
         _rename(part, target)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise FileError(f"{target}: could not be written: {_first_line(error)}") from error
     finally:
         _remove(part)
+
+
+def _check_names(data: Any, target: Path) -> None:
+    """Refuse names that neither format can hold."""
+    for group, dataset in unpack(data).items():
+        wrong = [str(name) for name in (*dataset.variables, *dataset.dims) if "/" in str(name)]
+        if wrong:
+            raise FileError(
+                f"{target}: the group {group} has the name {wrong[0]!r}, and a file cannot hold "
+                "names with '/'; rename it, as in data.rename({old: old.replace('/', '.')})"
+            )
 
 
 def _is_zarr_name(path: Path) -> bool:
     return path.suffix == ".zarr"
 
 
-def _copy_hdf5(groups: Groups, source: Path, part: Path, changed: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class _Parts:
+    """What differs from the source: relabelled arrays by their place, and our own datasets.
+
+    The draws of a file without groups are at its root, and our variables beside them: `own` then
+    has the single key None.
+    """
+
+    arrays: dict[str, xr.Variable]
+    own: dict[str | None, xr.Dataset]
+    flat: bool
+
+
+def _parts(data: xr.DataTree | xr.Dataset, changed: Sequence[str]) -> _Parts:
+    groups = unpack(data)
+    flat = isinstance(data, xr.Dataset)
+    arrays = {}
+    for address in changed:
+        group, _, name = address.rpartition("/")
+        arrays[name if flat else address] = groups[group][name].variable
+    own: dict[str | None, xr.Dataset] = {g: groups[g].drop_encoding() for g in OWN if g in groups}
+    if isinstance(data, xr.Dataset) and own:
+        own = {None: data[own_variables(data)].reset_coords(drop=True).drop_encoding()}
+    return _Parts(arrays, own, flat)
+
+
+def _copy_hdf5(parts: _Parts, source: Path, part: Path) -> None:
     """Copy the file, then replace values in the copy."""
     import h5py
 
     shutil.copyfile(source, part)
     with h5py.File(part, "r+") as file:
-        for name in [name for name in file if name in _OWN]:
+        if parts.flat:
+            _clear_root(file)
+        for name in [name for name in OWN if name in file]:
             del file[name]
-        for address in changed:
-            _replace(file[address], _variable(groups, address), address, file[address].attrs)
-    for name in _OWN:
-        if name in groups:
-            groups[name].to_netcdf(part, group=name, mode="a", engine="h5netcdf")
+        for place, variable in parts.arrays.items():
+            _replace(file[place], variable, place)
+    for group, dataset in parts.own.items():
+        dataset.to_netcdf(part, group=group, mode="a", engine="h5netcdf")
 
 
-def _copy_zarr(groups: Groups, source: Path, part: Path, changed: Sequence[str]) -> None:
+def _clear_root(file: Any) -> None:
+    """Take the variables of an earlier alignment out of a netCDF file without groups."""
+    if "relabel" not in file.attrs:
+        return
+    for name in [name for name in file if name.startswith(PREFIX)]:
+        for axis in file[name].dims:
+            for scale in list(axis.values()):
+                axis.detach_scale(scale)
+        del file[name]
+    del file.attrs["relabel"]
+    for name in [name for name in file if _is_idle_dimension(file[name])]:
+        del file[name]
+
+
+def _is_idle_dimension(dataset: Any) -> bool:
+    """Whether a netCDF dimension has neither a coordinate nor a variable along it."""
+    about = dataset.attrs.get("NAME", b"")
+    bare = bytes(about).startswith(b"This is a netCDF dimension but not a netCDF variable")
+    return bare and "REFERENCE_LIST" not in dataset.attrs
+
+
+def _copy_zarr(parts: _Parts, source: Path, part: Path) -> None:
     """Copy the store, then replace values in the copy."""
     import zarr
 
-    shutil.copytree(source, part)
-    consolidated = _is_consolidated(part)
+    shutil.copytree(source, part, copy_function=shutil.copyfile)
+    for folder in [part, *(path for path in part.rglob("*") if path.is_dir())]:
+        folder.chmod(folder.stat().st_mode | stat.S_IRWXU)  # the source may be read-only
     root = zarr.open_group(part, mode="r+", use_consolidated=False)
     version = root.metadata.zarr_format
-    for name in [name for name in root.group_keys() if name in _OWN]:
+    if parts.flat and "relabel" in root.attrs:
+        for name in [name for name in root.array_keys() if name.startswith(PREFIX)]:
+            del root[name]
+        del root.attrs["relabel"]
+    for name in [name for name in root.group_keys() if name in OWN]:
         del root[name]
-    for address in changed:
-        _replace(root[address], _variable(groups, address), address, root[address].attrs)
-    for name in _OWN:
-        if name in groups:
-            groups[name].to_zarr(
-                part,
-                group=name,
-                mode="a",
-                consolidated=False,
-                zarr_format=root.metadata.zarr_format,
-            )
-    if consolidated:
+    for place, variable in parts.arrays.items():
+        _replace(root[place], variable, place)
+    for group, dataset in parts.own.items():
+        dataset.to_zarr(part, group=group, mode="a", consolidated=False, zarr_format=version)
+    if _is_consolidated(part):
         zarr.consolidate_metadata(part, zarr_format=version)
 
 
-_OWN = ("relabel", "warmup_relabel")
-
-
-def _variable(groups: Groups, address: str) -> xr.Variable:
-    group, _, name = address.rpartition("/")
-    return groups[group][name].variable
-
-
-def _replace(stored: Any, variable: xr.Variable, address: str, attrs: Any) -> None:
+def _replace(stored: Any, variable: xr.Variable, place: str) -> None:
     """Overwrite the values of one stored array, block by block."""
     if stored.shape != variable.shape:
-        raise ValueError(f"{address} has the shape {variable.shape}, the file {stored.shape}")
-    packed = [key for key in _PACKED if key in attrs]
+        raise ValueError(f"{place} has the shape {variable.shape}, the file {stored.shape}")
+    packed = [key for key in _PACKED if key in stored.attrs]
     if packed:
         raise ValueError(
-            f"{address} is stored packed ({', '.join(packed)}), which would lose digits; "
+            f"{place} is stored packed ({', '.join(packed)}), which would lose digits; "
             "save the draws without packing"
         )
     bytes_a_row = max(1, variable.dtype.itemsize * int(np.prod(variable.shape[1:])))
     step = max(1, _BLOCK_BYTES // bytes_a_row)
     for start in range(0, variable.shape[0], step):
-        stored[start : start + step] = variable[start : start + step].values
+        block = encode_cf_variable(variable[start : start + step].load(), name=place)
+        stored[start : start + step] = block.values
 
 
 def _write_anew(data: xr.DataTree | xr.Dataset, part: Path, engine: str) -> None:
     """Write everything with xarray, encodings left behind."""
-    plain = (
-        data.map_over_datasets(_without_encoding)
-        if isinstance(data, xr.DataTree)
-        else (_without_encoding(data))
-    )
+    plain = data.map_over_datasets(_plain) if isinstance(data, xr.DataTree) else _plain(data)
     if engine == "zarr":
         plain.to_zarr(part, mode="w", consolidated=False)
     else:
         plain.to_netcdf(part, engine="h5netcdf")
 
 
-def _without_encoding(dataset: xr.Dataset) -> xr.Dataset:
+def _plain(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.drop_encoding()
 
 
@@ -376,11 +438,11 @@ def _rename(part: Path, target: Path) -> None:
     except BaseException:
         aside.replace(target)
         raise
-    shutil.rmtree(aside)
+    _remove(aside)
 
 
-def _remove(part: Path) -> None:
-    if part.is_dir():
-        shutil.rmtree(part, ignore_errors=True)
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        part.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

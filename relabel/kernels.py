@@ -162,19 +162,22 @@ def settle_gauges(
     n_draws = terms[0][0].shape[0]
     scales = {name: np.ones((n_draws, sizes[name])) for name in gauges}
     floor = max(tolerance, 8 * np.finfo(float).eps)
+    coupled = _self_coupled(terms)
     active = np.arange(n_draws)
     current = list(terms)
-    for _ in range(max_cycles):
+    for cycle in range(max_cycles):
         moved = np.zeros(active.size)
         now = {name: scale[active] for name, scale in scales.items()}
         for name, gauge in gauges.items():
             fresh = gauge(*_scaled_norms(current, now, name))
             moved = np.maximum(moved, np.abs(np.log(fresh / now[name])).max(axis=-1))
+            if name in coupled and cycle % 2:  # units that move each other would overshoot for ever
+                fresh = np.sqrt(fresh * now[name])
             now[name] = fresh
         for name, scale in now.items():
             scales[name][active] = scale
         still = moved > floor
-        if not still.any() or (len(gauges) == 1 and not _self_coupled(terms)):
+        if not still.any() or (len(gauges) == 1 and not coupled):
             break
         if still.mean() < 0.5:
             current = [(squares[still], axes) for squares, axes in current]
@@ -182,10 +185,10 @@ def settle_gauges(
     return {name: np.where(np.abs(s - 1.0) < _SETTLED, 1.0, s) for name, s in scales.items()}
 
 
-def _self_coupled(terms: Sequence[SquaredTerm]) -> bool:
-    """Whether some variable carries the same units on two axes."""
+def _self_coupled(terms: Sequence[SquaredTerm]) -> set[str]:
+    """Units that some variable carries on two axes."""
     named = [[name for name, _ in axes if name is not None] for _, axes in terms]
-    return any(len(set(names)) < len(names) for names in named)
+    return {name for names in named for name in names if names.count(name) > 1}
 
 
 def _scaled_norms(

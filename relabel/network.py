@@ -200,7 +200,7 @@ def _weights_and_biases(
     """Sort the posterior's variables with arrows into weights (tail, head) and biases."""
     weights: list[tuple[BoundVariable, str, str]] = []
     biases: list[tuple[BoundVariable, str]] = []
-    for variable in bound.in_group("posterior"):
+    for variable in bound.measured():
         tail, head = variable.between()
         if not (tail or head) or any(axis.exponent != 1 for axis in variable.axes):
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,62 @@ from relabel.errors import SpecError
 from relabel.network import Network
 from relabel.spec import Bound
 
-__all__ = ["find_inputs", "probe_points"]
+__all__ = ["Probes", "find_inputs", "find_probes"]
 
 Array = NDArray[Any]
 
 _N_PROBES = 64
 
 
-def probe_points(
+@dataclass(frozen=True)
+class Probes:
+    """A network and the points at which its units are compared.
+
+    Attributes
+    ----------
+    network : Network
+    points : ndarray of shape (n, n_inputs)
+    where : str or None
+        Where the points come from: the address of a variable, ``"given"``, or None for points
+        drawn from a standard normal distribution because no inputs are known.
+    """
+
+    network: Network
+    points: Array
+    where: str | None
+
+
+def find_probes(
     bound: Bound,
     groups: Mapping[str, xr.Dataset],
     inputs: Array | str | None,
     criterion: Criterion,
     seed: int,
-) -> tuple[Network | None, Array | None, str | None]:
-    """The network, the points at which to compare activations, and where they come from."""
+) -> Probes | None:
+    """Find the points at which units are compared by their activations.
+
+    Parameters
+    ----------
+    bound : Bound
+    groups : mapping of str to Dataset
+        All groups of the data.
+    inputs : ndarray, str or None
+        As in :func:`relabel.align`.
+    criterion : Criterion
+        :class:`relabel.Activations` cannot do without inputs.
+    seed : int
+        Seed of the points that stand in for unknown inputs.
+
+    Returns
+    -------
+    Probes or None
+        None where the spec describes no network that could be evaluated.
+
+    Raises
+    ------
+    SpecError
+        If inputs are named, or the criterion needs them, and they cannot be had.
+    """
     wanted = isinstance(criterion, Activations)
     named = not (inputs is None or (isinstance(inputs, str) and inputs == "auto"))
     try:
@@ -36,21 +78,29 @@ def probe_points(
     except SpecError:
         if named or wanted:
             raise
-        return None, None, None
+        return None
     points, where = _input_values(network, groups, inputs)
-    if points is None and wanted:
-        raise SpecError(
-            "criterion activations: name the inputs (inputs=..., --inputs constant_data/X)"
-        )
-    if wanted and any(bound.group(u).signs and not _tells_sign(bound, u) for u in bound.sizes):
-        raise SpecError(
-            "criterion activations: the activations of even units do not tell their signs; use mean"
-        )
+    if wanted:
+        _check_wanted(bound, points)
     if points is None:
         points = np.random.default_rng(seed).normal(size=(_N_PROBES, network.n_inputs))
     most = criterion.n_inputs if isinstance(criterion, Activations) else _N_PROBES
     chosen = np.unique(np.linspace(0, len(points) - 1, most).round().astype(int))
-    return network, points[chosen], where
+    return Probes(network, points[chosen], where)
+
+
+def _check_wanted(bound: Bound, points: Array | None) -> None:
+    """Refuse to match activations that are not known, or do not tell all labels."""
+    if points is None:
+        raise SpecError(
+            "criterion activations: name the inputs (inputs=..., --inputs constant_data/X)"
+        )
+    for units in bound.sizes:
+        if bound.group(units).signs and not _tells_sign(bound, units):
+            raise SpecError(
+                f"criterion activations: the activations of {units!r} do not tell their signs, "
+                "since the function is even; use mean"
+            )
 
 
 def _tells_sign(bound: Bound, units: str) -> bool:

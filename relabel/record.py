@@ -62,7 +62,7 @@ def provenance_of(
     )
     return {
         "version": installed("posterior-relabel"),
-        "spec": draws.bound.spec.as_dict(),
+        "spec": draws.bound.resolved().as_dict(),
         "criterion": criterion.describe(),
         "options": options,
         "versions": {p: installed(p) for p in ("numpy", "scipy", "xarray")}

@@ -125,7 +125,7 @@ def _weights(bound: Bound, groups: Mapping[str, xr.Dataset]) -> list[Array]:
     shifted = {shift.bias for shift in bound.shifts}
     return [
         groups["posterior"][v.name].transpose(*SAMPLE_DIMS, ...).values
-        for v in bound.in_group("posterior")
+        for v in bound.measured()
         if v.unit_axes() or v in shifted
     ]
 
@@ -165,7 +165,7 @@ def draw_outputs(
     posterior = groups["posterior"]
     shape = tuple(posterior.sizes[dim] for dim in SAMPLE_DIMS)
     arrays = {}
-    for variable in bound.in_group("posterior"):
+    for variable in bound.measured():
         stored = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
         arrays[variable.name] = stored.reshape(-1, *stored.shape[2:])
     outputs = network.outputs(arrays, points)

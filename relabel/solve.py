@@ -63,7 +63,8 @@ class Solution:
     loss : ndarray of shape (draws,)
         Loss of each draw under the last reference.
     margin : dict of str to ndarray of shape (draws, K)
-        Gain over the best element that changes a slot's unit or sign, other sets held fixed.
+        Gain over the best element that changes a slot's unit or sign, other sets held fixed; nan
+        for units on both sides of one array.
     start : ndarray of int, shape (draws,)
         Which of :data:`STARTS` won.
     losses : list of float
@@ -98,7 +99,8 @@ class _State:
 
     @classmethod
     def unmoved(cls, layout: Layout, n_draws: int) -> _State:
-        start = np.full(n_draws, STARTS.index("identity"), np.int8)
+        name = "identity" if layout.coupled else "exact"
+        start = np.full(n_draws, STARTS.index(name), np.int8)
         gain = np.full(n_draws, -np.inf)
         return cls(_identity(layout, n_draws), gain, start, np.ones(n_draws, bool))
 
@@ -190,7 +192,7 @@ def _plus(one: Score, two: Score) -> Score:
 def solve(
     source: Source,
     criterion: Criterion,
-    first: Block | Reference,
+    first: Block | Reference | None,
     *,
     chain: Array | None = None,
     known_starts: Mapping[str, Elements] | None = None,
@@ -209,7 +211,8 @@ def solve(
         What is maximised.
     first : Block or Reference
         One draw (or given point): the first reference, or the only one if the criterion keeps it.
-        A Reference is kept.
+        A Reference is kept. None starts from the labels as they are, with the reference that fits
+        these best, and tries no other starts: for draws that were aligned before.
     chain : ndarray of int, shape (draws,), optional
         Which chain each draw belongs to; draws of one chain try each other's labellings.
     known_starts : mapping of str to elements, optional
@@ -235,24 +238,38 @@ def solve(
     Notes
     -----
     Several sets of units: a draw's labelling is a local optimum over single sets, the best that
-    any start led to. Draws whose starts disagree are searched further. Where one small set touches
-    all pairs, its elements are all tried, which makes those draws globally optimal; elsewhere they
-    are kicked (a few units of one set exchanged at random, the others matched anew) and keep what
-    is better, which is iterated local search.
+    any start led to. Where one small set touches all pairs, its elements are all tried, which makes
+    every draw globally optimal. Elsewhere draws whose starts disagree are kicked (a few units of
+    one set exchanged at random, the others matched anew) and keep what is better, which is
+    iterated local search.
 
     References
     ----------
     Lourenço, H. R., Martin, O. C. & Stützle, T. (2003). Iterated local search. *Handbook of
     Metaheuristics*, 320-353. https://doi.org/10.1007/0-306-48056-5_11
     """
-    starts = dict(known_starts or {})
-    loop = _Loop(source, criterion, chain, starts, n_random, n_kicks, seed, progress)
+    pooled = pooled_moments(source)
+    known = first if isinstance(first, Reference) else pooled
+    loop = _Loop(
+        source,
+        replace(source.layout, centre=known.centre),
+        pooled,
+        criterion,
+        chain,
+        dict(known_starts or {}),
+        n_random,
+        n_kicks,
+        seed,
+        progress,
+    )
     return loop.run(first)
 
 
 @dataclass
 class _Loop:
     source: Source
+    layout: Layout
+    pooled: Pooled
     criterion: Criterion
     chain: Array | None
     known_starts: dict[str, Elements]
@@ -260,25 +277,27 @@ class _Loop:
     n_kicks: int
     seed: int
     progress: Progress | None
+    rounding: float = 0.0  # of the total loss
 
-    def run(self, first: Block | Reference) -> Solution:
+    def run(self, first: Block | Reference | None) -> Solution:
         """Drive the loop from the first reference to the last."""
-        state = _State.unmoved(self.source.layout, self.source.n_draws)
+        state = _State.unmoved(self.layout, self.source.n_draws)
         if isinstance(first, Reference):
             return self._to_reference(state, first)
-        pooled = pooled_moments(self.source)
         refined = self.criterion.initial()
+        if first is None:
+            return self._iterate(state, None, searching=False)
         if refined is not None:
             begin = replace(self, criterion=refined).run(first)
             state.elements, state.start = begin.elements, begin.start
-            return self._iterate(state, pooled, None)
-        layout = self.source.layout
+            return self._iterate(state, None)
+        layout = self.layout
         alone = self.criterion.statistics(first, layout, _identity(layout, 1))
-        reference = self.criterion.reference(alone, pooled, layout, None)
+        reference = self.criterion.reference(alone, self.pooled, layout, None)
         if self.criterion.max_sweeps == 0:
             return self._to_reference(state, reference)
         self._search(state, reference, thorough=False)
-        return self._iterate(state, pooled, reference)
+        return self._iterate(state, reference)
 
     def _to_reference(self, state: _State, reference: Reference) -> Solution:
         """Match once: the reference stays."""
@@ -286,31 +305,47 @@ class _Loop:
         self._search(state, reference)
         return self._solution(state, reference, [self._total(state, reference)], before, True)
 
-    def _iterate(self, state: _State, pooled: Pooled, reference: Reference | None) -> Solution:
+    def _iterate(
+        self, state: _State, reference: Reference | None, *, searching: bool = True
+    ) -> Solution:
+        """Descend; descend from the labels as they are instead, where these are not worse."""
+        reference, losses, done = self._descend(state, reference, searching)
+        unmoved = _State.unmoved(self.layout, self.source.n_draws)
+        own = self._update(unmoved, reference)
+        still = self._unmoved(own)
+        before = self._total(still, own)
+        moved = not bool(_same(state.elements, still.elements).all())
+        if moved and before <= losses[-1] + _TOLERANCE * abs(losses[-1]):
+            state = still
+            reference, more, done = self._descend(state, own, searching)
+            losses += more
+        return self._solution(state, reference, losses, before, done)
+
+    def _descend(
+        self, state: _State, reference: Reference | None, searching: bool
+    ) -> tuple[Reference, list[float], bool]:
         """Update the reference and match in turn until nothing changes."""
         losses: list[float] = []
         changed, searches = True, 0
         while changed and len(losses) < self.criterion.max_sweeps:
-            reference = self._update(state, pooled, reference)
+            reference = self._update(state, reference)
             changed = self._polish(state, reference)
-            if not changed and self.source.layout.coupled and searches < _MAX_SEARCHES:
+            if searching and not changed and self.layout.coupled and searches < _MAX_SEARCHES:
                 changed = self._search(state, reference)
                 searches += 1
             losses.append(self._total(state, reference))
-            _check_falling(losses)
+            self._check_falling(losses)
         assert reference is not None
-        unmoved = _State.unmoved(self.source.layout, self.source.n_draws)
-        own = self._update(unmoved, pooled, None)
-        still = self._unmoved(own)
-        before = self._total(still, own)
-        if before <= losses[-1] + _TOLERANCE * abs(losses[-1]):  # nothing was gained: leave labels
-            state, reference = still, own
-            losses.append(before)
-        return self._solution(state, reference, losses, before, not changed)
+        return reference, losses, not changed
+
+    def _check_falling(self, losses: Sequence[float]) -> None:
+        """The loss may not rise, but for rounding: both steps of the loop lower it or leave it."""
+        if len(losses) > 1 and losses[-1] > losses[-2] + 1e-9 * abs(losses[-2]) + self.rounding:
+            raise RuntimeError(f"the loss rose from {losses[-2]} to {losses[-1]}")
 
     def _unmoved(self, reference: Reference) -> _State:
         """All draws as they are, under a reference."""
-        state = _State.unmoved(self.source.layout, self.source.n_draws)
+        state = _State.unmoved(self.layout, self.source.n_draws)
         for rows, view in self._views(reference, "comparing"):
             state.gain[rows] = view.gain(state.rows(rows))
         return state
@@ -330,24 +365,25 @@ class _Loop:
         slices = self.source.slices
         for number, rows in enumerate(slices):
             block = self.source.block(number)
-            yield rows, _View.of(block, self.source.layout, reference, self.criterion)
+            yield rows, _View.of(block, self.layout, reference, self.criterion)
             if self.progress is not None:
                 self.progress(stage, number + 1, len(slices))
 
-    def _update(self, state: _State, pooled: Pooled, previous: Reference | None) -> Reference:
+    def _update(self, state: _State, previous: Reference | None) -> Reference:
         """Form the reference from the aligned draws."""
-        layout = self.source.layout
+        layout = self.layout
         total: Statistics | None = None
         for number, rows in enumerate(self.source.slices):
             part = self.criterion.statistics(self.source.block(number), layout, state.rows(rows))
             total = part if total is None else add(total, part)
         assert total is not None
-        return self.criterion.reference(total, pooled, layout, previous)
+        return self.criterion.reference(total, self.pooled, layout, previous)
 
     def _polish(self, state: _State, reference: Reference) -> bool:
         """Ascend from the present elements under a new reference."""
-        changed = False
+        changed, self.rounding = False, 0.0
         for rows, view in self._views(reference, "matching"):
+            self.rounding += float(view.tolerance.sum())
             before = state.rows(rows)
             elements, gain = _ascend(view, before)
             moved = ~_same(elements, before)
@@ -363,12 +399,18 @@ class _Loop:
         return float(-state.gain.sum() + self.criterion.penalty(reference))
 
     def _margins(self, state: _State, reference: Reference) -> dict[str, Array]:
-        """Margins of every slot under the last reference, the other sets held fixed."""
-        layout = self.source.layout
+        """Margins of every slot under the last reference, the other sets held fixed.
+
+        Units on both sides of one array have no linear score, and so no exact margin: nan.
+        """
+        layout = self.layout
         margin = {u: np.empty((self.source.n_draws, k)) for u, k in layout.sizes.items()}
         for rows, view in self._views(reference, "margins"):
             elements = state.rows(rows)
             for units, group in layout.groups.items():
+                if layout.two_sided(units):
+                    margin[units][rows] = np.nan
+                    continue
                 score = view.score(units, elements, set(layout.sizes))
                 margin[units][rows] = group.margin(score, elements[units])
         return margin
@@ -378,7 +420,7 @@ class _Loop:
     def _search(self, state: _State, reference: Reference, thorough: bool = True) -> bool:
         """Solve the draws that are open from every start; True if that improved any."""
         before = {u: Monomial(g.index.copy(), g.factor.copy()) for u, g in state.elements.items()}
-        if not self.source.layout.coupled:
+        if not self.layout.coupled:
             self._start_exact(state, reference)
         else:
             randoms = self._random_elements()
@@ -413,10 +455,9 @@ class _Loop:
     ) -> Array:
         """Try the starts that need no other draw; which draws are settled by their agreement.
 
-        Where a draw can be solved to the global optimum at little cost, all starts must agree,
-        else three.
+        None where all draws will be solved to the global optimum anyway, at little cost.
         """
-        layout = self.source.layout
+        layout = self.layout
         identity = _identity(layout, len(view))
         order = list(layout.sizes)
         ends = []
@@ -432,14 +473,15 @@ class _Loop:
             elements, gain = _ascend(view, begin, sweep)
             state.keep(rows, elements, gain, view.tolerance, STARTS.index(name))
             ends.append(gain)
+        if _small_centre(layout) is not None:
+            return np.zeros(len(view), bool)
         n_best = (np.stack(ends) >= np.max(ends, axis=0) - view.tolerance).sum(axis=0)
-        needed = len(runs) if _small_centre(layout) is not None else min(len(runs), _AGREEING)
-        settled: Array = n_best >= needed
+        settled: Array = n_best >= min(len(runs), _AGREEING)
         return settled
 
     def _random_elements(self) -> list[Elements]:
         rng = np.random.default_rng(self.seed)
-        layout, n_draws = self.source.layout, self.source.n_draws
+        layout, n_draws = self.layout, self.source.n_draws
         result = []
         for _ in range(self.n_random):
             elements = {}
@@ -468,7 +510,7 @@ class _Loop:
 
     def _search_further(self, state: _State, reference: Reference) -> None:
         """Search the draws that are open by means that cost more."""
-        centre = _small_centre(self.source.layout)
+        centre = _small_centre(self.layout)
         if centre is not None:
             self._start_exhaustive(state, reference, centre)
         elif state.open.any():
@@ -476,7 +518,7 @@ class _Loop:
 
     def _kick(self, state: _State, reference: Reference) -> None:
         """Iterated local search: exchange a few units of one set, match the others, ascend."""
-        layout = self.source.layout
+        layout = self.layout
         order = list(layout.sizes)
         open_rows = np.flatnonzero(state.open)
         rng = np.random.default_rng(self.seed)
@@ -498,7 +540,7 @@ class _Loop:
 
     def _start_exhaustive(self, state: _State, reference: Reference, centre: str) -> None:
         """Try all elements of one small set on the draws that are open."""
-        layout = self.source.layout
+        layout = self.layout
         everything = _whole_group(layout, centre)
         for rows, view in self._open_views(state, reference):
             for part in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / 64)):
@@ -624,41 +666,52 @@ def _scores_given(view: _View, units: str, centre: str, everything: Monomial) ->
 
 
 def pooled_moments(source: Source) -> Pooled:
-    """Variances pooled over units and draws, about zero where a feature flips with its unit.
+    """Moments pooled over units and draws, about zero where a feature flips with its unit.
 
     A feature that is constant has no variance to divide by; it is given the value 1, since it
     tells no labels apart.
     """
     layout = source.layout
-    n = 0
-    sums = {u: np.zeros((2, len(c))) for u, c in layout.columns.items()}
-    pair_sums = np.zeros((len(layout.pairs), 2))
-    cells = [0] * len(layout.pairs)
+    own = {u: _Moments(np.zeros(len(c)), np.zeros(len(c))) for u, c in layout.columns.items()}
+    pairs = [_Moments(np.zeros(()), np.zeros(())) for _ in layout.pairs]
     for number in range(len(source.slices)):
         block = source.block(number)
-        n += len(block)
         for units, array in block.own.items():
-            sums[units] += np.stack([array.sum(axis=(0, 1)), np.einsum("dkr,dkr->r", array, array)])
-        for p, array in enumerate(block.pairs):
-            pair_sums[p] += (array.sum(), block.norms[p][0].sum())
-            cells[p] += array.size
-    own = {}
-    for units, (total, squares) in sums.items():
-        count = n * layout.sizes[units]
-        mean = np.where(layout.signed(units), 0.0, total / count)
-        own[units] = _positive(squares / count - mean**2, squares / count)
-    pairs = []
-    for pair, (total, squares), count in zip(layout.pairs, pair_sums, cells, strict=True):
-        centre = 0.0 if any(pair.signed) else total / count
-        pairs.append(float(_positive(squares / count - centre**2, squares / count)))
-    return Pooled(own, tuple(pairs))
-
-
-def _positive(variance: Any, square: Any) -> Array:
-    positive: Array = np.where(
-        variance > 1e-14 * square, variance, np.where(square > 0, square, 1.0)
+            n_rows = array.shape[0] * array.shape[1]
+            own[units].add(array.reshape(n_rows, array.shape[2]), ~layout.signed(units))
+        for moments, pair, array in zip(pairs, layout.pairs, block.pairs, strict=True):
+            moments.add(array.reshape(-1), np.array(not any(pair.signed)))
+    return Pooled(
+        {units: moments.variance() for units, moments in own.items()},
+        {units: moments.mean for units, moments in own.items()},
+        tuple(float(moments.variance()) for moments in pairs),
     )
-    return positive
+
+
+@dataclass
+class _Moments:
+    """Mean and sum of squares about it, block after block (Chan, Golub & LeVeque 1983)."""
+
+    mean: Array
+    squares: Array
+    n: int = 0
+
+    def add(self, values: Array, centred: Array) -> None:
+        """Add the rows of a block; where `centred` is False the mean is taken to be zero."""
+        n, total = len(values), self.n + len(values)
+        mean = np.where(centred, values.mean(axis=0), 0.0)
+        step = mean - self.mean if self.n else np.zeros_like(mean)
+        self.squares = self.squares + ((values - mean) ** 2).sum(axis=0)
+        self.squares += step**2 * (self.n * n / total)
+        self.mean = self.mean + step * (n / total) if self.n else mean
+        self.n = total
+
+    def variance(self) -> Array:
+        """Variance, or 1 where it is no more than rounding."""
+        variance = self.squares / self.n
+        size = variance + self.mean**2
+        positive: Array = np.where(variance > 1e-30 * size, variance, np.where(size > 0, size, 1.0))
+        return positive
 
 
 def _identity(layout: Layout, n_draws: int) -> Elements:
@@ -669,12 +722,6 @@ def _same(one: Elements, two: Elements) -> Array:
     """Which draws have the same elements of all sets."""
     same: Array = np.logical_and.reduce([element.equals(two[u]) for u, element in one.items()])
     return same
-
-
-def _check_falling(losses: Sequence[float]) -> None:
-    """The loss may not rise: both steps of the loop lower it or leave it."""
-    if len(losses) > 1 and losses[-1] > losses[-2] + 1e-9 * abs(losses[-2]):
-        raise RuntimeError(f"the loss rose from {losses[-2]} to {losses[-1]}")
 
 
 def _chain_candidates(elements: Elements, chain: Array) -> list[Elements]:

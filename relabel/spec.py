@@ -6,7 +6,7 @@ import json
 import operator
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -181,8 +181,21 @@ class Spec:
             If there are no draws, or a variable is not numeric.
         """
         groups = {"posterior": data} if isinstance(data, xr.Dataset) else dict(data)
-        binder = Binder(self.units, self.axes, self.values, self.sizes, groups)
-        return Bound(self, *binder.resolve())
+        return Bound(self, *self._binder(groups).resolve())
+
+    def present_in(self, groups: Mapping[str, xr.Dataset]) -> Spec:
+        """Return the spec without the variables that some groups lack.
+
+        The warm-up often has fewer variables than the posterior. A spec without axes is returned
+        as it is.
+        """
+        binder = self._binder(groups)
+        axes = {key: line for key, line in self.axes.items() if binder.finds(key)}
+        values = {key: units for key, units in self.values.items() if binder.finds(key)}
+        return replace(self, axes=axes, values=values)
+
+    def _binder(self, groups: Mapping[str, xr.Dataset]) -> Binder:
+        return Binder(self.units, self.axes, self.values, self.sizes, groups)
 
 
 @dataclass(frozen=True)
@@ -208,6 +221,21 @@ class Bound:
     def group(self, units: str) -> Group:
         """Return the symmetry group of a set of units."""
         return group_of(self.spec.units[units])
+
+    def resolved(self) -> Spec:
+        """Return a spec that names all axes, for one that left them to the dimension names."""
+        if self.spec.axes:
+            return self.spec
+        axes = {
+            v.name if v.group == "posterior" else v.address: v.line
+            for v in self.variables
+            if v.unit_axes()
+        }
+        return replace(self.spec, axes=axes)
+
+    def measured(self) -> tuple[BoundVariable, ...]:
+        """Return the variables of the posterior that are quantities, not labels."""
+        return tuple(v for v in self.in_group("posterior") if v.labels_of is None)
 
     def in_group(self, group: str) -> tuple[BoundVariable, ...]:
         """Return the variables of one group of the data."""

@@ -427,8 +427,8 @@ def test_warmup_and_deterministics_come_along():
     expected = np.tanh(new["W1"].values.swapaxes(2, 3) @ np.ones(2) + new["b1"].values)
     np.testing.assert_allclose(aligned["activations"]["a"], expected, rtol=1e-12)
     assert float(aligned["warmup_posterior"]["W1"].std(SAMPLE).max()) < 0.2
-    joined = xr.concat([aligned["warmup_posterior"]["W1"], new["W1"]], "draw", join="outer")
-    assert float(joined.std(SAMPLE).max()) < 0.2
+    joined = np.concatenate([aligned["warmup_posterior"]["W1"].values, new["W1"].values], axis=1)
+    assert joined.std(axis=(0, 1)).max() < 0.2
     assert_equal(aligned["prior"].to_dataset(), tree["prior"].to_dataset())
     back = relabel.undo(aligned)
     assert set(back.children) == set(tree.children)
@@ -509,23 +509,13 @@ def test_two_sided_axes(axes, seed):
     assert (np.diff(losses) <= 0).all()
 
 
-def test_margins_of_two_sided_axes():
-    """A margin is what the loss rises by when a slot changes: never promised too high."""
+def test_units_on_both_sides_have_no_margin():
+    """Their gain is not linear in the labels: rather none than one that promises too much."""
     draws, _ = hidden_markov(np.random.default_rng(1), 4)
     point = draws.isel(chain=1, draw=4)
     spec = Spec({"state": "permutation"}, {"P": "state state", "mu": "state"})
     aligned = relabel.align(tree_of(draws), spec, criterion=ToReference(to=point, scale="none"))
-    loss, new = aligned["relabel"]["loss"].values, posterior(aligned)
-    rises = np.full((*loss.shape, 4), np.inf)
-    for perm in itertools.permutations(range(4)):
-        p = new["P"].values[..., perm, :][..., perm]
-        total = ((p - point["P"].values) ** 2).sum(axis=(2, 3))
-        total += ((new["mu"].values[..., perm] - point["mu"].values) ** 2).sum(axis=2)
-        changed = np.array(perm) != np.arange(4)
-        rises = np.where(changed, np.minimum(rises, (total - loss)[..., None]), rises)
-    margin = aligned["relabel"]["state_margin"].values
-    assert (margin <= rises + 1e-10).all()
-    assert (margin > 0).all()
+    assert np.isnan(aligned["relabel"]["state_margin"].values).all()
 
 
 def test_recurrent_odd_units():

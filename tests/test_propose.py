@@ -118,6 +118,22 @@ LAYOUTS = {
         {"V": (5, 1), "W": (2, 5), "b": (5,), "c": (1,)},
         {"W": "x -> h", "b": "-> h", "V": "h -> y", "c": "-> y"},
     ),
+    "no numbers, one output": (
+        {"W": (2, 5), "V": (5,), "b": (5,)},
+        {"W": "x -> h", "b": "-> h", "V": "h ->"},
+    ),
+    "five matrices without numbers": (
+        {name: (i, i + 1) for i, name in enumerate(["w", "u", "v", "fc", "dense"], 3)}
+        | {"b": (4,), "c": (8,)},
+        {"w": "x -> h1", "b": "-> h1", "u": "h1 -> h2", "v": "h2 -> h3", "fc": "h3 -> h4"}
+        | {"dense": "h4 -> y", "c": "-> y"},
+    ),
+    "eight matrices stored in two ways": (
+        {f"W{i}": (i, i + 1) for i in range(3, 10)} | {"W10": (2, 10)},
+        {"W3": "x -> h1"}
+        | {f"W{i}": f"h{i - 3} -> h{i - 2}" for i in range(4, 10)}
+        | {"W10": "y <- h7"},
+    ),
     "stored in two ways": (
         {"W1": (3, 5), "b1": (5,), "W2": (1, 5)},
         {"W1": "x -> h", "b1": "-> h", "W2": "y <- h"},
@@ -166,6 +182,31 @@ def test_named_dimensions_of_a_deep_square_network():
     assert proposal.spec.axes == {"W1": "x -> g", "W2": "g -> h", "W3": "h -> y"}
     assert proposal.certain
     assert proposal.assumptions == ()
+
+
+@pytest.mark.parametrize("ends", [("input", "z"), ("a", "output"), ("in_dim", "z"), ("a", "y")])
+@pytest.mark.parametrize("turned", [False, True])
+def test_words_for_inputs_and_outputs_tell_the_order(ends, turned):
+    dims = {"V": ("u", ends[1]), "W": (ends[0], "u")}
+    shapes = {"V": (5, 1), "W": (2, 5)}
+    if turned:
+        dims, shapes = ({k: v[::-1] for k, v in table.items()} for table in (dims, shapes))
+    proposal = propose(draws(shapes, dims))
+    assert proposal.certain
+    assert proposal.spec.axes == (
+        {"W": "h <- x", "V": "y <- h"} if turned else {"W": "x -> h", "V": "h -> y"}
+    )
+
+
+def test_nothing_is_assumed_of_a_square_matrix_that_dimension_names_tell():
+    for dims in (
+        {"W1": ("a", "u"), "W2": ("u", "z")},
+        {"W1": ("a", "u"), "W2": ("u2", "z"), "b1": ("u",)},
+    ):
+        shapes = {"W1": (4, 4), "W2": (4, 2), "b1": (4,)}
+        proposal = propose(draws({name: shapes[name] for name in dims}, dims), {"h": "tanh"})
+        assert proposal.certain
+        assert proposal.assumptions == ()
 
 
 def test_two_different_shared_names_are_not_one_axis():
@@ -297,7 +338,7 @@ AMBIGUOUS = {
     ),
     "more than three": (
         {"W": (4, 4), "V": (4, 4), "U": (4, 4)},
-        ["and 9 more"],
+        ["(3) ", ": 4 → 4 → 4 → 4; and 9 more. The first"],
     ),
 }
 
@@ -411,6 +452,8 @@ def test_no_units_is_in_doubt():
     [
         ({"W1": (3, 4), "b1": (4,)}, "W1 (3 × 4), b1 (4)"),
         ({"w1": (5,), "b1": (5,), "w2": (5,)}, "w1 (5), b1 (5), w2 (5)"),
+        ({"W1": (3, 4), "w_tau": (4,)}, "W1 (3 × 4), w_tau (4)"),
+        ({f"W{c}": (3, 3) for c in "abcdef"}, "Wa (3 × 3)"),
         ({"W1": (3, 4), "W2": (5, 1)}, "W1 (3 × 4), W2 (5 × 1)"),
         ({"sigma": ()}, "only scalars"),
         ({f"v{i}": (i,) for i in range(2, 14)}, "and 2 more"),

@@ -436,9 +436,10 @@ def test_dimensions_only_lack_the_arrow(symmetry):
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_dimensions_only_ask_about_what_never_changes_sign(sign):
+@pytest.mark.parametrize("zeros", [False, True])
+def test_dimensions_only_ask_about_what_never_changes_sign(sign, zeros):
     data = named()
-    data["tau"] = sign * abs(data["b1"])
+    data["tau"] = sign * (data["b1"].clip(min=0) if zeros else abs(data["b1"]))
     text = message(Spec({"unit": "tanh"}).bind, data)
     assert "'tau' has the dimension 'unit' and is never" in text
     assert ("negative" if sign > 0 else "positive") in text
@@ -586,12 +587,8 @@ def test_neutral_axes_need_no_sides():
     assert bound.variables[0].unit_axes()[0][2] == Action(0, True)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [net(W1=(3, 0), b1=(0,), W2=(0, 2)), draws(W1=(3, 0), b1=(0,), W2=(0, 2), b2=(2,))],
-)
-def test_no_units(data):
-    spec = Spec({"h": "tanh"}, NET)
+def test_no_units():
+    data, spec = net(W1=(3, 0), b1=(0,), W2=(0, 2)), Spec({"h": "tanh"}, NET)
     assert "no units 'h': size 0 in variable 'W1'" in message(spec.bind, data, kind=DataError)
 
 

@@ -40,11 +40,14 @@ class Pooled:
     ----------
     own : dict of str to ndarray of shape (R,)
         Variance of every own feature; about zero where it flips with its unit.
+    centre : dict of str to ndarray of shape (R,)
+        Mean of every own feature; zero where it flips with its unit.
     pairs : tuple of float
         Variance of every pair's entries, likewise.
     """
 
     own: dict[str, Array]
+    centre: dict[str, Array]
     pairs: tuple[float, ...]
 
 
@@ -56,6 +59,9 @@ class Reference:
     ----------
     own : dict of str to ndarray of shape (K, R)
         Mean of every slot.
+    centre : dict of str to ndarray of shape (R,)
+        What was subtracted from all features (see :class:`relabel.features.Layout`); `own` is
+        what is left.
     weight : dict of str to ndarray of shape (R,)
         What squared differences of own features are multiplied by.
     pairs : tuple of ndarray of shape (K1, K2, R)
@@ -68,6 +74,7 @@ class Reference:
     """
 
     own: dict[str, Array]
+    centre: dict[str, Array]
     weight: dict[str, Array]
     pairs: tuple[Array, ...]
     pair_weight: tuple[float, ...]
@@ -96,6 +103,11 @@ class Criterion(ABC):
     def max_sweeps(self) -> int:
         """How often the reference may be formed anew; 0 where it is given."""
         return 0
+
+    @property
+    def variables(self) -> tuple[str, ...] | None:
+        """Variables that units are matched on; None for all that carry units."""
+        return None
 
     def initial(self) -> Criterion | None:
         """Return the criterion whose solution this one refines, if it does."""

@@ -20,6 +20,8 @@ __all__ = ["Gaussian"]
 
 Array = NDArray[Any]
 
+_ROUNDING = 1e-12  # of second moments, which hold a variance only down to this share
+
 
 @dataclass(frozen=True)
 class Gaussian(Criterion):
@@ -91,13 +93,15 @@ class Gaussian(Criterion):
         own = {units: statistics[f"own {units}"] / n for units in layout.sizes}
         target, root = {}, {}
         for units, mean in own.items():
-            scatter = statistics[f"products {units}"] / n - mean[:, :, None] * mean[:, None, :]
+            products = statistics[f"products {units}"] / n
+            scatter = products - mean[:, :, None] * mean[:, None, :]
+            rounding = _ROUNDING * np.einsum("krr->kr", products)
             spread = np.einsum("krr->kr", scatter).mean(axis=0)
-            floor = 1e-12 * pooled.own[units]
+            floor = np.maximum(rounding.max(axis=0), _ROUNDING * pooled.own[units])
             target[units] = previous.weight[units] if previous else np.maximum(spread, floor)
             nu = self.shrinkage * mean.shape[1]
-            shrunk = (n * scatter + nu * np.diag(target[units])) / (n + nu)
-            root[units] = np.linalg.cholesky(np.linalg.inv(shrunk)) if mean.shape[1] else shrunk
+            scatter = scatter + np.einsum("kr,rs->krs", rounding, np.eye(mean.shape[1]))
+            root[units] = _precision_root((n * scatter + nu * np.diag(target[units])) / (n + nu))
         pairs = tuple(statistics[f"pair {p}"] / n for p in range(len(layout.pairs)))
         variances = [
             max(statistics[f"squares {p}"] / (n * mean.size) - float((mean**2).mean()), 1e-12 * v)
@@ -105,11 +109,11 @@ class Gaussian(Criterion):
         ]
         constant = sum(0.5 * m.size * np.log(v) for m, v in zip(pairs, variances, strict=True))
         weights = tuple(0.5 / v for v in variances)
-        return Reference(own, target, pairs, weights, float(constant), root)
+        return Reference(own, layout.centre, target, pairs, weights, float(constant), root)
 
     def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by the log density of own features."""
-        features, signed = block.own[units], layout.signed(units)
+        features, signed = layout.features(block, units), layout.signed(units)
         n_draws, n_units, n_features = features.shape
         flat = features.reshape(-1, n_features)
         even = np.zeros((n_draws, n_units, n_units))
@@ -138,3 +142,13 @@ class Gaussian(Criterion):
                 trace = (reference.weight[units][:, None] * factor**2).sum()
                 total += nu * float(0.5 * trace - log_root)
         return total
+
+
+def _precision_root(covariance: Array) -> Array:
+    """Triangular L of every slot with L L' the inverse of its covariance, (K, R, R)."""
+    if not covariance.shape[-1]:
+        return covariance
+    sd = np.sqrt(np.einsum("krr->kr", covariance))
+    factor = np.linalg.cholesky(covariance / (sd[:, :, None] * sd[:, None, :]))
+    root: Array = np.linalg.inv(factor).swapaxes(1, 2) / sd[:, :, None]
+    return root

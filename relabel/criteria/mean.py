@@ -92,6 +92,7 @@ class Mean(Criterion):
         pairs = tuple(statistics[f"pair {p}"] / n for p in range(len(layout.pairs)))
         return Reference(
             own,
+            layout.centre,
             {u: 1 / pooled.own[u] if standard else np.ones(m.shape[1]) for u, m in own.items()},
             pairs,
             tuple(1 / v if standard else 1.0 for v in pooled.pairs),
@@ -100,5 +101,8 @@ class Mean(Criterion):
     def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by minus the squared distance of own features."""
         return unary_distance(
-            block.own[units], layout.signed(units), reference.own[units], reference.weight[units]
+            layout.features(block, units),
+            layout.signed(units),
+            reference.own[units],
+            reference.weight[units],
         )

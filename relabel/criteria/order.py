@@ -71,7 +71,7 @@ class Order(Criterion):
         pairs = tuple(
             np.zeros((layout.sizes[p.units[0]], layout.sizes[p.units[1]], 1)) for p in layout.pairs
         )
-        return Reference({}, {}, pairs, tuple(0.0 for _ in pairs))
+        return Reference({}, {}, {}, pairs, tuple(0.0 for _ in pairs))
 
     def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by the ramp; the pinned coordinate decides on signs."""
