@@ -377,6 +377,11 @@ class Binder:
                         f"with {reader.name!r}, {line!r}; there must be exactly one, found "
                         f"{found}. Declare it in axes, or use 'permutation'"
                     )
+                if self._array((reader.group, biases[0].name)).dtype.kind != "f":
+                    raise DataError(
+                        f"{_show((reader.group, biases[0].name))} is moved by the flips of "
+                        f"{units!r} and cannot stay an integer; convert it to float64"
+                    )
                 shifts.append(Shift(units, reader, biases[0]))
         return tuple(shifts)
 

@@ -344,8 +344,8 @@ class ActivationProblem:
 
 
 def layer_size(bound: Bound, name: str) -> int:
-    """Size of a named axis."""
-    return next(a.size for v in bound.variables for a in v.axes if a.name == name)
+    """Size of a named axis; 1 for an output that has none."""
+    return next((a.size for v in bound.variables for a in v.axes if a.name == name), 1)
 
 
 def _slices(n_draws: int, block_size: int) -> list[slice]:

@@ -176,12 +176,13 @@ class Network:
         for layer in self.layers:
             total: Any = 0.0
             for variable, tail in layer.weights:
-                matrix = arrays[variable.name].reshape(-1, *variable.shape)
+                matrix = arrays[variable.name].reshape(-1, *variable.shape, *_single(variable))
                 if variable.axes[0].name != tail:
                     matrix = matrix.swapaxes(1, 2)
                 total = total + values[tail] @ matrix
             for variable in layer.biases:
-                total = total + arrays[variable.name].reshape(-1, 1, *variable.shape)
+                shape = (*variable.shape, *_single(variable))[-1:]
+                total = total + arrays[variable.name].reshape(-1, 1, *shape)
             function = function_of(layer.activation) if layer.activation else None
             values[layer.name] = function(total) if function else total
         del values[self.source]
@@ -194,17 +195,30 @@ class Network:
         return {name: value for name, value in values.items() if name not in read}
 
 
+def _single(variable: BoundVariable) -> tuple[int, ...]:
+    """The axis that a single output does without."""
+    return () if variable.between()[1] else (1,)
+
+
 def _weights_and_biases(
     bound: Bound,
 ) -> tuple[list[tuple[BoundVariable, str, str]], list[tuple[BoundVariable, str]]]:
-    """Sort the posterior's variables with arrows into weights (tail, head) and biases."""
+    """Sort the posterior's variables into weights (tail, head) and biases.
+
+    A single output is often stored without an axis of its own: ``h ->`` with a scalar bias. Its
+    node has no name.
+    """
     weights: list[tuple[BoundVariable, str, str]] = []
     biases: list[tuple[BoundVariable, str]] = []
     for variable in bound.measured():
         tail, head = variable.between()
-        if not (tail or head) or any(axis.exponent != 1 for axis in variable.axes):
+        if not variable.axes:
+            biases.append((variable, ""))
+        elif not (tail or head) or any(axis.exponent != 1 for axis in variable.axes):
             continue
-        if len(head) == len(variable.axes) == 1 and head[0] is not None:
+        elif len(tail) == len(variable.axes) == 1 and tail[0] is not None:
+            weights.append((variable, tail[0], ""))
+        elif len(head) == len(variable.axes) == 1 and head[0] is not None:
             biases.append((variable, head[0]))
         elif len(tail) == len(head) == 1 and len(variable.axes) == 2 and tail[0] and head[0]:
             weights.append((variable, tail[0], head[0]))

@@ -7,25 +7,35 @@ keeps the best by its own loss. Nothing here depends on how draws are cut into b
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.criteria.base import Criterion, Pooled, Reference, Statistics, add, pair_score
+from relabel.criteria.base import Criterion, Reference, Statistics, add
 from relabel.elements import Monomial
 from relabel.features import Block, Layout, Source
-from relabel.groups import Score
+from relabel.moments import Pooled, pooled_moments
+from relabel.search import (
+    TOLERANCE,
+    Elements,
+    Kick,
+    View,
+    ascend,
+    chain_candidates,
+    exhaust,
+    identity,
+    same,
+    small_centre,
+    whole_group,
+)
 
-__all__ = ["STARTS", "Solution", "pooled_moments", "solve"]
+__all__ = ["STARTS", "Solution", "solve"]
 
 Array = NDArray[Any]
-Elements = dict[str, Monomial]
 Progress = Callable[[str, int, int], None]
 
 #: Names of the starts; a result stores their positions in this list.
@@ -42,13 +52,8 @@ STARTS = (
     "kicks",
 )
 
-_MAX_PASSES = 100
-_EXHAUSTIVE_ORDER = 400  # elements of a set small enough to try them all: 2^4 4! = 384
 _AGREEING = 3  # starts that end alike before a draw counts as settled
-_MAX_KICKED = 4  # units that a kick exchanges at most
 _MAX_SEARCHES = 5  # how often all starts are tried; more would go on for ever on diffuse draws
-_CHAIN_CANDIDATES = 3  # winning labellings of a chain that are tried on all of its draws
-_TOLERANCE = 1e-12  # relative gain below which two labellings count as equally good
 
 
 @dataclass
@@ -102,7 +107,7 @@ class _State:
         name = "identity" if layout.coupled else "exact"
         start = np.full(n_draws, STARTS.index(name), np.int8)
         gain = np.full(n_draws, -np.inf)
-        return cls(_identity(layout, n_draws), gain, start, np.ones(n_draws, bool))
+        return cls(identity(layout, n_draws), gain, start, np.ones(n_draws, bool))
 
     def rows(self, rows: Any) -> Elements:
         return {units: element[rows] for units, element in self.elements.items()}
@@ -117,73 +122,6 @@ class _State:
         for units, element in self.elements.items():
             chosen = elements[units].where(better, element[rows])
             element.index[rows], element.factor[rows] = chosen.index, chosen.factor
-
-
-@dataclass
-class _View:
-    """One block under one reference: scores that no element changes are worked out once."""
-
-    block: Block
-    layout: Layout
-    reference: Reference
-    unary: dict[str, Score] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, block: Block, layout: Layout, reference: Reference, criterion: Criterion) -> _View:
-        unary = {u: criterion.unary(block, layout, reference, u) for u in layout.sizes}
-        return cls(block, layout, reference, unary)
-
-    def __len__(self) -> int:
-        return len(self.block)
-
-    def select(self, rows: Array) -> _View:
-        """The same for some draws."""
-        if len(rows) == len(self):
-            return self
-        unary = {u: Score(s.even[rows], s.odd[rows]) for u, s in self.unary.items()}
-        some = _View(self.block[rows], self.layout, self.reference, unary)
-        some.__dict__["tolerance"] = self.tolerance[rows]
-        return some
-
-    def score(
-        self, units: str, elements: Mapping[str, Monomial], known: set[str], two_sided: bool = True
-    ) -> Score:
-        """Score one set of units, given the elements of the `known` others."""
-        total = self.unary[units]
-        for number, side in self.layout.touching(units):
-            other = self.layout.pairs[number].units[1 - side]
-            if other in known:
-                total = _plus(total, self._pair(number, side, elements[other]))
-        for number in self.layout.two_sided(units) if two_sided else ():
-            for side in (0, 1):
-                total = _plus(total, self._pair(number, side, elements[units]))
-        return total
-
-    def gain(self, elements: Mapping[str, Monomial]) -> Array:
-        """Minus the loss of every draw."""
-        total = -self.reference.pair_constant + np.zeros(len(self))
-        for units, unary in self.unary.items():
-            total += unary.of(elements[units])
-        for number, pair in enumerate(self.layout.pairs):
-            score = self._pair(number, 0, elements[pair.units[1]])
-            total += score.of(elements[pair.units[0]])
-        return total
-
-    @cached_property
-    def tolerance(self) -> Array:
-        """Gain of every draw that is no more than rounding, shape (draws,)."""
-        sizes = [np.abs(score.even).max(axis=(1, 2)) for score in self.unary.values()]
-        for number, weight in enumerate(self.reference.pair_weight):
-            sizes.append(weight * self.block.norms[number][0].max(axis=1))
-        result: Array = _TOLERANCE * np.maximum.reduce(sizes)
-        return result
-
-    def _pair(self, number: int, side: int, other: Monomial) -> Score:
-        return pair_score(self.block, self.layout, self.reference, number, side, other)
-
-
-def _plus(one: Score, two: Score) -> Score:
-    return Score(one.even + two.even, one.odd + two.odd)
 
 
 # ---------------------------------------------------------------------- the loop
@@ -292,7 +230,7 @@ class _Loop:
             state.elements, state.start = begin.elements, begin.start
             return self._iterate(state, None)
         layout = self.layout
-        alone = self.criterion.statistics(first, layout, _identity(layout, 1))
+        alone = self.criterion.statistics(first, layout, identity(layout, 1))
         reference = self.criterion.reference(alone, self.pooled, layout, None)
         if self.criterion.max_sweeps == 0:
             return self._to_reference(state, reference)
@@ -314,8 +252,8 @@ class _Loop:
         own = self._update(unmoved, reference)
         still = self._unmoved(own)
         before = self._total(still, own)
-        moved = not bool(_same(state.elements, still.elements).all())
-        if moved and before <= losses[-1] + _TOLERANCE * abs(losses[-1]):
+        moved = not bool(same(state.elements, still.elements).all())
+        if moved and before <= losses[-1] + TOLERANCE * abs(losses[-1]):
             state = still
             reference, more, done = self._descend(state, own, searching)
             losses += more
@@ -361,11 +299,11 @@ class _Loop:
 
     # -------------------------------------------------------------- one sweep
 
-    def _views(self, reference: Reference, stage: str) -> Iterator[tuple[slice, _View]]:
+    def _views(self, reference: Reference, stage: str) -> Iterator[tuple[slice, View]]:
         slices = self.source.slices
         for number, rows in enumerate(slices):
             block = self.source.block(number)
-            yield rows, _View.of(block, self.layout, reference, self.criterion)
+            yield rows, View.of(block, self.layout, reference, self.criterion)
             if self.progress is not None:
                 self.progress(stage, number + 1, len(slices))
 
@@ -385,8 +323,8 @@ class _Loop:
         for rows, view in self._views(reference, "matching"):
             self.rounding += float(view.tolerance.sum())
             before = state.rows(rows)
-            elements, gain = _ascend(view, before)
-            moved = ~_same(elements, before)
+            elements, gain = ascend(view, before)
+            moved = ~same(elements, before)
             changed |= bool(moved.any())
             state.open[rows] |= moved
             state.gain[rows] = gain
@@ -432,9 +370,9 @@ class _Loop:
             if thorough:
                 self._search_further(state, reference)
                 state.open[:] = False
-        return not bool(_same(state.elements, before).all())
+        return not bool(same(state.elements, before).all())
 
-    def _open_views(self, state: _State, reference: Reference) -> Iterator[tuple[Array, _View]]:
+    def _open_views(self, state: _State, reference: Reference) -> Iterator[tuple[Array, View]]:
         """Views of the draws that are open, with their positions."""
         for rows, view in self._views(reference, "searching"):
             inside = np.flatnonzero(state.open[rows])
@@ -443,7 +381,7 @@ class _Loop:
 
     def _start_exact(self, state: _State, reference: Reference) -> None:
         for rows, view in self._views(reference, "matching"):
-            elements, gain = _ascend(view, state.rows(rows))
+            elements, gain = ascend(view, state.rows(rows))
             state.start[rows] = STARTS.index("exact")
             state.gain[rows] = gain
             for units, element in state.elements.items():
@@ -451,29 +389,29 @@ class _Loop:
                 element.factor[rows] = elements[units].factor
 
     def _start_all(
-        self, state: _State, rows: Array, view: _View, randoms: Sequence[Elements]
+        self, state: _State, rows: Array, view: View, randoms: Sequence[Elements]
     ) -> Array:
         """Try the starts that need no other draw; which draws are settled by their agreement.
 
         None where all draws will be solved to the global optimum anyway, at little cost.
         """
         layout = self.layout
-        identity = _identity(layout, len(view))
+        unmoved = identity(layout, len(view))
         order = list(layout.sizes)
         ends = []
         runs: list[tuple[str, Elements, list[str] | None]] = [
-            ("identity", identity, None),
-            ("forward", identity, order),
-            ("backward", identity, order[::-1]),
+            ("identity", unmoved, None),
+            ("forward", unmoved, order),
+            ("backward", unmoved, order[::-1]),
         ]
         runs += [("random", {u: g[rows] for u, g in e.items()}, None) for e in randoms]
         for name, known in self.known_starts.items():
             runs.append((name, {u: g[rows] for u, g in known.items()}, None))
         for name, begin, sweep in runs:
-            elements, gain = _ascend(view, begin, sweep)
+            elements, gain = ascend(view, begin, sweep)
             state.keep(rows, elements, gain, view.tolerance, STARTS.index(name))
             ends.append(gain)
-        if _small_centre(layout) is not None:
+        if small_centre(layout) is not None:
             return np.zeros(len(view), bool)
         n_best = (np.stack(ends) >= np.max(ends, axis=0) - view.tolerance).sum(axis=0)
         settled: Array = n_best >= min(len(runs), _AGREEING)
@@ -496,21 +434,21 @@ class _Loop:
     def _start_chain(self, state: _State, reference: Reference) -> None:
         """Take over what won for a draw's neighbours or most often in its chain, where better."""
         assert self.chain is not None
-        candidates = _chain_candidates(state.elements, self.chain)
+        candidates = chain_candidates(state.elements, self.chain)
         for rows, view in self._views(reference, "searching"):
             for candidate in candidates:
                 begin = {u: g[rows] for u, g in candidate.items()}
                 better = np.flatnonzero(view.gain(begin) > state.gain[rows] + view.tolerance)
                 if better.size:
                     some = view.select(better)
-                    elements, gain = _ascend(some, {u: g[better] for u, g in begin.items()})
+                    elements, gain = ascend(some, {u: g[better] for u, g in begin.items()})
                     where = np.arange(rows.start, rows.stop)[better]
                     state.keep(where, elements, gain, some.tolerance, STARTS.index("chain"))
                     state.open[where] = True
 
     def _search_further(self, state: _State, reference: Reference) -> None:
         """Search the draws that are open by means that cost more."""
-        centre = _small_centre(self.layout)
+        centre = small_centre(self.layout)
         if centre is not None:
             self._start_exhaustive(state, reference, centre)
         elif state.open.any():
@@ -523,7 +461,7 @@ class _Loop:
         open_rows = np.flatnonzero(state.open)
         rng = np.random.default_rng(self.seed)
         kicks = [
-            _Kick.draw(rng, open_rows.size, layout, order[number % len(order)])
+            Kick.draw(rng, open_rows.size, layout, order[number % len(order)])
             for number in range(self.n_kicks)
         ]
         for rows, view in self._open_views(state, reference):
@@ -535,253 +473,15 @@ class _Loop:
                     if units != kick.units:
                         score = view.score(units, begin, set(order))
                         begin[units] = layout.groups[units].match(score)
-                elements, gain = _ascend(view, begin)
+                elements, gain = ascend(view, begin)
                 state.keep(rows, elements, gain, view.tolerance, STARTS.index("kicks"))
 
     def _start_exhaustive(self, state: _State, reference: Reference, centre: str) -> None:
         """Try all elements of one small set on the draws that are open."""
         layout = self.layout
-        everything = _whole_group(layout, centre)
+        everything = whole_group(layout, centre)
         for rows, view in self._open_views(state, reference):
             for part in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / 64)):
                 some, where = view.select(part), rows[part]
-                elements, gain = _exhaust(some, centre, everything, state.gain[where])
+                elements, gain = exhaust(some, centre, everything, state.gain[where])
                 state.keep(where, elements, gain, some.tolerance, STARTS.index("exhaustive"))
-
-
-# ---------------------------------------------------------------------- one block
-
-
-def _ascend(
-    view: _View, begin: Elements, sweep: Sequence[str] | None = None
-) -> tuple[Elements, Array]:
-    """Coordinate ascent over the sets of units, every draw until nothing moves.
-
-    With a `sweep`, the first pass visits the sets in that order and scores each only by the
-    variables it shares with sets already visited. Returns the elements and their gains.
-    """
-    layout = view.layout
-    elements = dict(begin)
-    seen: set[str] = set()
-    for units in sweep or ():
-        score = view.score(units, elements, seen, two_sided=False)
-        elements[units] = layout.groups[units].match(score)
-        seen.add(units)
-    everyone = set(layout.sizes)
-    active = np.arange(len(view))
-    some = view
-    for _ in range(_MAX_PASSES):
-        moved = np.zeros(active.size, bool)
-        for units in layout.sizes:
-            present = {u: g[active] for u, g in elements.items()}
-            better, fresh = _step(some, units, present, everyone)
-            moved |= better
-            chosen = fresh.where(better, present[units])
-            index, factor = elements[units].index.copy(), elements[units].factor.copy()
-            index[active], factor[active] = chosen.index, chosen.factor
-            elements[units] = Monomial(index, factor)
-        if not moved.any() or not layout.coupled:
-            break
-        some = some.select(np.flatnonzero(moved))
-        active = active[moved]
-    return elements, view.gain(elements)
-
-
-def _step(view: _View, units: str, elements: Elements, known: set[str]) -> tuple[Array, Monomial]:
-    """Match one set of units with the others held fixed; which draws gain by it."""
-    score = view.score(units, elements, known)
-    fresh = view.layout.groups[units].match(score)
-    tolerance = view.tolerance
-    if view.layout.two_sided(units):  # the score is a linearisation: ask the loss itself
-        gained = view.gain(elements | {units: fresh}) - view.gain(elements)
-    else:
-        gained = score.of(fresh) - score.of(elements[units])
-    return gained > tolerance, fresh
-
-
-def _exhaust(view: _View, centre: str, everything: Monomial, gain: Array) -> tuple[Elements, Array]:
-    """Best over all elements of one set and, exactly, over the others given it.
-
-    Without the `centre` the other sets do not interact, so each is one assignment. An upper bound
-    (every slot takes its best unit) leaves few assignments to be solved.
-    """
-    layout, n_draws, order = view.layout, len(view), len(everything.index)
-    bound = _score_all(view.unary[centre], everything)
-    others = [units for units in layout.sizes if units != centre]
-    scores = {units: _scores_given(view, units, centre, everything) for units in others}
-    for units, score in scores.items():
-        folded = score.even + (np.abs(score.odd) if layout.groups[units].signs else score.odd)
-        bound = bound + folded.max(axis=-1).sum(axis=-1)
-    ranking = np.argsort(-bound, axis=1)
-    best = gain + view.reference.pair_constant
-    elements = {u: Monomial.identity((n_draws,), k) for u, k in layout.sizes.items()}
-    active = np.arange(n_draws)
-    for rank in range(order):
-        tried = ranking[active, rank]
-        promising = bound[active, tried] > best[active]
-        active, tried = active[promising], tried[promising]
-        if not active.size:
-            break
-        total = _score_all(view.unary[centre], everything)[active, tried]
-        found = {centre: everything[tried]}
-        for units in others:
-            score = Score(*(part[active, tried] for part in scores[units]))
-            found[units] = layout.groups[units].match(score)
-            total = total + score.of(found[units])
-        better = total > best[active]
-        best[active] = np.where(better, total, best[active])
-        for units, element in elements.items():
-            chosen = found[units].where(better, element[active])
-            element.index[active], element.factor[active] = chosen.index, chosen.factor
-    return elements, best - view.reference.pair_constant
-
-
-def _score_all(score: Score, everything: Monomial) -> Array:
-    """Gain of every element of a group for every draw, shape (draws, order)."""
-    slots = np.arange(everything.size)
-    sign = np.where(everything.factor < 0, -1.0, 1.0)
-    picked = score.even[:, slots, everything.index] + sign * score.odd[:, slots, everything.index]
-    total: Array = picked.sum(axis=-1)
-    return total
-
-
-def _scores_given(view: _View, units: str, centre: str, everything: Monomial) -> Score:
-    """Scores of one set for every element of the centre, both parts (draws, order, K, K)."""
-    order, n_draws = len(everything.index), len(view)
-    size = view.layout.sizes[units]
-    shape = (n_draws, order, size, size)
-    even = np.broadcast_to(view.unary[units].even[:, None], shape).copy()
-    odd = np.broadcast_to(view.unary[units].odd[:, None], shape).copy()
-    rows = np.repeat(np.arange(n_draws), order)
-    tiled = everything[np.tile(np.arange(order), n_draws)]
-    for number, side in view.layout.touching(units):
-        if view.layout.pairs[number].units[1 - side] == centre:
-            part = pair_score(view.block[rows], view.layout, view.reference, number, side, tiled)
-            even += part.even.reshape(shape)
-            odd += part.odd.reshape(shape)
-    return Score(even, odd)
-
-
-# ---------------------------------------------------------------------- helpers
-
-
-def pooled_moments(source: Source) -> Pooled:
-    """Moments pooled over units and draws, about zero where a feature flips with its unit.
-
-    A feature that is constant has no variance to divide by; it is given the value 1, since it
-    tells no labels apart.
-    """
-    layout = source.layout
-    own = {u: _Moments(np.zeros(len(c)), np.zeros(len(c))) for u, c in layout.columns.items()}
-    pairs = [_Moments(np.zeros(()), np.zeros(())) for _ in layout.pairs]
-    for number in range(len(source.slices)):
-        block = source.block(number)
-        for units, array in block.own.items():
-            n_rows = array.shape[0] * array.shape[1]
-            own[units].add(array.reshape(n_rows, array.shape[2]), ~layout.signed(units))
-        for moments, pair, array in zip(pairs, layout.pairs, block.pairs, strict=True):
-            moments.add(array.reshape(-1), np.array(not any(pair.signed)))
-    return Pooled(
-        {units: moments.variance() for units, moments in own.items()},
-        {units: moments.mean for units, moments in own.items()},
-        tuple(float(moments.variance()) for moments in pairs),
-    )
-
-
-@dataclass
-class _Moments:
-    """Mean and sum of squares about it, block after block (Chan, Golub & LeVeque 1983)."""
-
-    mean: Array
-    squares: Array
-    n: int = 0
-
-    def add(self, values: Array, centred: Array) -> None:
-        """Add the rows of a block; where `centred` is False the mean is taken to be zero."""
-        n, total = len(values), self.n + len(values)
-        mean = np.where(centred, values.mean(axis=0), 0.0)
-        step = mean - self.mean if self.n else np.zeros_like(mean)
-        self.squares = self.squares + ((values - mean) ** 2).sum(axis=0)
-        self.squares += step**2 * (self.n * n / total)
-        self.mean = self.mean + step * (n / total) if self.n else mean
-        self.n = total
-
-    def variance(self) -> Array:
-        """Variance, or 1 where it is no more than rounding."""
-        variance = self.squares / self.n
-        size = variance + self.mean**2
-        positive: Array = np.where(variance > 1e-30 * size, variance, np.where(size > 0, size, 1.0))
-        return positive
-
-
-def _identity(layout: Layout, n_draws: int) -> Elements:
-    return {units: Monomial.identity((n_draws,), size) for units, size in layout.sizes.items()}
-
-
-def _same(one: Elements, two: Elements) -> Array:
-    """Which draws have the same elements of all sets."""
-    same: Array = np.logical_and.reduce([element.equals(two[u]) for u, element in one.items()])
-    return same
-
-
-def _chain_candidates(elements: Elements, chain: Array) -> list[Elements]:
-    """For every draw: its neighbours' elements, and the most frequent ones of its chain."""
-    n_draws = len(chain)
-    rows = np.concatenate([np.c_[g.index, g.factor] for g in elements.values()], axis=1)
-    before = np.maximum(np.arange(n_draws) - 1, 0)
-    after = np.minimum(np.arange(n_draws) + 1, n_draws - 1)
-    sources = [np.where(chain[at] == chain, at, np.arange(n_draws)) for at in (before, after)]
-    frequent = np.tile(np.arange(n_draws), (_CHAIN_CANDIDATES, 1))
-    for number in np.unique(chain):
-        members = np.flatnonzero(chain == number)
-        _, first, counts = np.unique(rows[members], axis=0, return_index=True, return_counts=True)
-        for rank, best in enumerate(np.lexsort((first, -counts))[:_CHAIN_CANDIDATES]):
-            if counts[best] > 1:
-                frequent[rank, members] = members[first[best]]
-    return [{u: g[at] for u, g in elements.items()} for at in [*frequent, *sources]]
-
-
-@dataclass(frozen=True)
-class _Kick:
-    """For every open draw, a few slots of one set to exchange in a circle and to flip."""
-
-    units: str
-    slots: Array  # int, (open draws, slots)
-    flips: Array  # +1 or -1, likewise
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, n_open: int, layout: Layout, units: str) -> _Kick:
-        size = layout.sizes[units]
-        n_turned = min(size, int(rng.integers(2, _MAX_KICKED + 1)))
-        slots = np.argsort(rng.random((n_open, size)), axis=1)[:, :n_turned].astype(np.int32)
-        flips = rng.choice(np.array([-1, 1], np.int8), size=slots.shape)
-        return cls(units, slots, flips if layout.groups[units].signs else np.abs(flips))
-
-    def turn(self, rows: Array, layout: Layout) -> Monomial:
-        """The element that does so, for some of the open draws."""
-        turn = Monomial.identity((len(rows),), layout.sizes[self.units])
-        slots = self.slots[rows]
-        np.put_along_axis(turn.index, slots, np.roll(slots, 1, axis=1), axis=1)
-        np.put_along_axis(turn.factor, slots, self.flips[rows].astype(float), axis=1)
-        return turn
-
-
-def _small_centre(layout: Layout) -> str | None:
-    """The smallest set that takes part in every pair, if its group is small enough to list."""
-    fitting = [
-        (order, units)
-        for units, size in layout.sizes.items()
-        if (order := math.factorial(size) * (2**size if layout.groups[units].signs else 1))
-        <= _EXHAUSTIVE_ORDER
-        and all(units in pair.units and not pair.two_sided for pair in layout.pairs)
-    ]
-    return min(fitting)[1] if fitting else None
-
-
-def _whole_group(layout: Layout, units: str) -> Monomial:
-    """All elements of a small group, as a batch."""
-    size = layout.sizes[units]
-    index = np.array(list(itertools.permutations(range(size))))
-    signs = (1.0, -1.0) if layout.groups[units].signs else (1.0,)
-    factor = np.array(list(itertools.product(signs, repeat=size)))
-    return Monomial(np.repeat(index, len(factor), axis=0), np.tile(factor, (len(index), 1)))

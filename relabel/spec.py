@@ -192,6 +192,11 @@ class Spec:
         binder = self._binder(groups)
         axes = {key: line for key, line in self.axes.items() if binder.finds(key)}
         values = {key: units for key, units in self.values.items() if binder.finds(key)}
+        if self.axes and not axes:
+            raise SpecError(
+                f"none of the variables {', '.join(self.axes)} is in the groups "
+                f"{', '.join(groups)}: take these groups out, or save the variables there too"
+            )
         return replace(self, axes=axes, values=values)
 
     def _binder(self, groups: Mapping[str, xr.Dataset]) -> Binder:

@@ -14,10 +14,10 @@ from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.features import Block, Layout
 from relabel.groups import Score
+from relabel.moments import Pooled
 
 __all__ = [
     "Criterion",
-    "Pooled",
     "Reference",
     "Statistics",
     "add",
@@ -30,25 +30,6 @@ Array = NDArray[Any]
 
 #: Sums over draws, by name; those of two blocks add up.
 Statistics = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """Second moments that no relabelling changes: pooled over units and draws.
-
-    Attributes
-    ----------
-    own : dict of str to ndarray of shape (R,)
-        Variance of every own feature; about zero where it flips with its unit.
-    centre : dict of str to ndarray of shape (R,)
-        Mean of every own feature; zero where it flips with its unit.
-    pairs : tuple of float
-        Variance of every pair's entries, likewise.
-    """
-
-    own: dict[str, Array]
-    centre: dict[str, Array]
-    pairs: tuple[float, ...]
 
 
 @dataclass(frozen=True)

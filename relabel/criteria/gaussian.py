@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.criteria.base import Criterion, Pooled, Reference, Statistics, check_count
+from relabel.criteria.base import Criterion, Reference, Statistics, check_count
 from relabel.criteria.mean import Mean
 from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.features import Block, Layout, aligned_own, aligned_pair
 from relabel.groups import Score
+from relabel.moments import Pooled
 
 __all__ = ["Gaussian"]
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from relabel.criteria.base import (
     Criterion,
-    Pooled,
     Reference,
     Statistics,
     check_count,
@@ -21,6 +20,7 @@ from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.features import Block, Layout, aligned_own, aligned_pair
 from relabel.groups import Score
+from relabel.moments import Pooled
 
 __all__ = ["Mean"]
 

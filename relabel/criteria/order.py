@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.criteria.base import Criterion, Pooled, Reference, Statistics
+from relabel.criteria.base import Criterion, Reference, Statistics
 from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.features import Block, Layout
 from relabel.groups import Score
+from relabel.moments import Pooled
 
 __all__ = ["Order"]
 

@@ -1,0 +1,299 @@
+"""Searching one block of draws under one reference: ascent, exhaustion, kicks.
+
+Several sets of units that share variables (deep networks) have no exact solution at little cost:
+coordinate ascent over the sets is only as good as its start, so draws are solved from many starts
+(:mod:`relabel.solve`) and, where these disagree, searched further.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relabel.criteria.base import Criterion, Reference, pair_score
+from relabel.elements import Monomial
+from relabel.features import Block, Layout
+from relabel.groups import Score
+
+__all__ = [
+    "TOLERANCE",
+    "Elements",
+    "Kick",
+    "View",
+    "ascend",
+    "chain_candidates",
+    "exhaust",
+    "identity",
+    "same",
+    "small_centre",
+    "whole_group",
+]
+
+Array = NDArray[Any]
+Elements = dict[str, Monomial]
+
+_MAX_PASSES = 100
+_EXHAUSTIVE_ORDER = 400  # elements of a set small enough to try them all: 2^4 4! = 384
+_MAX_KICKED = 4  # units that a kick exchanges at most
+_CHAIN_CANDIDATES = 3  # winning labellings of a chain that are tried on all of its draws
+TOLERANCE = 1e-12  # relative gain below which two labellings count as equally good
+
+
+@dataclass
+class View:
+    """One block under one reference: scores that no element changes are worked out once."""
+
+    block: Block
+    layout: Layout
+    reference: Reference
+    unary: dict[str, Score] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, block: Block, layout: Layout, reference: Reference, criterion: Criterion) -> View:
+        """Score a block by its own features."""
+        unary = {u: criterion.unary(block, layout, reference, u) for u in layout.sizes}
+        return cls(block, layout, reference, unary)
+
+    def __len__(self) -> int:
+        return len(self.block)
+
+    def select(self, rows: Array) -> View:
+        """Return the view of some of its draws."""
+        if len(rows) == len(self):
+            return self
+        unary = {u: Score(s.even[rows], s.odd[rows]) for u, s in self.unary.items()}
+        some = View(self.block[rows], self.layout, self.reference, unary)
+        some.__dict__["tolerance"] = self.tolerance[rows]
+        return some
+
+    def score(
+        self, units: str, elements: Mapping[str, Monomial], known: set[str], two_sided: bool = True
+    ) -> Score:
+        """Score one set of units, given the elements of the `known` others."""
+        total = self.unary[units]
+        for number, side in self.layout.touching(units):
+            other = self.layout.pairs[number].units[1 - side]
+            if other in known:
+                total = _plus(total, self._pair(number, side, elements[other]))
+        for number in self.layout.two_sided(units) if two_sided else ():
+            for side in (0, 1):
+                total = _plus(total, self._pair(number, side, elements[units]))
+        return total
+
+    def gain(self, elements: Mapping[str, Monomial]) -> Array:
+        """Minus the loss of every draw."""
+        total = -self.reference.pair_constant + np.zeros(len(self))
+        for units, unary in self.unary.items():
+            total += unary.of(elements[units])
+        for number, pair in enumerate(self.layout.pairs):
+            score = self._pair(number, 0, elements[pair.units[1]])
+            total += score.of(elements[pair.units[0]])
+        return total
+
+    @cached_property
+    def tolerance(self) -> Array:
+        """Gain of every draw that is no more than rounding, shape (draws,)."""
+        sizes = [np.abs(score.even).max(axis=(1, 2)) for score in self.unary.values()]
+        for number, weight in enumerate(self.reference.pair_weight):
+            sizes.append(weight * self.block.norms[number][0].max(axis=1))
+        result: Array = TOLERANCE * np.maximum.reduce(sizes)
+        return result
+
+    def _pair(self, number: int, side: int, other: Monomial) -> Score:
+        return pair_score(self.block, self.layout, self.reference, number, side, other)
+
+
+def _plus(one: Score, two: Score) -> Score:
+    return Score(one.even + two.even, one.odd + two.odd)
+
+
+def ascend(
+    view: View, begin: Elements, sweep: Sequence[str] | None = None
+) -> tuple[Elements, Array]:
+    """Coordinate ascent over the sets of units, every draw until nothing moves.
+
+    With a `sweep`, the first pass visits the sets in that order and scores each only by the
+    variables it shares with sets already visited. Returns the elements and their gains.
+    """
+    layout = view.layout
+    elements = dict(begin)
+    seen: set[str] = set()
+    for units in sweep or ():
+        score = view.score(units, elements, seen, two_sided=False)
+        elements[units] = layout.groups[units].match(score)
+        seen.add(units)
+    everyone = set(layout.sizes)
+    active = np.arange(len(view))
+    some = view
+    for _ in range(_MAX_PASSES):
+        moved = np.zeros(active.size, bool)
+        for units in layout.sizes:
+            present = {u: g[active] for u, g in elements.items()}
+            better, fresh = _step(some, units, present, everyone)
+            moved |= better
+            chosen = fresh.where(better, present[units])
+            index, factor = elements[units].index.copy(), elements[units].factor.copy()
+            index[active], factor[active] = chosen.index, chosen.factor
+            elements[units] = Monomial(index, factor)
+        if not moved.any() or not layout.coupled:
+            break
+        some = some.select(np.flatnonzero(moved))
+        active = active[moved]
+    return elements, view.gain(elements)
+
+
+def _step(view: View, units: str, elements: Elements, known: set[str]) -> tuple[Array, Monomial]:
+    """Match one set of units with the others held fixed; which draws gain by it."""
+    score = view.score(units, elements, known)
+    fresh = view.layout.groups[units].match(score)
+    tolerance = view.tolerance
+    if view.layout.two_sided(units):  # the score is a linearisation: ask the loss itself
+        gained = view.gain(elements | {units: fresh}) - view.gain(elements)
+    else:
+        gained = score.of(fresh) - score.of(elements[units])
+    return gained > tolerance, fresh
+
+
+def exhaust(view: View, centre: str, everything: Monomial, gain: Array) -> tuple[Elements, Array]:
+    """Best over all elements of one set and, exactly, over the others given it.
+
+    Without the `centre` the other sets do not interact, so each is one assignment. An upper bound
+    (every slot takes its best unit) leaves few assignments to be solved.
+    """
+    layout, n_draws, order = view.layout, len(view), len(everything.index)
+    bound = _score_all(view.unary[centre], everything)
+    others = [units for units in layout.sizes if units != centre]
+    scores = {units: _scores_given(view, units, centre, everything) for units in others}
+    for units, score in scores.items():
+        folded = score.even + (np.abs(score.odd) if layout.groups[units].signs else score.odd)
+        bound = bound + folded.max(axis=-1).sum(axis=-1)
+    ranking = np.argsort(-bound, axis=1)
+    best = gain + view.reference.pair_constant
+    elements = {u: Monomial.identity((n_draws,), k) for u, k in layout.sizes.items()}
+    active = np.arange(n_draws)
+    for rank in range(order):
+        tried = ranking[active, rank]
+        promising = bound[active, tried] > best[active]
+        active, tried = active[promising], tried[promising]
+        if not active.size:
+            break
+        total = _score_all(view.unary[centre], everything)[active, tried]
+        found = {centre: everything[tried]}
+        for units in others:
+            score = Score(*(part[active, tried] for part in scores[units]))
+            found[units] = layout.groups[units].match(score)
+            total = total + score.of(found[units])
+        better = total > best[active]
+        best[active] = np.where(better, total, best[active])
+        for units, element in elements.items():
+            chosen = found[units].where(better, element[active])
+            element.index[active], element.factor[active] = chosen.index, chosen.factor
+    return elements, best - view.reference.pair_constant
+
+
+def _score_all(score: Score, everything: Monomial) -> Array:
+    """Gain of every element of a group for every draw, shape (draws, order)."""
+    slots = np.arange(everything.size)
+    sign = np.where(everything.factor < 0, -1.0, 1.0)
+    picked = score.even[:, slots, everything.index] + sign * score.odd[:, slots, everything.index]
+    total: Array = picked.sum(axis=-1)
+    return total
+
+
+def _scores_given(view: View, units: str, centre: str, everything: Monomial) -> Score:
+    """Scores of one set for every element of the centre, both parts (draws, order, K, K)."""
+    order, n_draws = len(everything.index), len(view)
+    size = view.layout.sizes[units]
+    shape = (n_draws, order, size, size)
+    even = np.broadcast_to(view.unary[units].even[:, None], shape).copy()
+    odd = np.broadcast_to(view.unary[units].odd[:, None], shape).copy()
+    rows = np.repeat(np.arange(n_draws), order)
+    tiled = everything[np.tile(np.arange(order), n_draws)]
+    for number, side in view.layout.touching(units):
+        if view.layout.pairs[number].units[1 - side] == centre:
+            part = pair_score(view.block[rows], view.layout, view.reference, number, side, tiled)
+            even += part.even.reshape(shape)
+            odd += part.odd.reshape(shape)
+    return Score(even, odd)
+
+
+def identity(layout: Layout, n_draws: int) -> Elements:
+    """Return elements that change nothing, for every set of units."""
+    return {units: Monomial.identity((n_draws,), size) for units, size in layout.sizes.items()}
+
+
+def same(one: Elements, two: Elements) -> Array:
+    """Which draws have the same elements of all sets."""
+    same: Array = np.logical_and.reduce([element.equals(two[u]) for u, element in one.items()])
+    return same
+
+
+def chain_candidates(elements: Elements, chain: Array) -> list[Elements]:
+    """For every draw: its neighbours' elements, and the most frequent ones of its chain."""
+    n_draws = len(chain)
+    rows = np.concatenate([np.c_[g.index, g.factor] for g in elements.values()], axis=1)
+    before = np.maximum(np.arange(n_draws) - 1, 0)
+    after = np.minimum(np.arange(n_draws) + 1, n_draws - 1)
+    sources = [np.where(chain[at] == chain, at, np.arange(n_draws)) for at in (before, after)]
+    frequent = np.tile(np.arange(n_draws), (_CHAIN_CANDIDATES, 1))
+    for number in np.unique(chain):
+        members = np.flatnonzero(chain == number)
+        _, first, counts = np.unique(rows[members], axis=0, return_index=True, return_counts=True)
+        for rank, best in enumerate(np.lexsort((first, -counts))[:_CHAIN_CANDIDATES]):
+            if counts[best] > 1:
+                frequent[rank, members] = members[first[best]]
+    return [{u: g[at] for u, g in elements.items()} for at in [*frequent, *sources]]
+
+
+@dataclass(frozen=True)
+class Kick:
+    """For every open draw, a few slots of one set to exchange in a circle and to flip."""
+
+    units: str
+    slots: Array  # int, (open draws, slots)
+    flips: Array  # +1 or -1, likewise
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, n_open: int, layout: Layout, units: str) -> Kick:
+        """Draw a kick for each of some draws."""
+        size = layout.sizes[units]
+        n_turned = min(size, int(rng.integers(2, _MAX_KICKED + 1)))
+        slots = np.argsort(rng.random((n_open, size)), axis=1)[:, :n_turned].astype(np.int32)
+        flips = rng.choice(np.array([-1, 1], np.int8), size=slots.shape)
+        return cls(units, slots, flips if layout.groups[units].signs else np.abs(flips))
+
+    def turn(self, rows: Array, layout: Layout) -> Monomial:
+        """The element that does so, for some of the open draws."""
+        turn = Monomial.identity((len(rows),), layout.sizes[self.units])
+        slots = self.slots[rows]
+        np.put_along_axis(turn.index, slots, np.roll(slots, 1, axis=1), axis=1)
+        np.put_along_axis(turn.factor, slots, self.flips[rows].astype(float), axis=1)
+        return turn
+
+
+def small_centre(layout: Layout) -> str | None:
+    """The smallest set that takes part in every pair, if its group is small enough to list."""
+    fitting = [
+        (order, units)
+        for units, size in layout.sizes.items()
+        if (order := math.factorial(size) * (2**size if layout.groups[units].signs else 1))
+        <= _EXHAUSTIVE_ORDER
+        and all(units in pair.units and not pair.two_sided for pair in layout.pairs)
+    ]
+    return min(fitting)[1] if fitting else None
+
+
+def whole_group(layout: Layout, units: str) -> Monomial:
+    """All elements of a small group, as a batch."""
+    size = layout.sizes[units]
+    index = np.array(list(itertools.permutations(range(size))))
+    signs = (1.0, -1.0) if layout.groups[units].signs else (1.0,)
+    factor = np.array(list(itertools.product(signs, repeat=size)))
+    return Monomial(np.repeat(index, len(factor), axis=0), np.tile(factor, (len(index), 1)))
