@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
@@ -11,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 from xarray.conventions import encode_cf_variable
 
 from relabel.containers import OWN, PREFIX, is_inference_data, own_variables, unpack
@@ -115,6 +117,7 @@ def _quiet_zarr() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)
         warnings.filterwarnings("ignore", "The data type", FutureWarning)
+        warnings.filterwarnings("ignore", "Object at .* is not recognized", UserWarning)
         yield
 
 
@@ -328,20 +331,69 @@ def _parts(data: xr.DataTree | xr.Dataset, changed: Sequence[str]) -> _Parts:
     return _Parts(arrays, own, flat)
 
 
-def _copy_hdf5(parts: _Parts, source: Path, part: Path) -> None:
-    """Copy the file, then replace values in the copy."""
+class _PatientFile(io.FileIO):
+    """A file whose failed writes are kept and raised when it is closed.
+
+    HDF5 cannot give up a file that it failed to write: it tries again as it is closed, and once
+    more as the process ends, which then crashes.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it; nothing once a write has failed."""
+        rest = memoryview(data).cast("B")
+        try:
+            while len(rest) and self.failure is None:
+                rest = rest[super().write(rest) or 0 :]
+        except OSError as error:
+            self.failure = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut off or extend the file, likewise."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+
+@contextmanager
+def _hdf5(part: Path, mode: Literal["r+", "w"]) -> Iterator[Any]:
+    """Open an HDF5 file to be written by h5py and h5netcdf."""
     import h5py
 
+    with _PatientFile(part, mode) as raw:
+        try:
+            with h5py.File(raw, mode, track_order=True) as file:
+                yield file
+        finally:
+            if raw.failure is not None:
+                raise raw.failure
+
+
+def _write_group(file: Any, group: str | None, dataset: xr.Dataset) -> None:
+    """Write a dataset into one group of an open HDF5 file."""
+    import h5netcdf
+
+    with h5netcdf.File(file, "r+") as netcdf:
+        store = H5NetCDFStore(netcdf, group=group or "/", mode="r+")
+        dataset.compute().dump_to_store(store)
+
+
+def _copy_hdf5(parts: _Parts, source: Path, part: Path) -> None:
+    """Copy the file, then replace values in the copy."""
     shutil.copyfile(source, part)
-    with h5py.File(part, "r+") as file:
+    with _hdf5(part, "r+") as file:
         if parts.flat:
             _clear_root(file)
         for name in [name for name in OWN if name in file]:
             del file[name]
         for place, variable in parts.arrays.items():
             _replace(file[place], variable, place)
-    for group, dataset in parts.own.items():
-        dataset.to_netcdf(part, group=group, mode="a", engine="h5netcdf")
+        for group, dataset in parts.own.items():
+            _write_group(file, group, dataset)
 
 
 def _clear_root(file: Any) -> None:
@@ -406,16 +458,16 @@ def _replace(stored: Any, variable: xr.Variable, place: str) -> None:
 
 
 def _write_anew(data: xr.DataTree | xr.Dataset, part: Path, engine: str) -> None:
-    """Write everything with xarray, encodings left behind."""
-    plain = data.map_over_datasets(_plain) if isinstance(data, xr.DataTree) else _plain(data)
+    """Write everything, encodings left behind."""
+    tree = data if isinstance(data, xr.DataTree) else xr.DataTree(data)
+    groups = [(path, node.to_dataset(inherit=False)) for path, node in tree.subtree_with_keys]
     if engine == "zarr":
-        plain.to_zarr(part, mode="w", consolidated=False)
-    else:
-        plain.to_netcdf(part, engine="h5netcdf")
-
-
-def _plain(dataset: xr.Dataset) -> xr.Dataset:
-    return dataset.drop_encoding()
+        plain = {path: dataset.drop_encoding() for path, dataset in groups}
+        xr.DataTree.from_dict(plain).to_zarr(part, mode="w", consolidated=False)
+        return
+    with _hdf5(part, "w") as file:
+        for path, dataset in groups:
+            _write_group(file, path.strip("."), dataset.drop_encoding())
 
 
 def _sync(part: Path) -> None:
