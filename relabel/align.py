@@ -20,7 +20,7 @@ from relabel.errors import DataError, SpecError
 from relabel.features import ActivationProblem, Problem, Source
 from relabel.probes import Probes, find_probes
 from relabel.record import found_variables, provenance_of, stored_elements
-from relabel.solve import Progress, Solution, solve
+from relabel.solve import Progress, Solution, rough_elements, solve
 from relabel.spec import SAMPLE_DIMS, Bound, Spec
 from relabel.transformation import Transformation
 
@@ -29,7 +29,7 @@ __all__ = ["align", "apply", "provenance", "relabelled", "undo"]
 Array = NDArray[Any]
 Data = TypeVar("Data")
 
-_PROBE_SWEEPS = 4  # a start need not be converged
+_PROBE_SWEEPS = 2  # a start need not be converged
 
 
 def align(
@@ -317,8 +317,8 @@ class _Job:
             return {}
         first = self._seen(start[0]).draw(start[1])
         rough = Activations(max_sweeps=_PROBE_SWEEPS)
-        found = solve(self._seen(problem), rough, first, progress=self.progress)
-        return {"activations" if self.probes.where else "probes": found.elements}
+        found = rough_elements(self._seen(problem), rough, first, self.progress)
+        return {"activations" if self.probes.where else "probes": found}
 
     def _seen(self, problem: Problem) -> Source:
         """The draws through the activations of their units."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import tomllib
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,17 +14,18 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from relabel import __version__
 from relabel.align import align, relabelled, undo
 from relabel.containers import sharing, unpack
 from relabel.criteria import Criterion, ToReference, criterion_of
 from relabel.errors import FileError, RelabelError, SpecError
-from relabel.io import check_target, open_draws, read_point, read_spec, save
+from relabel.io import check_target, load, open_draws, read_point, read_spec, save
 from relabel.network import Network
 from relabel.probes import find_inputs
 from relabel.propose import Proposal, propose
-from relabel.report import Account, account
+from relabel.report import Account, account, as_planted
 from relabel.spec import Spec
 
 __all__ = ["app", "main"]
@@ -44,8 +46,21 @@ Pairs = list[str] | None
 
 
 def main() -> None:
-    """Run the command."""
-    app(prog_name="relabel")
+    """Run the command; what fails without being foreseen is a fault of ours."""
+    try:
+        app(prog_name="relabel")
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
+        print(
+            f"error: this is a fault of relabel {__version__}, not yours: {_REPORT}",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+_REPORT = (
+    "please report it, with the lines above, at https://github.com/posterior-relabel/relabel/issues"
+)
 
 
 @contextmanager
@@ -53,7 +68,9 @@ def _errors() -> Iterator[None]:
     """Turn what is the user's to mend into one message and status 2."""
     try:
         yield
-    except RelabelError as error:
+    except BrokenPipeError:
+        raise
+    except (RelabelError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
@@ -74,7 +91,8 @@ def _version(
 def inspect_command(file: File, spec: SpecFile = None) -> None:
     """Show the variables of FILE and a spec for them: the given one, or a proposal."""
     with _errors():
-        groups = unpack(open_draws(file))
+        draws = open_draws(file)
+        groups = unpack(draws)
         shared = sharing(groups)
         declared = read_spec(spec)[0] if spec else None
         bound = declared.bind(shared) if declared else None
@@ -91,7 +109,7 @@ def inspect_command(file: File, spec: SpecFile = None) -> None:
         ]
         _print_table(["variable", "sizes", "dtype", "axes"], rows)
         if bound is None:
-            proposal = propose(open_draws(file))
+            proposal = propose(draws)
             _print_proposal(proposal)
             bound = proposal.spec.bind(shared) if proposal.spec else None
         if bound is not None:
@@ -136,6 +154,7 @@ def align_command(
         draws = open_draws(file)
         declared, table, assumed = _spec_of(draws, spec, units, axes, gauge)
         chosen, told = _criterion_of(criterion, options, reference, table)
+        load(draws, {*declared.axes, *declared.values}, file)
         with _progress(quiet) as progress:
             aligned = align(
                 draws,
@@ -160,6 +179,7 @@ def undo_command(file: File, output: Output, force: Force = False, quiet: Quiet 
     with _errors():
         check_target(output, file, force=force)
         aligned = open_draws(file)
+        load(aligned, relabelled(aligned), file)
         original = undo(aligned)
         save(original, output, source=file, changed=relabelled(aligned), force=force)
         if not quiet:
@@ -187,6 +207,9 @@ def demo_command(
             assert proposal.spec is not None
             aligned = align(draws, proposal.spec)
             _print_account(account(draws, aligned), [])
+            share = as_planted(aligned)
+            if share is not None:
+                typer.echo(f"labels  {100 * share:.1f} % of units and signs as planted")
             if output is not None:
                 target = output / f"aligned_{name}"
                 save(aligned, target, source=file, changed=relabelled(aligned), force=force)
@@ -235,10 +258,9 @@ def _spec_of(
         return spec, None, []
     proposal = propose(draws, units=named)
     if proposal.spec is None or proposal.doubts:
-        _print_proposal(proposal, err=True)
         raise SpecError(
             f"no dimension is named {', '.join(sorted(set(named) - dims))}, and the axes cannot be "
-            "told for certain; name them with --axes or --spec"
+            f"told for certain ({'; '.join(proposal.doubts)}); name them with --axes or --spec"
         )
     spec = Spec(named, proposal.spec.axes, gauges=gauges)
     return spec, None, [f"axes, from names and shapes: {_one_line(spec)}", *proposal.assumptions]
@@ -254,7 +276,7 @@ def _criterion_of(
     """Criterion from options or from the table of the spec file."""
     pairs = [_split(pair, "=", "--set scale=none") for pair in options or []]
     settings = {key: _value(value) for key, value in pairs}
-    if name is None and table is not None:
+    if table is not None and name in (None, table["name"]):
         settings = {k: v for k, v in table.items() if k != "name"} | settings
         name = str(table["name"])
     if reference is None:
@@ -324,14 +346,10 @@ def _print_account(found: Account, told: list[str]) -> None:
         typer.echo(f"note: {note}")
 
 
-def _print_proposal(proposal: Proposal, err: bool = False) -> None:
+def _print_proposal(proposal: Proposal) -> None:
     if proposal.spec is not None:
-        typer.echo("# proposed spec: check it, save it as TOML, and pass it with --spec", err=err)
-        typer.echo(proposal.spec.to_toml(), err=err)
-    for assumption in proposal.assumptions:
-        typer.echo(f"# assumed: {assumption}", err=err)
-    for doubt in proposal.doubts:
-        typer.echo(f"# in doubt: {doubt}", err=err)
+        typer.echo("# proposed spec: check it, save it as TOML, and pass it with --spec")
+    typer.echo(proposal.to_toml())
 
 
 def _print_inputs(bound: Any, groups: Any) -> None:
@@ -351,7 +369,7 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
     if sys.stdout.isatty():
         table = Table(*header)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         Console().print(table)
         return
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

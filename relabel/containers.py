@@ -166,6 +166,11 @@ def _pack_dataset(dataset: xr.Dataset, changed: Mapping[str, xr.Dataset | None])
                 f"the dataset has a dimension {dim!r} of size {posterior.sizes[dim]}, but there "
                 f"are {size} units {dim!r}; give the units another name, or pass a DataTree"
             )
+        if dim in posterior.variables and dim not in posterior.dims:
+            raise DataError(
+                f"the dataset has a variable {dim!r}, named like the units; give the units "
+                "another name, or pass a DataTree"
+            )
     named = own.rename({name: f"{PREFIX}{name}" for name in own.data_vars})
     merged = posterior.assign(dict(named.data_vars))
     merged.attrs = {**posterior.attrs, **own.attrs}

@@ -99,6 +99,12 @@ class Layout:
             if pair.units[side] == units and not pair.two_sided
         ]
 
+    def neighbours(self, units: str) -> set[str]:
+        """Return the sets whose scores depend on the labels of these units."""
+        return {other for p in self.pairs if units in p.units for other in p.units} - (
+            set() if self.two_sided(units) else {units}
+        )
+
     def two_sided(self, units: str) -> list[int]:
         """Return the pairs both sides of which are these units."""
         return [p for p, q in enumerate(self.pairs) if q.two_sided and q.units[0] == units]

@@ -8,7 +8,7 @@ import shutil
 import stat
 import tomllib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from relabel.containers import OWN, PREFIX, is_inference_data, own_variables, un
 from relabel.errors import FileError, SpecError
 from relabel.spec import SAMPLE_DIMS, Spec
 
-__all__ = ["check_target", "open_draws", "read_point", "read_spec", "save"]
+__all__ = ["check_target", "load", "open_draws", "read_point", "read_spec", "save"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _CLASSIC = b"CDF"
@@ -65,6 +65,38 @@ def open_draws(path: str | os.PathLike[str]) -> xr.DataTree | xr.Dataset:
     if not tree.children and not tree.data_vars:
         raise FileError(f"{path}: holds no groups and no variables; was it written completely?")
     return tree
+
+
+def load(
+    draws: xr.DataTree | xr.Dataset, names: Collection[str], path: str | os.PathLike[str]
+) -> None:
+    """Read variables now, so that what is damaged in the file is known for that.
+
+    Parameters
+    ----------
+    draws : DataTree or Dataset
+        What :func:`open_draws` returned.
+    names : collection of str
+        Names, or addresses ``group/name``; names are those of the posterior and its warm-up. Empty
+        stands for all of the posterior.
+    path : path-like
+        The file, to be named in the message.
+
+    Raises
+    ------
+    FileError
+        If values cannot be read.
+    """
+    for group, dataset in unpack(draws).items():
+        plain = group in ("posterior", "warmup_posterior")
+        for name, variable in dataset.variables.items():
+            if f"{group}/{name}" in names or (plain and (name in names or not names)):
+                try:
+                    variable.load()
+                except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+                    raise FileError(
+                        f"{path}: {group}/{name} cannot be read: {_first_line(error)}"
+                    ) from error
 
 
 _NAMES = {"h5netcdf": "netCDF", "zarr": "Zarr"}
@@ -122,6 +154,11 @@ def _quiet_zarr() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
+    """What went wrong, in one line and without our temporary names."""
+    if isinstance(error, shutil.Error):  # holds one triple for each file that was not copied
+        return str(error.args[0][0][2]).partition(": '")[0]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.strip().splitlines()[0]
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -364,7 +401,7 @@ def _hdf5(part: Path, mode: Literal["r+", "w"]) -> Iterator[Any]:
     """Open an HDF5 file to be written by h5py and h5netcdf."""
     import h5py
 
-    with _PatientFile(part, mode) as raw:
+    with _PatientFile(part, {"w": "w+"}.get(mode, mode)) as raw:
         try:
             with h5py.File(raw, mode, track_order=True) as file:
                 yield file

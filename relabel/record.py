@@ -12,7 +12,7 @@ import xarray as xr
 
 from relabel.criteria import Criterion
 from relabel.draws import Draws
-from relabel.errors import DataError
+from relabel.errors import DataError, SpecError
 from relabel.solve import STARTS, Solution
 from relabel.spec import SAMPLE_DIMS, Spec
 from relabel.transformation import Transformation
@@ -63,8 +63,8 @@ def provenance_of(
     return {
         "version": installed("posterior-relabel"),
         "spec": draws.bound.resolved().as_dict(),
-        "criterion": criterion.describe(),
-        "options": options,
+        "criterion": _plain(criterion.describe()),
+        "options": _plain(options),
         "versions": {p: installed(p) for p in ("numpy", "scipy", "xarray")}
         | {"python": platform.python_version()},
         "variables": [v.address for v in draws.bound.variables],
@@ -75,6 +75,15 @@ def provenance_of(
         "result": sentence,
         "warnings": _warnings(draws, solution),
     }
+
+
+def _plain(value: Any) -> Any:
+    """Make NumPy's numbers and tables of any kind ready for JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _warnings(draws: Draws, solution: Solution) -> list[str]:
@@ -110,6 +119,6 @@ def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec
     try:
         notes = json.loads(dataset.attrs["relabel"])
         spec = Spec.from_dict(notes["spec"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, SpecError, json.JSONDecodeError) as error:
         raise DataError("the group 'relabel' is damaged: its attribute cannot be read") from error
     return spec, Transformation.from_dataset(dataset, list(spec.units))

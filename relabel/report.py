@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from relabel.align import provenance
 from relabel.containers import sharing, unpack
 from relabel.diagnostics.convergence import Convergence, convergence
+from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.network import Network
 from relabel.probes import find_inputs
+from relabel.record import stored_elements
 from relabel.solve import STARTS
 from relabel.spec import SAMPLE_DIMS, Bound, Spec
 
-__all__ = ["Account", "account", "draw_outputs"]
+__all__ = ["Account", "account", "as_planted", "draw_outputs"]
 
 Array = NDArray[Any]
 
@@ -65,15 +67,48 @@ def account(before: Any, aligned: Any) -> Account:
         ("weights after", convergence(_weights(bound, new))),
     ]
     remarks = list(notes["warnings"])
-    outputs, where = draw_outputs(bound, old, notes["options"]["inputs"])
-    if outputs is not None:
-        after, _ = draw_outputs(bound, new, notes["options"]["inputs"])
-        assert after is not None
+    where = notes["options"]["inputs"]
+    outputs = draw_outputs(bound, old, where)
+    after = draw_outputs(bound, new, where)
+    if outputs is not None and after is not None:
         table.append(("outputs", convergence(outputs.values())))
         remarks.append(_unchanged(outputs, after))
-    remarks.append(where)
+    remarks.append(_on_the_inputs(bound, old, where))
     remarks += _on_the_table(table)
     return Account(_facts(notes, bound, new), table, [remark for remark in remarks if remark])
+
+
+def as_planted(aligned: Any) -> float | None:
+    """Share of labels and signs that undo the scrambles stored with the draws.
+
+    Parameters
+    ----------
+    aligned : InferenceData, DataTree or Dataset
+        ``constant_data`` may hold ``scramble_perm1``, ``scramble_sign1``, ... of (chain, unit),
+        one pair for each set of units: unit *k* of a chain started as unit ``perm[k]`` of one
+        network, times ``sign[k]``.
+
+    Returns
+    -------
+    float or None
+        Up to one relabelling of all draws, which nothing determines; None without scrambles.
+    """
+    groups = unpack(aligned)
+    constant = groups.get("constant_data", xr.Dataset())
+    if "scramble_perm1" not in constant:
+        return None
+    _, found = stored_elements(groups, "")
+    right = []
+    for number, element in enumerate(found.elements.values(), 1):
+        index = constant[f"scramble_perm{number}"].values[:, None]
+        factor = constant[f"scramble_sign{number}"].values[:, None]
+        shape = (*element.batch, element.size)
+        planted = Monomial(np.broadcast_to(index, shape), np.broadcast_to(factor, shape))
+        both = element @ planted
+        labels = (2 * both.index + (both.factor < 0)).reshape(-1, element.size)
+        kinds, counts = np.unique(labels, axis=0, return_counts=True)
+        right.append(labels == kinds[counts.argmax()])
+    return float(np.mean(right))
 
 
 def _facts(
@@ -132,7 +167,7 @@ def _weights(bound: Bound, groups: Mapping[str, xr.Dataset]) -> list[Array]:
 
 def draw_outputs(
     bound: Bound, groups: Mapping[str, xr.Dataset], inputs: str | None
-) -> tuple[dict[str, Array] | None, str]:
+) -> dict[str, Array] | None:
     """Evaluate the network of every draw at some of the inputs.
 
     Parameters
@@ -146,20 +181,11 @@ def draw_outputs(
     -------
     dict of str to ndarray of shape (chain, draw, n, size), or None
         None where there is no network, or no inputs.
-    str
-        Which inputs were used, or why none.
     """
-    try:
-        network = Network.of(bound)
-    except SpecError:
-        return None, ""
-    if inputs is None or inputs == "given":
-        found = find_inputs(groups, network.n_inputs)
-        if not found:
-            return None, "outputs were not looked at: no inputs are stored with the draws"
-        named = ", ".join(found)
-        return None, f"outputs were not looked at: several variables could be inputs ({named})"
-    group, _, name = inputs.rpartition("/")
+    network = _network(bound)
+    if network is None or inputs in (None, "given"):
+        return None
+    group, _, name = str(inputs).rpartition("/")
     values = groups[group][name].values
     points = values[np.unique(np.linspace(0, len(values) - 1, _N_POINTS).round().astype(int))]
     posterior = groups["posterior"]
@@ -168,20 +194,46 @@ def draw_outputs(
     for variable in bound.measured():
         stored = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
         arrays[variable.name] = stored.reshape(-1, *stored.shape[2:])
-    outputs = network.outputs(arrays, points)
-    return (
-        {name: value.reshape(*shape, *value.shape[1:]) for name, value in outputs.items()},
-        f"inputs: {inputs}",
-    )
+    with np.errstate(invalid="ignore", over="ignore"):  # draws that are not finite
+        outputs = network.outputs(arrays, points)
+    return {name: value.reshape(*shape, *value.shape[1:]) for name, value in outputs.items()}
+
+
+def _network(bound: Bound) -> Network | None:
+    try:
+        return Network.of(bound)
+    except SpecError:
+        return None
+
+
+def _on_the_inputs(bound: Bound, groups: Mapping[str, xr.Dataset], inputs: str | None) -> str:
+    """Which inputs were used, and how they were come by; or why none were."""
+    network = _network(bound)
+    if network is None:
+        return ""
+    found = find_inputs(groups, network.n_inputs)
+    if inputs == "given":
+        return "outputs were not looked at: the inputs were given as an array"
+    if inputs is not None:
+        alone = ", the only variable that fits" if found == [inputs] else ""
+        return f"inputs: {inputs}{alone}"
+    if not found:
+        return "outputs were not looked at: no inputs are stored with the draws"
+    if len(found) == 1:
+        return f"outputs were not looked at: the inputs {found[0]} were not to be used"
+    named = ", ".join(found)
+    return f"outputs were not looked at: several variables could be inputs ({named}); name one"
 
 
 def _unchanged(before: Mapping[str, Array], after: Mapping[str, Array]) -> str:
     """How far relabelling changed the function, which it must not."""
     change = 0.0
     for name, values in before.items():
-        finite = np.isfinite(values) & np.isfinite(after[name])
+        finite = np.isfinite(values)
+        if (finite != np.isfinite(after[name])).any():
+            return "outputs changed: some are finite only before or only after"
         scale = np.abs(values[finite]).max(initial=np.finfo(float).tiny)
-        change = max(change, np.abs(values - after[name])[finite].max(initial=0.0) / scale)
+        change = max(change, np.abs(values[finite] - after[name][finite]).max(initial=0.0) / scale)
     return f"outputs changed by at most {change:.1e} of their size"
 
 
@@ -190,6 +242,8 @@ def _on_the_table(table: list[tuple[str, Convergence]]) -> list[str]:
     notes = []
     if table[0][1].segments > 1:
         notes.append(f"one chain: R-hat compares {table[0][1].segments} segments of it")
+    if table[0][1].n and np.isnan(table[0][1].rhat):
+        notes.append("R-hat and ESS need more draws that differ")
     for name, found in table:
         if found.n_used < found.n:
             notes.append(f"{name}: {found.n_used} of {found.n} values, evenly spaced")

@@ -68,24 +68,49 @@ class View:
         """Return the view of some of its draws."""
         if len(rows) == len(self):
             return self
-        unary = {u: Score(s.even[rows], s.odd[rows]) for u, s in self.unary.items()}
+        unary = {u: _some(score, rows) for u, score in self.unary.items()}
         some = View(self.block[rows], self.layout, self.reference, unary)
         some.__dict__["tolerance"] = self.tolerance[rows]
         return some
 
     def score(
-        self, units: str, elements: Mapping[str, Monomial], known: set[str], two_sided: bool = True
-    ) -> Score:
-        """Score one set of units, given the elements of the `known` others."""
-        total = self.unary[units]
+        self,
+        units: str,
+        elements: Mapping[str, Monomial],
+        *,
+        known: set[str] | None = None,
+        rows: Array | None = None,
+    ) -> tuple[Score, dict[int, Score]]:
+        """Score one set of units, given the elements of the others.
+
+        Parameters
+        ----------
+        units : str
+            The set that is scored.
+        elements : mapping of str to Monomial
+            Elements of all sets, for the draws in `rows`.
+        known : set of str, optional
+            Score only by what is shared with these, and by no two-sided pairs; all by default.
+        rows : ndarray of int, optional
+            Draws to score; all by default.
+
+        Returns
+        -------
+        Score
+            Linear in the element of `units` (two-sided pairs are linearised).
+        dict of int to Score
+            What each pair with one side in `units` contributes to it.
+        """
+        total, parts = _some(self.unary[units], rows), {}
         for number, side in self.layout.touching(units):
             other = self.layout.pairs[number].units[1 - side]
-            if other in known:
-                total = _plus(total, self._pair(number, side, elements[other]))
-        for number in self.layout.two_sided(units) if two_sided else ():
+            if known is None or other in known:
+                parts[number] = self.pair(number, side, elements[other], rows)
+                total = _plus(total, parts[number])
+        for number in self.layout.two_sided(units) if known is None else ():
             for side in (0, 1):
-                total = _plus(total, self._pair(number, side, elements[units]))
-        return total
+                total = _plus(total, self.pair(number, side, elements[units], rows))
+        return total, parts
 
     def gain(self, elements: Mapping[str, Monomial]) -> Array:
         """Minus the loss of every draw."""
@@ -93,7 +118,7 @@ class View:
         for units, unary in self.unary.items():
             total += unary.of(elements[units])
         for number, pair in enumerate(self.layout.pairs):
-            score = self._pair(number, 0, elements[pair.units[1]])
+            score = self.pair(number, 0, elements[pair.units[1]])
             total += score.of(elements[pair.units[0]])
         return total
 
@@ -106,8 +131,27 @@ class View:
         result: Array = TOLERANCE * np.maximum.reduce(sizes)
         return result
 
-    def _pair(self, number: int, side: int, other: Monomial) -> Score:
-        return pair_score(self.block, self.layout, self.reference, number, side, other)
+    def pair(self, number: int, side: int, other: Monomial, rows: Array | None = None) -> Score:
+        """Score one side of a pair, in some draws (repeated, where `rows` repeats them)."""
+        array, norms = self.block.pairs[number], self.block.norms[number][side]
+        if rows is not None and len(rows) != len(self):
+            array, norms = array[rows], norms[rows]
+        return pair_score(
+            self.layout.pairs[number],
+            array,
+            norms,
+            self.reference.pairs[number],
+            self.reference.pair_weight[number],
+            side,
+            other,
+        )
+
+
+def _some(score: Score, rows: Array | None) -> Score:
+    """Scores of some draws."""
+    if rows is None or len(rows) == len(score.even):
+        return score
+    return Score(score.even[rows], score.odd[rows])
 
 
 def _plus(one: Score, two: Score) -> Score:
@@ -119,46 +163,57 @@ def ascend(
 ) -> tuple[Elements, Array]:
     """Coordinate ascent over the sets of units, every draw until nothing moves.
 
-    With a `sweep`, the first pass visits the sets in that order and scores each only by the
-    variables it shares with sets already visited. Returns the elements and their gains.
+    A set is matched anew only in the draws in which a neighbour of it has moved. With a `sweep`,
+    the first pass visits the sets in that order and scores each only by the variables it shares
+    with sets already visited. Returns the elements and their gains.
     """
     layout = view.layout
-    elements = dict(begin)
+    elements = {u: Monomial(g.index.copy(), g.factor.copy()) for u, g in begin.items()}
     seen: set[str] = set()
     for units in sweep or ():
-        score = view.score(units, elements, seen, two_sided=False)
-        elements[units] = layout.groups[units].match(score)
+        elements[units] = layout.groups[units].match(view.score(units, elements, known=seen)[0])
         seen.add(units)
-    everyone = set(layout.sizes)
-    active = np.arange(len(view))
-    some = view
+    pair_gain = np.zeros((len(layout.pairs), len(view)))
+    stale = {units: np.ones(len(view), bool) for units in layout.sizes}
     for _ in range(_MAX_PASSES):
-        moved = np.zeros(active.size, bool)
         for units in layout.sizes:
-            present = {u: g[active] for u, g in elements.items()}
-            better, fresh = _step(some, units, present, everyone)
-            moved |= better
-            chosen = fresh.where(better, present[units])
-            index, factor = elements[units].index.copy(), elements[units].factor.copy()
-            index[active], factor[active] = chosen.index, chosen.factor
-            elements[units] = Monomial(index, factor)
-        if not moved.any() or not layout.coupled:
+            rows = np.flatnonzero(stale[units])
+            if rows.size:
+                moved, gains = _step(view, units, elements, rows)
+                for number, gain in gains.items():
+                    pair_gain[number, rows] = gain
+                stale[units][rows] = False
+                for neighbour in layout.neighbours(units):
+                    stale[neighbour][rows[moved]] = True
+        if not any(rows.any() for rows in stale.values()):
             break
-        some = some.select(np.flatnonzero(moved))
-        active = active[moved]
-    return elements, view.gain(elements)
+    if any(pair.two_sided for pair in layout.pairs):
+        return elements, view.gain(elements)
+    total = pair_gain.sum(axis=0) - view.reference.pair_constant
+    for units, unary in view.unary.items():
+        total += unary.of(elements[units])
+    return elements, total
 
 
-def _step(view: View, units: str, elements: Elements, known: set[str]) -> tuple[Array, Monomial]:
-    """Match one set of units with the others held fixed; which draws gain by it."""
-    score = view.score(units, elements, known)
+def _step(
+    view: View, units: str, elements: Elements, rows: Array
+) -> tuple[Array, dict[int, Array]]:
+    """Match one set of units in some draws, the other sets held fixed; `elements` are updated.
+
+    Returns which of the draws moved, and what each pair now adds to their gain.
+    """
+    present = {u: g[rows] for u, g in elements.items()}
+    score, parts = view.score(units, present, rows=rows)
     fresh = view.layout.groups[units].match(score)
-    tolerance = view.tolerance
     if view.layout.two_sided(units):  # the score is a linearisation: ask the loss itself
-        gained = view.gain(elements | {units: fresh}) - view.gain(elements)
+        some = view.select(rows)
+        gained = some.gain(present | {units: fresh}) - some.gain(present)
     else:
-        gained = score.of(fresh) - score.of(elements[units])
-    return gained > tolerance, fresh
+        gained = score.of(fresh) - score.of(present[units])
+    moved = gained > view.tolerance[rows]
+    chosen = fresh.where(moved, present[units])
+    elements[units].index[rows], elements[units].factor[rows] = chosen.index, chosen.factor
+    return moved, {number: part.of(chosen) for number, part in parts.items()}
 
 
 def exhaust(view: View, centre: str, everything: Monomial, gain: Array) -> tuple[Elements, Array]:
@@ -218,7 +273,7 @@ def _scores_given(view: View, units: str, centre: str, everything: Monomial) -> 
     tiled = everything[np.tile(np.arange(order), n_draws)]
     for number, side in view.layout.touching(units):
         if view.layout.pairs[number].units[1 - side] == centre:
-            part = pair_score(view.block[rows], view.layout, view.reference, number, side, tiled)
+            part = view.pair(number, side, tiled, rows)
             even += part.even.reshape(shape)
             odd += part.odd.reshape(shape)
     return Score(even, odd)

@@ -33,7 +33,7 @@ from relabel.search import (
     whole_group,
 )
 
-__all__ = ["STARTS", "Solution", "solve"]
+__all__ = ["STARTS", "Solution", "rough_elements", "solve"]
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -186,21 +186,48 @@ def solve(
     Lourenço, H. R., Martin, O. C. & Stützle, T. (2003). Iterated local search. *Handbook of
     Metaheuristics*, 320-353. https://doi.org/10.1007/0-306-48056-5_11
     """
+    options = (chain, dict(known_starts or {}), n_random, n_kicks, seed, progress)
+    return _loop(source, criterion, first, *options).run(first)
+
+
+def rough_elements(
+    source: Source, criterion: Criterion, first: Block, progress: Progress | None = None
+) -> Elements:
+    """Align all draws without any of the searches and checks of :func:`solve`: for use as a start.
+
+    Parameters
+    ----------
+    source, criterion, progress
+        As in :func:`solve`.
+    first : Block
+        The first reference.
+
+    Returns
+    -------
+    dict of str to Monomial
+    """
+    return _loop(source, criterion, first, progress=progress).run_roughly(first)
+
+
+def _loop(
+    source: Source,
+    criterion: Criterion,
+    first: Block | Reference | None,
+    chain: Array | None = None,
+    known_starts: dict[str, Elements] | None = None,
+    n_random: int = 0,
+    n_kicks: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> _Loop:
+    """Set the loop up; a reference that is given brings its own centre."""
     pooled = pooled_moments(source)
     known = first if isinstance(first, Reference) else pooled
-    loop = _Loop(
-        source,
-        replace(source.layout, centre=known.centre),
-        pooled,
-        criterion,
-        chain,
-        dict(known_starts or {}),
-        n_random,
-        n_kicks,
-        seed,
-        progress,
+    layout = replace(source.layout, centre=known.centre)
+    starts = known_starts or {}
+    return _Loop(
+        source, layout, pooled, criterion, chain, starts, n_random, n_kicks, seed, progress
     )
-    return loop.run(first)
 
 
 @dataclass
@@ -229,13 +256,24 @@ class _Loop:
             begin = replace(self, criterion=refined).run(first)
             state.elements, state.start = begin.elements, begin.start
             return self._iterate(state, None)
-        layout = self.layout
-        alone = self.criterion.statistics(first, layout, identity(layout, 1))
-        reference = self.criterion.reference(alone, self.pooled, layout, None)
+        reference = self._reference_at(first)
         if self.criterion.max_sweeps == 0:
             return self._to_reference(state, reference)
         self._search(state, reference, thorough=False)
         return self._iterate(state, reference)
+
+    def run_roughly(self, first: Block) -> Elements:
+        """Descend from one draw, and no more."""
+        state = _State.unmoved(self.layout, self.source.n_draws)
+        reference = self._reference_at(first)
+        self._search(state, reference, thorough=False)
+        self._descend(state, reference, searching=False)
+        return state.elements
+
+    def _reference_at(self, first: Block) -> Reference:
+        """Form the reference from one draw."""
+        alone = self.criterion.statistics(first, self.layout, identity(self.layout, 1))
+        return self.criterion.reference(alone, self.pooled, self.layout, None)
 
     def _to_reference(self, state: _State, reference: Reference) -> Solution:
         """Match once: the reference stays."""
@@ -349,7 +387,7 @@ class _Loop:
                 if layout.two_sided(units):
                     margin[units][rows] = np.nan
                     continue
-                score = view.score(units, elements, set(layout.sizes))
+                score, _ = view.score(units, elements)
                 margin[units][rows] = group.margin(score, elements[units])
         return margin
 
@@ -471,7 +509,7 @@ class _Loop:
                 begin[kick.units] = kick.turn(inside, view.layout) @ begin[kick.units]
                 for units in order:
                     if units != kick.units:
-                        score = view.score(units, begin, set(order))
+                        score, _ = view.score(units, begin)
                         begin[units] = layout.groups[units].match(score)
                 elements, gain = ascend(view, begin)
                 state.keep(rows, elements, gain, view.tolerance, STARTS.index("kicks"))

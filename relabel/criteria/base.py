@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.elements import Monomial
 from relabel.errors import SpecError
-from relabel.features import Block, Layout
+from relabel.features import Block, Layout, Pair
 from relabel.groups import Score
 from relabel.moments import Pooled
 
@@ -166,10 +166,11 @@ def unary_distance(features: Array, signed: Array, mean: Array, weight: Array) -
 
 
 def pair_score(
-    block: Block,
-    layout: Layout,
-    reference: Reference,
-    number: int,
+    pair: Pair,
+    array: Array,
+    norms: Array,
+    mean: Array,
+    weight: float,
     side: int,
     other: Monomial,
 ) -> Score:
@@ -180,10 +181,18 @@ def pair_score(
 
     Parameters
     ----------
-    number : int
-        Which pair.
+    pair : Pair
+        What the axes of the array carry.
+    array : ndarray of shape (draws, K1, K2, R)
+        The draws.
+    norms : ndarray of shape (draws, K)
+        Squared norms of the units on the scored side.
+    mean : ndarray of shape (K1, K2, R)
+        The reference.
+    weight : float
+        What squared distances are multiplied by.
     side : {0, 1}
-        Which of its sides is scored.
+        Which side is scored.
     other : Monomial
         The elements of the units on the other side, one per draw.
 
@@ -192,10 +201,7 @@ def pair_score(
     Score
         Both parts of shape (draws, K, K), slots before units.
     """
-    pair, array = layout.pairs[number], block.pairs[number]
-    mean, weight = reference.pairs[number], reference.pair_weight[number]
-    n_draws = len(array)
-    n_units = mean.shape[side]
+    n_draws, n_units = len(array), mean.shape[side]
     table = 2 * weight * np.moveaxis(mean, (1 - side, 2, side), (0, 1, 2))
     inverse = other.inverse()
     pulled = table[inverse.index]  # (draws, others, R, slots)
@@ -206,8 +212,7 @@ def pair_score(
         values = values[..., 0]
     products = values.reshape(n_draws, n_units, -1) @ pulled.reshape(n_draws, -1, n_units)
     products = products.swapaxes(1, 2)
-    norms = weight * block.norms[number][side]
-    even = -norms[:, None, :] - weight * (mean**2).sum(axis=(1 - side, 2))[:, None]
+    even = -weight * norms[:, None, :] - weight * (mean**2).sum(axis=(1 - side, 2))[:, None]
     if pair.signed[side]:
         return Score(np.broadcast_to(even, products.shape), products)
     return Score(even + products, np.broadcast_to(0.0, products.shape))

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "data" / "samplers"
 CHAINS = 2
 DRAWS = 100
 SEED = 8
-NOISE = 0.1
+NOISE = 0.2
 
 Arrays = dict[str, np.ndarray]
 
@@ -86,7 +86,7 @@ def save_numpyro(model: Callable[..., None], points: Arrays, name: str) -> None:
     )
     extra = ("potential_energy", "num_steps", "accept_prob", "diverging")
     mcmc.run(random.PRNGKey(SEED), points["X"], points["y"], extra_fields=extra)
-    idata = az.from_numpyro(mcmc, constant_data={"X": points["X"]})
+    idata = az.from_numpyro(mcmc, constant_data={"X": points["X"]}, log_likelihood=False)
     idata.to_netcdf(FOLDER / name)
 
 
@@ -108,7 +108,7 @@ def pymc_named() -> None:
         sigma = pm.HalfNormal("sigma", 1.0)
         f = pm.math.tanh(X @ W1 + b1) @ W2 + b2
         pm.Normal("y", f, sigma, observed=points["y"], dims="obs")
-    save_pymc(model, "pymc_named.nc", SEED)
+    save_pymc(model, "pymc_named.nc", tune=500)
 
 
 def pymc_unnamed() -> None:
@@ -124,12 +124,14 @@ def pymc_unnamed() -> None:
         sigma = pm.HalfNormal("sigma", 1.0)
         f = (pm.math.tanh(X @ W1 + b1) @ W2 + b2)[:, 0]
         pm.Normal("y", f, sigma, observed=points["y"])
-    save_pymc(model, "pymc_unnamed.nc", SEED, tune=200, discard_tuned_samples=False)
+    save_pymc(model, "pymc_unnamed.nc", tune=100, compress=False, discard_tuned_samples=False)
 
 
-def save_pymc(model: pm.Model, name: str, seed: int, tune: int = 500, **options: object) -> None:
+def save_pymc(
+    model: pm.Model, name: str, tune: int, compress: bool = True, **options: object
+) -> None:
     """Sample, each chain from a start of its own, and save."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     shapes = {v.name: v.shape.eval() for v in model.free_RVs if v.name != "sigma"}
     starts = [
         {v: rng.uniform(-2, 2, size=shape) for v, shape in shapes.items()} for _ in range(CHAINS)
@@ -141,11 +143,13 @@ def save_pymc(model: pm.Model, name: str, seed: int, tune: int = 500, **options:
             chains=CHAINS,
             cores=1,
             initvals=starts,
-            random_seed=seed,
+            random_seed=SEED,
             progressbar=False,
             **options,
         )
-    idata.to_netcdf(FOLDER / name)
+    for group in [g for g in idata.groups() if g.endswith("sample_stats")]:
+        idata[group] = idata[group][["lp", "diverging", "step_size"]]  # the rest is bulk
+    idata.to_netcdf(FOLDER / name, compress=compress)
 
 
 if __name__ == "__main__":

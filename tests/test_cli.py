@@ -1,0 +1,480 @@
+"""The command, from its arguments to its exit status."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+from files import DATA, REPOSITORY, SPEC, fingerprint, run, small_tree, write
+
+import relabel
+from relabel import cli
+from relabel.align import provenance
+from relabel.report import as_planted
+
+SHALLOW, DEEP = DATA / "tanh_shallow.nc", DATA / "tanh_deep.nc"
+UNITS = ["--units", "h=tanh"]
+ALIGN = ["align", "in.nc", "-o", "out.nc", *UNITS]
+SUBPROCESS = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "TERM": "xterm"}
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """Run the command in this process and folder; gives status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def called(*args):
+        monkeypatch.setattr(sys, "argv", ["relabel", *map(str, args)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return called
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A small file, and a function that aligns it and opens the result."""
+    return write(small_tree(), tmp_path / "in.nc")
+
+
+@pytest.fixture
+def align(call, small):
+    def aligned(*args, units=("--units", "h=tanh")):
+        status, out, err = call("align", small, "-o", "out.nc", *units, *args)
+        assert (status, err) == (0, ""), err
+        return relabel.open_draws("out.nc"), out
+
+    return aligned
+
+
+# ---------------------------------------------------------------------- the account
+
+
+def test_align_prints_a_plain_account(call):
+    status, out, err = call(
+        "align", DEEP, "-o", "out.nc", "--units", "h1=tanh", "--units", "h2=tanh"
+    )
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert "units      h1: 4 × tanh (signed permutation)" in lines
+    assert "draws      4 × 250 (chain × draw), 750 of 1000 relabelled" in lines
+    assert re.search(r"^loss +33215.1 before, 1886.88 after", out, re.MULTILINE)
+    assert re.search(r"^starts +\w+ \d+", out, re.MULTILINE)
+    assert re.search(
+        r"^margin +worst [\d.]+ \(slot \d of h\d, chain \d, draw \d+\)$", out, re.MULTILINE
+    )
+    table = dict(re.findall(r"^(weights before|weights after|outputs) +(\S+) ", out, re.MULTILINE))
+    assert float(table["weights before"]) > 2.8
+    assert float(table["weights after"]) < 1.02
+    assert float(table["outputs"]) < 1.02
+    assert "note: inputs: constant_data/X, the only variable that fits" in lines
+    assert any(line.startswith("note: axes, from names and shapes: W1: x -> h1;") for line in lines)
+    assert "note: outputs changed by at most" in out
+    assert lines[-1] == "wrote out.nc"
+    assert "\x1b" not in out
+
+
+def test_quiet_prints_nothing(call, small):
+    assert call("align", small, "-o", "out.nc", "--units", "h=tanh", "--quiet") == (0, "", "")
+    assert call("undo", "out.nc", "-o", "back.nc", "-q") == (0, "", "")
+    xr.testing.assert_identical(relabel.open_draws("back.nc"), relabel.open_draws(small))
+
+
+def test_terminal_has_tables_and_bars(small, tmp_path):
+    def on_terminal(*args):
+        ours, theirs = os.openpty()
+        code = "from relabel.cli import main; main()"
+        command = [sys.executable, "-c", code, *map(str, args)]
+        with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=SUBPROCESS) as process:
+            os.close(theirs)
+            shown = b""
+            while True:
+                try:
+                    piece = os.read(ours, 65536)
+                except OSError:
+                    break
+                if not piece:
+                    break
+                shown += piece
+        os.close(ours)
+        assert process.returncode == 0, shown
+        return re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", shown.decode()), b"\x1b[" in shown
+
+    shown, styled = on_terminal("align", small, "-o", tmp_path / "out.nc", "--units", "h=tanh")
+    assert styled
+    assert "┃ max R-hat ┃" in shown
+    assert re.search("[a-z]+ ━+ ", shown)
+
+
+def test_broken_pipe_is_no_fault(small):
+    command = (
+        f"{sys.executable} -c 'from relabel.cli import main; main()' inspect {small} | head -c 1"
+    )
+    done = subprocess.run(command, shell=True, env=SUBPROCESS, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+
+
+def test_output_without_unicode(small):
+    done = subprocess.run(
+        [sys.executable, "-c", "from relabel.cli import main; main()", "inspect", small],
+        env={**SUBPROCESS, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---------------------------------------------------------------------- what is exchangeable
+
+
+def test_dimensions_as_units(call):
+    status, out, _ = call("align", SHALLOW, "-o", "out.nc", "--units", "unit=permutation")
+    assert status == 0
+    assert "units      unit: 4 × permutation" in out
+    assert "note: axes" not in out
+    assert "unit_index" in relabel.open_draws("out.nc")["relabel"]
+
+
+def test_axes_spec_and_proposal_agree(align, call, small, tmp_path):
+    proposed, out = align()
+    assert "note: axes, from names and shapes: W1: x -> h; b1: -> h; W2: h -> y; b2: -> y" in out
+    axes = [word for name, line in SPEC.axes.items() for word in ("--axes", f"{name}: {line}")]
+    named, _ = align("--force", *axes)
+    (tmp_path / "spec.toml").write_text(SPEC.to_toml())
+    declared, _ = align("--force", units=("--spec", "spec.toml"))
+    for other in (named, declared):
+        xr.testing.assert_equal(other["posterior"].to_dataset(), proposed["posterior"].to_dataset())
+        assert provenance(other)["spec"]["axes"] == dict(SPEC.axes)
+
+
+def test_gauge(call, tmp_path):
+    write(small_tree(activation="relu"), tmp_path / "relu.nc")
+    status, out, _ = call(
+        "align", "relu.nc", "-o", "out.nc", "--units", "h=relu", "--gauge", "h=unit"
+    )
+    assert status == 0
+    assert "preserves the likelihood, not the prior" in out
+    found = relabel.open_draws("out.nc")
+    assert provenance(found)["spec"]["gauges"] == {"h": "unit"}
+    incoming = found["posterior"]["W1"] ** 2
+    norms = incoming.sum("W1_dim_0").values + found["posterior"]["b1"].values ** 2
+    np.testing.assert_allclose(norms, 1.0)
+
+
+# ---------------------------------------------------------------------- criteria
+
+
+CRITERIA = {
+    "mean": (["--set", "scale=none"], {"scale": "none", "max_sweeps": 100}),
+    "mean, some variables": (["--set", 'variables=["W1", "b1"]'], {"variables": ["W1", "b1"]}),
+    "gaussian": (["--set", "shrinkage=3", "--set", "max_sweeps=5"], {"shrinkage": 3}),
+    "activations": (["--set", "n_inputs=7"], {"n_inputs": 7}),
+    "order": (["--set", "by=norm", "--set", "pin=b1"], {"by": "norm", "pin": "b1"}),
+    "order, by units": (["--set", 'by={h="W1[0]"}'], {"by": {"h": "W1[0]"}}),
+    "reference": (["--set", "to=medoid"], {"to": "medoid"}),
+    "reference, one draw": (["--set", "to={chain=2, draw=30}"], {"to": {"chain": 2, "draw": 30}}),
+}
+
+
+@pytest.mark.parametrize("case", CRITERIA)
+def test_every_criterion_with_its_options(case, align):
+    name = case.split(",")[0]
+    options, expected = CRITERIA[case]
+    found, out = align("--criterion", name, *options)
+    described = provenance(found)["criterion"]
+    assert described["name"] == name
+    assert expected.items() <= described.items()
+    assert re.search(rf"^criterion +{name} \(", out, re.MULTILINE)
+
+
+def test_criterion_in_the_spec_file(align, tmp_path):
+    (tmp_path / "spec.toml").write_text(
+        SPEC.to_toml() + '\n[criterion]\nname = "gaussian"\nshrinkage = 4.0\nmax_sweeps = 7\n'
+    )
+    found, _ = align(units=("--spec", "spec.toml"))
+    assert provenance(found)["criterion"]["shrinkage"] == 4.0
+    found, _ = align("--set", "shrinkage=5", "--force", units=("--spec", "spec.toml"))
+    described = provenance(found)["criterion"]
+    assert (described["shrinkage"], described["max_sweeps"]) == (5, 7)
+    same = ("--criterion", "gaussian", "--force")
+    found, _ = align(*same, units=("--spec", "spec.toml"))
+    assert provenance(found)["criterion"]["max_sweeps"] == 7
+    found, _ = align("--criterion", "mean", "--force", units=("--spec", "spec.toml"))
+    assert provenance(found)["criterion"]["name"] == "mean"
+
+
+def unmoved(found, **place):
+    """Whether a draw kept its labels."""
+    own = found["relabel"].sel(place)
+    return (own["h_index"].values == np.arange(3)).all() and (own["h_factor"].values == 1).all()
+
+
+def test_reference_words_and_draws(align, small):
+    tree = small_tree()
+    best = tree["sample_stats"]["lp"].to_series()
+    chain, draw = best.idxmax()
+    found, _ = align("--reference", "map")
+    assert unmoved(found, chain=chain, draw=draw)
+    found, _ = align("--reference", "chain=2,draw=70", "--force")
+    assert unmoved(found, chain=2, draw=70)
+    found, _ = align("--reference", "medoid", "--force")
+    loss = found["relabel"]["loss"].to_series()
+    assert loss.min() == pytest.approx(0, abs=1e-12)
+    assert unmoved(found, **dict(zip(loss.index.names, loss.idxmin(), strict=True)))
+
+
+def test_reference_files(align, call, small, tmp_path):
+    tree = small_tree()
+    single = tree["posterior"].to_dataset().isel(chain=0, draw=4)
+    write(xr.DataTree.from_dict({"posterior": single}), tmp_path / "point.nc")
+    found, out = align("--reference", "point.nc")
+    assert "note: reference: the point in the file (point.nc)" in out
+    assert unmoved(found, chain=1, draw=40)
+    raw, out = align("--reference", small, "--force")
+    assert "note: reference: its draw of highest lp" in out
+    best, _ = align("--reference", "map", "--force")
+    xr.testing.assert_equal(raw["posterior"].to_dataset(), best["posterior"].to_dataset())
+    (tmp_path / "out.nc").rename(tmp_path / "aligned.nc")
+    again, out = align("--reference", "aligned.nc")
+    assert "note: reference: the mean of its aligned draws (aligned.nc)" in out
+    xr.testing.assert_equal(again["posterior"].to_dataset(), best["posterior"].to_dataset())
+
+
+# ---------------------------------------------------------------------- inputs
+
+
+def test_inputs_named_none_and_not_unique(call, tmp_path):
+    def align(name, *args):
+        status, out, err = call("align", name, "-o", f"out_{name}", *UNITS, "--force", *args)
+        assert (status, err) == (0, "")
+        return relabel.open_draws(f"out_{name}"), out
+
+    tree = small_tree()
+    tree["constant_data"]["Z"] = -tree["constant_data"]["X"]
+    write(tree, tmp_path / "two.nc")
+    found, out = align("two.nc")
+    assert provenance(found)["options"]["inputs"] is None
+    told = "several variables could be inputs (constant_data/X, constant_data/Z); name one"
+    assert f"note: outputs were not looked at: {told}" in out
+    assert not re.search("^outputs", out, re.MULTILINE)
+    found, out = align("two.nc", "--inputs", "constant_data/Z")
+    assert provenance(found)["options"]["inputs"] == "constant_data/Z"
+    assert "note: inputs: constant_data/Z\n" in out
+    assert re.search("^outputs", out, re.MULTILINE)
+    tree["constant_data"].dataset = tree["constant_data"].to_dataset().drop_vars("Z")
+    write(tree, tmp_path / "one.nc")
+    found, out = align("one.nc", "--inputs", "none")
+    assert provenance(found)["options"]["inputs"] is None
+    assert "the inputs constant_data/X were not to be used" in out
+    del tree["constant_data"]
+    write(tree, tmp_path / "none.nc")
+    assert "no inputs are stored with the draws" in align("none.nc")[1]
+
+
+# ---------------------------------------------------------------------- options of the search
+
+
+def test_seed_and_random_starts(call):
+    options = ("--units", "h1=tanh", "--units", "h2=tanh", "--inputs", "none", "-q")
+    for name in ("one.nc", "two.nc"):
+        status, _, err = call(
+            "align", DEEP, "-o", name, *options, "--seed", 5, "--random-starts", 2
+        )
+        assert status == 0, err
+    one, two = relabel.open_draws("one.nc"), relabel.open_draws("two.nc")
+    xr.testing.assert_identical(one, two)
+    assert provenance(one)["options"] | {"n_kicks": 0} == {
+        "inputs": None,
+        "n_random": 2,
+        "n_kicks": 0,
+        "seed": 5,
+    }
+
+
+def test_skip_nonfinite(align, call, small, tmp_path):
+    tree = small_tree()
+    tree["posterior"]["W1"][1, 2] = np.inf
+    write(tree, tmp_path / "in.nc")
+    status, out, err = call("align", small, "-o", "out.nc", "--units", "h=tanh")
+    assert status == 2
+    assert "1 of 40 draws hold NaN or infinities: chain 2, draw 20;" in err
+    found, out = align("--skip-nonfinite")
+    assert "note: 1 draws are not finite and were left as they are" in out
+    assert "of 39 relabelled" in out
+    assert found["relabel"]["excluded"].values.sum() == found["relabel"]["excluded"][1, 2] == 1
+    assert unmoved(found, chain=2, draw=20)
+    assert re.search(r"^weights after +\d", out, re.MULTILINE)
+
+
+# ---------------------------------------------------------------------- inspect, undo, demo
+
+
+def test_inspect_proposes_a_spec(call, small, tmp_path):
+    status, out, err = call("inspect", small)
+    assert (status, err) == (0, "")
+    assert re.search(
+        r"^posterior/W1 +chain=2 draw=20 W1_dim_0=2 W1_dim_1=3 +float64$", out, re.MULTILINE
+    )
+    assert re.search(r"^h +3 +tanh +signed permutation +exact$", out, re.MULTILINE)
+    assert "inputs: constant_data/X" in out
+    toml = out[out.index("# proposed") : out.index("units  size")]
+    assert relabel.Spec.from_toml(toml) == SPEC
+    (tmp_path / "spec.toml").write_text(toml)
+    status, out, err = call("inspect", small, "--spec", "spec.toml")
+    assert (status, err) == (0, "")
+    assert re.search(r"^posterior/W1 .* float64 +x \(read\) h \(written\)$", out, re.MULTILINE)
+    assert "# proposed" not in out
+
+
+def test_inspect_says_what_is_in_doubt(call, tmp_path):
+    sample = ("chain", "draw")
+    draws = xr.Dataset(
+        {
+            "A_weight": ((*sample, "a", "b"), np.ones((2, 5, 3, 3))),
+            "B_weight": ((*sample, "c", "d"), np.ones((2, 5, 3, 3))),
+        }
+    )
+    write(xr.DataTree.from_dict({"posterior": draws}), tmp_path / "square.nc")
+    status, out, err = call("inspect", "square.nc")
+    assert (status, err) == (0, "")
+    assert "# in doubt:" in out
+    status, out, err = call("align", "square.nc", "-o", "out.nc", "--units", "h=tanh")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: no dimension is named h, and the axes cannot be told for certain")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out.nc").exists()
+
+
+def test_undo(call, small):
+    before = fingerprint(small)
+    assert call("align", small, "-o", "out.nc", "--units", "h=tanh")[0] == 0
+    assert call("undo", "out.nc", "-o", "back.zarr") == (0, "wrote back.zarr\n", "")
+    xr.testing.assert_identical(relabel.open_draws("back.zarr"), small_tree())
+    assert fingerprint(small) == before
+    status, _, err = call("undo", small, "-o", "never.nc")
+    assert (status, err) == (
+        2,
+        "error: these draws were not aligned: there is no group 'relabel'\n",
+    )
+
+
+def test_demo(call, tmp_path):
+    status, out, err = call("demo", "-o", tmp_path)
+    assert (status, err) == (0, "")
+    assert "labels  100.0 % of units and signs as planted" in out
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "aligned_tanh_shallow.nc",
+        "aligned_tanh_deep.nc",
+    }
+    status, _, err = call("demo", "-o", tmp_path)
+    assert status == 2
+    assert "exists already" in err
+    status, _, err = call("demo", "-o", tmp_path / "none")
+    assert (status, err) == (2, f"error: {tmp_path / 'none'}: there is no such folder\n")
+
+
+def test_planted_share_is_counted():
+    draws = relabel.open_draws(DEEP)
+    spec = relabel.propose(draws).spec
+    one = relabel.ToReference(to={"chain": 0, "draw": 0}, variables=("b1", "b2"))
+    assert as_planted(relabel.align(draws, spec, criterion=one)) < 0.9
+    aligned = relabel.align(draws, spec)
+    assert as_planted(aligned) == 1.0
+    aligned["relabel"]["h1_factor"][2, 7, 1] *= -1
+    assert as_planted(aligned) == pytest.approx(1 - 1 / 8000)
+    assert as_planted(relabel.align(small_tree(), SPEC)) is None
+
+
+# ---------------------------------------------------------------------- status
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["align", "in.nc"], "Missing option"),
+        (["align", "in.nc", "-o", "out.nc"], "what are the units?"),
+        (["align", "in.nc", "-o", "out.nc", "--units", "h"], "'h' is not a pair"),
+        (["align", "in.nc", "-o", "out.nc", "--units", "h=tan"], "unknown activation 'tan'"),
+        ([*ALIGN, "--axes", "W1"], "not a pair"),
+        ([*ALIGN, "--seed", "-1"], "--seed"),
+        ([*ALIGN, "--gauge", "h=unit"], "gauge"),
+        ([*ALIGN, "--spec", "s.toml"], "either --spec"),
+        (["align", "in.nc", "-o", "out.nc", "--spec", "s.toml"], "s.toml: no such file"),
+        ([*ALIGN, "--criterion", "best"], "unknown crit"),
+        ([*ALIGN, "--set", "scale=x"], "scale is"),
+        ([*ALIGN, "--set", "skale=x"], "unknown option"),
+        ([*ALIGN, "--set", "variables=3"], "variables"),
+        ([*ALIGN, "--set", "max_sweeps=x"], "max_sweeps"),
+        ([*ALIGN, "--reference", "best"], "no such file"),
+        ([*ALIGN, "--reference", "chain=9,draw=0"], "no chain 9"),
+        ([*ALIGN, "--reference", "chain=1"], "a draw is named"),
+        ([*ALIGN, "--reference", "map", "--criterion", "mean"], "goes with"),
+        ([*ALIGN, "--inputs", "X"], "no variable 'X'"),
+        ([*ALIGN, "--inputs", "sample_stats/lp"], "inputs"),
+        (["align", "in.nc", "-o", "in.nc", *UNITS, "--force"], "output and input are the same"),
+        (["align", "no.nc", *ALIGN[2:]], "no.nc: no such file"),
+        (["inspect", "no.nc"], "no.nc: no such file"),
+        (["undo", "no.nc", "-o", "out.nc"], "no.nc: no such file"),
+        (["vanish"], "No such command"),
+    ],
+)
+def test_errors_of_the_user(args, message, call, small, tmp_path):
+    before = fingerprint(tmp_path)
+    status, out, err = call(*args)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    if err.startswith("error:"):
+        assert err.count("\n") == 1
+    assert fingerprint(tmp_path) == before
+
+
+def test_faults_of_ours(call, small, tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(cli, "align", broken)
+    status, out, err = call("align", small, "-o", "out.nc", "--units", "h=tanh")
+    assert (status, out) == (1, "")
+    assert "ZeroDivisionError: oh" in err
+    assert "Traceback" in err
+    assert re.search("error: this is a fault of relabel .*: please report it", err.splitlines()[-1])
+    assert [p.name for p in tmp_path.iterdir()] == ["in.nc"]
+
+
+def test_ctrl_c_anywhere(call, small, tmp_path, monkeypatch):
+    for place in ("align", "account", "save"):
+        with monkeypatch.context() as patched:
+            patched.setattr(cli, place, lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+            told = call("align", small, "-o", "out.nc", "--units", "h=tanh")
+        assert told == (130, "", "interrupted: nothing was written\n")
+        assert [p.name for p in tmp_path.iterdir()] == ["in.nc"]
+
+
+def test_version_and_help(call):
+    assert call("--version") == (0, f"relabel {relabel.__version__}\n", "")
+    status, out, _ = call("--help")
+    assert status == 0
+    assert all(word in out for word in ("inspect", "align", "undo", "demo"))
+
+
+@pytest.mark.parametrize("code", ["import relabel", "from relabel.cli import main; main()"])
+def test_slow_libraries_are_not_imported(code):
+    look = f"""
+import atexit, sys
+slow = ("arviz", "arviz_base", "arviz_stats", "arviz_plots", "matplotlib", "dask", "distributed")
+atexit.register(lambda: print("imported:", *[m for m in slow if m in sys.modules]))
+sys.argv = ["relabel", "--help"]
+{code}
+"""
+    told = run(code=look)
+    assert told.returncode == 0
+    assert told.stdout.splitlines()[-1] == "imported:"
