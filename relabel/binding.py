@@ -371,7 +371,7 @@ class Binder:
                 biases = [v for v in variables if v.group == reader.group and _is_bias(v, head)]
                 if len(biases) != 1:
                     found = ", ".join(v.name for v in biases) or "none"
-                    line = f"-> {' '.join(map(str, head))}" if head else ""
+                    line = f"-> {' '.join(map(str, head))}".strip()
                     raise SpecError(
                         f"units {units!r} ({self.units[units]}): a flip moves the bias that goes "
                         f"with {reader.name!r}, {line!r}; there must be exactly one, found "

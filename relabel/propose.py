@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import xarray as xr
 
-from relabel.binding import SAMPLE_DIMS, check_draws, core_dims, is_drawn
+from relabel.architecture import (
+    Architecture,
+    Array,
+    End,
+    core_shape,
+    find_architectures,
+    is_default,
+    is_ordered,
+    shared_dims,
+)
+from relabel.binding import check_draws, core_dims, is_drawn
 from relabel.containers import sharing, unpack
 from relabel.errors import RelabelError, SpecError
 from relabel.groups import group_of
@@ -20,15 +27,6 @@ from relabel.presets import dense_line, hidden_names
 from relabel.spec import Spec
 
 __all__ = ["Proposal", "propose"]
-
-_FIRST = {"in", "input", "inputs", "first", "x", "feature", "features", "covariates"}
-_LAST = {"out", "output", "outputs", "last", "final", "head", "y", "target", "targets"}
-_BIAS = {"b", "c", "bias", "biases", "intercept", "intercepts", "offset", "offsets"}
-_WEIGHT = {"w", "u", "v", "weight", "weights", "kernel", "kernels", "fc", "dense", "linear"}
-_WEIGHT |= {"layer", "layers"}
-
-_MAX_UNORDERED = 5  # matrices whose order is sought among all orders
-_MAX_MIXED = 8  # matrices whose storage may differ from one to the next
 
 
 @dataclass(frozen=True)
@@ -128,11 +126,13 @@ def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
         group_of(symmetry)
     posterior = groups["posterior"]
     arrays = [
-        _Array(str(name), core_dims(variable), _core_shape(variable), variable.dtype.kind)
+        Array(str(name), core_dims(variable), core_shape(variable), variable.dtype.kind)
         for name, variable in posterior.data_vars.items()
-        if is_drawn(variable) and variable.ndim > len(SAMPLE_DIMS)
+        if is_drawn(variable)
     ]
-    nets, doubts = _find_networks(arrays)
+    single = any(array.is_weight and len(array.shape) == 1 for array in arrays)
+    arrays = [array for array in arrays if array.shape or (single and array.is_bias)]
+    nets, doubts = find_architectures(arrays)
     if nets:
         guess = _from_network(nets, arrays, units, posterior.attrs.get("activation"))
     else:
@@ -140,301 +140,9 @@ def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
     return _checked(guess, sharing(groups))
 
 
-# ---------------------------------------------------------------------- variables, layers, networks
-
-
-class _End(NamedTuple):
-    """One axis of a variable."""
-
-    dim: str
-    size: int
-
-
-@dataclass(frozen=True)
-class _Array:
-    """A variable of the posterior, one draw of it."""
-
-    name: str
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    kind: str = "f"
-
-    @property
-    def ends(self) -> list[_End]:
-        return [_End(*end) for end in zip(self.dims, self.shape, strict=True)]
-
-    @cached_property
-    def words(self) -> list[str]:
-        """Words and numbers of the name."""
-        return re.findall(r"[a-z]+|\d+", self.name.lower())
-
-    @cached_property
-    def order(self) -> tuple[float, ...]:
-        """What the name says about the place of the layer."""
-        ranks = {**dict.fromkeys(_FIRST, -1.0), **dict.fromkeys(_LAST, math.inf)}
-        places = [float(w) if w.isdigit() else ranks.get(w) for w in self.words]
-        return tuple(place for place in places if place is not None)
-
-    @property
-    def is_bias(self) -> bool:
-        return self.kind == "f" and len(self.shape) == 1 and bool(_BIAS & set(self.words))
-
-    @property
-    def is_weight(self) -> bool:
-        """Whether it may be a weight matrix, or the weights of a single output."""
-        if self.kind != "f" or len(self.shape) > 2 or self.is_bias:
-            return False
-        if len(self.shape) == 2:
-            return bool(self.order) or bool(_WEIGHT & set(self.words))
-        known = [w.isdigit() or w in _WEIGHT | _FIRST | _LAST for w in self.words]
-        return all(known) and bool(_WEIGHT & set(self.words))
-
-    @property
-    def family(self) -> tuple[str, ...]:
-        """The words that do not number the layer."""
-        return tuple(w for w in self.words if not w.isdigit() and w not in _FIRST | _LAST)
-
-    def __str__(self) -> str:
-        return f"{self.name} ({' × '.join(map(str, self.shape))})"
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A weight and how it is stored: `turned` is (out, in); one axis stands for one output."""
-
-    weight: _Array
-    turned: bool
-
-    @property
-    def tail(self) -> _End:
-        return self.weight.ends[-1 if self.turned else 0]
-
-    @property
-    def head(self) -> _End | None:
-        if len(self.weight.shape) == 1:
-            return None
-        return self.weight.ends[0 if self.turned else 1]
-
-    @property
-    def square(self) -> bool:
-        return len(self.weight.shape) == 2 and self.weight.shape[0] == self.weight.shape[1]
-
-
-@dataclass(frozen=True)
-class _Net:
-    """A feed-forward network; `biases` holds one entry, or None, for each layer."""
-
-    layers: tuple[_Layer, ...]
-    biases: tuple[_Array | None, ...]
-
-    @property
-    def evidence(self) -> int:
-        """How many biases fit, and how many dimension names say that it is this network."""
-        found = [bias is not None for bias in self.biases]
-        found += [_linked(a.head, b.tail) for a, b in itertools.pairwise(self.layers)]
-        found += [
-            _linked(layer.head, bias.ends[0] if bias else None)
-            for layer, bias in zip(self.layers, self.biases, strict=True)
-        ]
-        last = self.layers[-1].head
-        found.append(bool(_FIRST & _words(self.layers[0].tail.dim)))
-        found.append(last is not None and bool(_LAST & _words(last.dim)))
-        return sum(found)
-
-    @property
-    def alike(self) -> bool:
-        """Whether all matrices are stored the same way."""
-        return len({layer.turned for layer in self.layers if layer.head is not None}) == 1
-
-    @property
-    def sizes(self) -> list[int]:
-        """Sizes of inputs, hidden layers and outputs."""
-        last = self.layers[-1].head
-        return [layer.tail.size for layer in self.layers] + [last.size if last else 1]
-
-    def decided(self, i: int) -> bool:
-        """Whether dimension names tell how layer `i` is stored."""
-        before = self.layers[i - 1].head if i > 0 else None
-        after = self.layers[i + 1].tail if i + 1 < len(self.layers) else None
-        layer, bias = self.layers[i], self.biases[i]
-        return (
-            _linked(before, layer.tail)
-            or _linked(layer.head, after)
-            or _linked(layer.head, bias.ends[0] if bias else None)
-        )
-
-    def __str__(self) -> str:
-        stored: list[str] = []
-        for turned, how in ((False, "(in, out)"), (True, "(out, in)")):
-            names = [
-                layer.weight.name
-                for layer in self.layers
-                if layer.turned == turned and layer.head is not None
-            ]
-            if names:
-                stored.append(f"{', '.join(_shortened(names))} stored {how}")
-        return f"{' and '.join(stored)}: {' → '.join(_shortened(list(map(str, self.sizes))))}"
-
-
-def _linked(one: _End | None, other: _End | None) -> bool:
-    """Whether two axes have one dimension."""
-    return one is not None and other is not None and one.dim == other.dim
-
-
-def _shortened(items: list[str]) -> list[str]:
-    return items if len(items) <= 7 else [*items[:3], "...", *items[-2:]]
-
-
-def _words(dim: str) -> set[str]:
-    """Words in a dimension's name; none in a default name such as ``W1_dim_0``."""
-    return set() if _is_default(dim) else set(re.findall(r"[a-z]+", dim.lower()))
-
-
-def _is_default(dim: str) -> bool:
-    return re.fullmatch(r".*_dim_\d+", dim) is not None
-
-
-def _core_shape(variable: xr.DataArray) -> tuple[int, ...]:
-    return tuple(int(variable.sizes[dim]) for dim in core_dims(variable))
-
-
-def _shared_dims(arrays: Sequence[_Array]) -> list[str]:
-    """Named dimensions that several variables have, in the order they are met."""
-    dims = [dim for array in arrays for dim in dict.fromkeys(array.dims) if not _is_default(dim)]
-    return [dim for dim in dict.fromkeys(dims) if dims.count(dim) > 1]
-
-
-# ---------------------------------------------------------------------- finding networks
-
-
-def _find_networks(arrays: Sequence[_Array]) -> tuple[list[_Net], list[str]]:
-    """Return the networks with the most evidence, and doubts if there are several families."""
-    weights = [array for array in arrays if array.is_weight]
-    biases = [array for array in arrays if array.is_bias]
-    shared = set(_shared_dims(arrays))
-    matrices = [weight for weight in weights if len(weight.shape) == 2]
-    for pool in (weights, matrices):
-        nets = _networks_of(pool, biases, shared)
-        if nets:
-            return nets, []
-    families: dict[tuple[str, ...], list[_Array]] = {}
-    for matrix in matrices:
-        families.setdefault(matrix.family, []).append(matrix)
-    found = {key: _networks_of(pool, biases, shared) for key, pool in families.items()}
-    found = {key: nets for key, nets in found.items() if nets}
-    shortest = [key for key in found if len(key) == min(map(len, found))]
-    if len(shortest) == 1:
-        return found[shortest[0]], []
-    listed = "; ".join(str(found[key][0]) for key in shortest)
-    return [], [f"there is more than one network ({listed})"] if listed else []
-
-
-def _networks_of(
-    weights: Sequence[_Array], biases: Sequence[_Array], shared: set[str]
-) -> list[_Net]:
-    """Return every network of all these weights, as far as none has more evidence."""
-    if len(weights) < 2:
-        return []
-    numbered = _is_ordered(weights)
-    orders: Iterator[Sequence[_Array]]
-    if numbered:
-        orders = iter([sorted(weights, key=lambda weight: weight.order)])
-    else:
-        orders = itertools.permutations(weights if len(weights) <= _MAX_UNORDERED else ())
-    nets = []
-    for order in orders:
-        for turned in _storages(len(order), mixed=numbered):
-            layers = tuple(_Layer(w, t) for w, t in zip(order, turned, strict=True))
-            if layers and _is_chain(layers, shared):
-                nets.append(_Net(layers, _placed(biases, layers, shared)))
-    most = max((net.evidence for net in nets), default=0)
-    return [net for net in nets if net.evidence == most]
-
-
-def _is_ordered(arrays: Sequence[_Array]) -> bool:
-    """Whether the names put the variables in one order."""
-    orders = {array.order for array in arrays}
-    return len(orders) == len(arrays) and () not in orders
-
-
-def _storages(number: int, *, mixed: bool) -> Iterator[tuple[bool, ...]]:
-    """Ways to store so many matrices: all (in, out), all (out, in), then mixed ones."""
-    alike = [(False,) * number, (True,) * number]
-    yield from alike
-    if mixed and number <= _MAX_MIXED:
-        for turned in itertools.product((False, True), repeat=number):
-            if turned not in alike:
-                yield turned
-
-
-def _is_chain(layers: Sequence[_Layer], shared: set[str]) -> bool:
-    """Whether each layer reads what the one before it writes."""
-    if layers[-1].head is None and layers[-1].turned != layers[-2].turned:
-        return False  # one axis looks the same both ways: count it once
-    return all(
-        a.head is not None and _same_axis(a.head, b.tail, shared)
-        for a, b in itertools.pairwise(layers)
-    )
-
-
-def _same_axis(one: _End, other: _End, shared: set[str]) -> bool:
-    """Whether two axes may be the same units: two different shared names are not."""
-    if one.dim == other.dim:
-        return True
-    return one.size == other.size and not {one.dim, other.dim} <= shared
-
-
-def _placed(
-    biases: Sequence[_Array], layers: Sequence[_Layer], shared: set[str]
-) -> tuple[_Array | None, ...]:
-    """Give biases to layers: by the numbers in their names, else where only one way fits."""
-    result: list[_Array | None] = [None] * len(layers)
-    numbers = [layer.weight.order for layer in layers]
-    by_number = _is_ordered([layer.weight for layer in layers])
-    if by_number and all(bias.order in numbers for bias in biases):
-        for bias in biases:
-            i = numbers.index(bias.order)
-            if result[i] is None and _takes(layers[i], bias, shared):
-                result[i] = bias
-        return tuple(result)
-    ordered = by_number and _is_ordered(biases)
-    queue = sorted(biases, key=lambda bias: bias.order) if ordered else list(biases)
-    ways = itertools.islice(_ways(queue, layers, range(len(layers)), shared, ordered), 2)
-    found = list(ways)
-    for bias, i in zip(queue, found[0], strict=True) if len(found) == 1 else ():
-        result[i] = bias
-    return tuple(result)
-
-
-def _ways(
-    biases: Sequence[_Array],
-    layers: Sequence[_Layer],
-    free: Sequence[int],
-    shared: set[str],
-    ordered: bool,
-) -> Iterator[tuple[int, ...]]:
-    """Every way to give each bias a layer of its own."""
-    if not biases:
-        yield ()
-        return
-    for at, i in enumerate(free):
-        if _takes(layers[i], biases[0], shared):
-            rest = [*([] if ordered else free[:at]), *free[at + 1 :]]
-            for way in _ways(biases[1:], layers, rest, shared, ordered):
-                yield (i, *way)
-
-
-def _takes(layer: _Layer, bias: _Array, shared: set[str]) -> bool:
-    """Whether a bias fits what a layer writes."""
-    return layer.head is not None and _same_axis(layer.head, bias.ends[0], shared)
-
-
-# ---------------------------------------------------------------------- from findings to a guess
-
-
 def _from_network(
-    nets: Sequence[_Net],
-    arrays: Sequence[_Array],
+    nets: Sequence[Architecture],
+    arrays: Sequence[Array],
     units: Mapping[str, str] | None,
     attribute: object,
 ) -> Proposal:
@@ -454,14 +162,14 @@ def _from_network(
         line = dense_line(nodes[i], nodes[i + 1], layer.turned)
         axes[layer.weight.name] = f"{nodes[i]} ->" if layer.head is None else line
         if bias is not None:
-            axes[bias.name] = f"-> {nodes[i + 1]}"
+            axes[bias.name] = f"-> {nodes[i + 1]}" if bias.shape else "->"
     doubts += _left_over(net, arrays, names)
     spec = Spec(dict(zip(names, symmetries, strict=True)), axes)
     return Proposal(spec, tuple(doubts), tuple(assumptions))
 
 
 def _named(
-    net: _Net, n_hidden: int, units: Mapping[str, str] | None, attribute: object
+    net: Architecture, n_hidden: int, units: Mapping[str, str] | None, attribute: object
 ) -> tuple[list[str], list[str], list[str]]:
     """Return names and activations of the hidden layers, and what was assumed for them."""
     if units:
@@ -503,7 +211,7 @@ def _free(name: str, taken: Sequence[str]) -> str:
     return name
 
 
-def _ambiguity(nets: Sequence[_Net]) -> str:
+def _ambiguity(nets: Sequence[Architecture]) -> str:
     """Say which networks fit, and how to choose."""
     listed = [f"({i}) {net}" for i, net in enumerate(nets[:3], 1)]
     if len(nets) > 3:
@@ -517,7 +225,7 @@ def _ambiguity(nets: Sequence[_Net]) -> str:
     )
 
 
-def _storage_notes(net: _Net) -> list[str]:
+def _storage_notes(net: Architecture) -> list[str]:
     """What was assumed about the order of the layers and the storage of their matrices."""
     notes = []
     how = "(out, in)" if net.layers[0].turned else "(in, out)"
@@ -531,12 +239,12 @@ def _storage_notes(net: _Net) -> list[str]:
         notes.append(f"{', '.join(square)} {what} and taken to be stored {how} like the others")
     if not net.alike:
         notes.append(f"not all matrices are stored alike: {net}")
-    if not _is_ordered([layer.weight for layer in net.layers]):
+    if not is_ordered([layer.weight for layer in net.layers]):
         notes.append(f"the names do not number the layers; their order follows from sizes: {net}")
     return notes
 
 
-def _left_over(net: _Net, arrays: Sequence[_Array], names: Sequence[str]) -> list[str]:
+def _left_over(net: Architecture, arrays: Sequence[Array], names: Sequence[str]) -> list[str]:
     """Doubts about variables that may belong to the units but are no part of the network."""
     used = {layer.weight for layer in net.layers} | {bias for bias in net.biases if bias}
     doubts = []
@@ -556,18 +264,18 @@ def _left_over(net: _Net, arrays: Sequence[_Array], names: Sequence[str]) -> lis
     return doubts
 
 
-def _may_carry(net: _Net, i: int, end: _End) -> bool:
+def _may_carry(net: Architecture, i: int, end: End) -> bool:
     """Whether an axis of some other variable may be that of hidden layer `i`, unless named so."""
     head, tail, bias = net.layers[i].head, net.layers[i + 1].tail, net.biases[i]
     dims = {tail.dim, *([head.dim] if head else []), *(bias.dims if bias else ())}
     if end.dim in dims:
         return False  # the spec's own check sees to these
-    telling = not _is_default(end.dim) and not any(map(_is_default, dims))
+    telling = not is_default(end.dim) and not any(map(is_default, dims))
     return end.size == tail.size and not telling
 
 
 def _from_dims(
-    arrays: Sequence[_Array],
+    arrays: Sequence[Array],
     groups: Mapping[str, xr.Dataset],
     units: Mapping[str, str] | None,
     doubts: Sequence[str],
@@ -577,7 +285,7 @@ def _from_dims(
     if units and set(units) <= set(map(str, posterior.dims)):
         return Proposal(Spec(units))
     of_data = _dims_of_data(groups)
-    shared = _shared_dims(arrays)
+    shared = shared_dims(arrays)
     found = [dim for dim in shared if dim not in of_data] or shared
     if not found:
         return Proposal(None, (*doubts, _nothing(arrays)))
@@ -630,7 +338,7 @@ def _dims_doubts(found: Sequence[str], of_data: set[str], posterior: xr.Dataset)
     return doubts
 
 
-def _nothing(arrays: Sequence[_Array]) -> str:
+def _nothing(arrays: Sequence[Array]) -> str:
     """Say why there is no guess."""
     seen = ", ".join(map(str, arrays[:10])) or "only scalars"
     more = f" and {len(arrays) - 10} more" if len(arrays) > 10 else ""

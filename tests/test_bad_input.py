@@ -175,9 +175,9 @@ def test_axes_that_do_not_fit(refused, written):
     cases = {
         "W9: x -> h": "unknown variable 'W9' (did you mean 'W",
         "W1: x y -> h": "has 2 axes a draw",
-        "W1: x h": "need an arrow",
+        "W1: x h": "is an arrow the wrong way round?",
         "W1: h -> x": "disagree",
-        "W1: x -> -> h": "",
+        "W1: x -> -> h": "variable 'W1': ",
     }
     for line, message in cases.items():
         name = line.split(":")[0]

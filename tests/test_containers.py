@@ -28,7 +28,7 @@ def assert_only_relabelled(before, after):
         assert list(old.variables) == list(new.variables)
         assert list(old.dims) == list(new.dims)
         xr.testing.assert_identical(old.coords.to_dataset(), new.coords.to_dataset())
-        assert old.attrs == new.attrs
+        xr.testing.assert_identical(xr.Dataset(attrs=old.attrs), xr.Dataset(attrs=new.attrs))
         for name, variable in old.variables.items():
             assert new[name].dims == variable.dims
             assert new[name].dtype == variable.dtype

@@ -36,6 +36,7 @@ ORDER = [
     "probes",
     "record",
     "align",
+    "architecture",
     "propose",
     "io",
     "report",

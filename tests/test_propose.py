@@ -8,6 +8,7 @@ import xarray as xr
 
 from relabel.containers import sharing, unpack
 from relabel.errors import DataError, SpecError
+from relabel.io import open_draws
 from relabel.presets import mlp
 from relabel.propose import Proposal, propose
 from relabel.spec import Spec
@@ -603,3 +604,12 @@ def test_toml_reads_back(name):
 def test_toml_without_a_spec_or_notes():
     assert Proposal(None, ("why", "not\nso")).to_toml() == "# in doubt: why\n# in doubt: not so\n"
     assert Proposal(Spec({"h": "tanh"})).to_toml() == '[units]\nh = "tanh"\n'
+
+
+def test_a_single_output_has_a_scalar_bias():
+    """Weights of one output as a vector, and its bias as a number."""
+    draws = open_draws(Path(__file__).parent / "data" / "samplers" / "pymc_named.nc")
+    proposal = propose(draws, units={"hidden": "sigmoid"})
+    assert proposal.certain
+    assert proposal.spec.axes["b2"] == "->"
+    assert proposal.spec.units == {"hidden": "sigmoid"}
