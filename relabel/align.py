@@ -169,6 +169,15 @@ def undo(data: Data) -> Data:
     ------
     DataError
         If the draws were not aligned, or the record of it is damaged.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, relabel
+    >>> mu = np.array([[[0.0, 5.0], [5.1, 0.1], [-0.1, 4.9]]])
+    >>> draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
+    >>> aligned = relabel.align(draws, {"component": "permutation"})
+    >>> relabel.undo(aligned).identical(draws)
+    True
     """
     groups = unpack(data)
     stored_elements(groups, "")
@@ -205,6 +214,21 @@ def apply(data: Data, aligned: Any, *, spec: Spec | None = None) -> Data:
     ------
     DataError, SpecError
         If `aligned` was not aligned, if `data` has other draws, or if `data` was aligned already.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, relabel
+    >>> sample = ("chain", "draw")
+    >>> mu = np.array([[[0.0, 5.0], [5.1, 0.1], [-0.1, 4.9]]])
+    >>> draws = xr.Dataset({"mu": ((*sample, "component"), mu)})
+    >>> aligned = relabel.align(draws, {"component": "permutation"})
+    >>> w = np.array([[[0.2, 0.8], [0.7, 0.3], [0.3, 0.7]]])
+    >>> weights = xr.Dataset({"w": ((*sample, "component"), w)})
+    >>> dims_only = relabel.Spec({"component": "permutation"})
+    >>> relabel.apply(weights, aligned, spec=dims_only)["w"].values[0]
+    array([[0.2, 0.8],
+           [0.3, 0.7],
+           [0.3, 0.7]])
     """
     groups, source = unpack(data), unpack(aligned)
     if "relabel" in groups:

@@ -165,8 +165,14 @@ def test_a_reference_as_a_dataset():
 # ---------------------------------------------------------------------- inputs, seeds
 
 
-def test_inputs_of_every_kind():
+def deep_draws():
+    """The deep network of data/, of which every chain's first draws."""
     draws = relabel.open_draws(DEEP)
+    return draws.map_over_datasets(lambda ds: ds.isel(draw=slice(60)) if "draw" in ds.dims else ds)
+
+
+def test_inputs_of_every_kind():
+    draws = deep_draws()
     spec = relabel.propose(draws).spec
     X = draws["constant_data"]["X"].values
     named = relabel.align(draws, spec, inputs="constant_data/X")
@@ -204,10 +210,7 @@ def test_activations_need_inputs():
 
 
 def test_equal_seeds_give_equal_results():
-    draws = relabel.open_draws(DEEP)
-    draws = draws.map_over_datasets(
-        lambda ds: ds.isel(draw=slice(0, 60)) if "draw" in ds.dims else ds
-    )
+    draws = deep_draws()
     spec = relabel.propose(draws).spec
     options = {"inputs": None, "n_random": 2, "seed": 11}
     one, two = (relabel.align(draws, spec, **options) for _ in range(2))

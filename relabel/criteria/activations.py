@@ -35,6 +35,15 @@ class Activations(Mean):
     ----------
     Ainsworth, S. K., Hayase, J. & Srinivasa, S. (2023). Git Re-Basin: merging models modulo
     permutation symmetries. https://doi.org/10.48550/arXiv.2209.04836
+
+    Examples
+    --------
+    >>> import relabel
+    >>> from relabel.simulate import network, recovery
+    >>> simulated = network((2, 3, 3, 1), "tanh", chains=2, draws=10, noise=0.05)
+    >>> aligned = relabel.align(simulated.data, simulated.spec, criterion=relabel.Activations())
+    >>> recovery(aligned["relabel"], simulated.planted)["draws"]
+    1.0
     """
 
     scale: str = "none"  # type: ignore[assignment]

@@ -53,6 +53,15 @@ class Gaussian(Criterion):
     ----------
     Stephens, M. (2000). Dealing with label switching in mixture models. *Journal of the Royal
     Statistical Society B* 62(4), 795-809. https://doi.org/10.1111/1467-9868.00265
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, relabel
+    >>> mu = np.array([[[0.0, 5.0], [5.1, 0.1], [-0.1, 4.9]]])
+    >>> draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
+    >>> units = {"component": "permutation"}
+    >>> relabel.align(draws, units, criterion=relabel.Gaussian())["mu"].values[0, 1]
+    array([0.1, 5.1])
     """
 
     shrinkage: float = 2.0

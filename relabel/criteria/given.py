@@ -32,6 +32,15 @@ class ToReference(Mean):
     Marin, J.-M., Mengersen, K. & Robert, C. P. (2005). Bayesian modelling and inference on
     mixtures of distributions. *Handbook of Statistics* 25, 459-507.
     https://doi.org/10.1016/S0169-7161(05)25016-2
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, relabel
+    >>> mu = np.array([[[0.0, 5.0], [5.1, 0.1], [-0.1, 4.9]]])
+    >>> draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
+    >>> criterion = relabel.ToReference(to={"chain": 0, "draw": 1})
+    >>> relabel.align(draws, {"component": "permutation"}, criterion=criterion)["mu"].values[0, 0]
+    array([5., 0.])
     """
 
     scale: Literal["pooled", "none"] = "pooled"

@@ -1,0 +1,61 @@
+"""Pages of the documentation say what is so."""
+
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relabel.groups import SYMMETRIES
+from relabel.io import read_spec
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_print_what_they_say(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    failed, _ = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert failed == 0
+
+
+def stable(text: str) -> list[str]:
+    """Lines that do not depend on the last digits of a computation."""
+    return [line for line in text.splitlines() if not re.match("starts|note: outputs", line)]
+
+
+def test_the_command_prints_what_the_readme_says(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"--units h1=tanh --units h2=tanh\n(.*?)wrote", text, re.DOTALL)
+    code = "from relabel.cli import main; main()"
+    arguments = ["align", "data/tanh_deep.nc", "--units", "h1=tanh", "--units", "h2=tanh", "-o"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, str(tmp_path / "out.nc")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        encoding="utf-8",
+    )
+    said, printed = (stable(text) for text in (block[1], done.stdout))
+    assert printed[: len(said)] == said
+
+
+def test_the_spec_of_the_readme_is_read(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = tmp_path / "spec.toml"
+    page.write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1], encoding="utf-8")
+    spec, criterion = read_spec(page)
+    assert spec.gauges == {"h2": "balanced"}
+    assert criterion == {"name": "mean"}
+
+
+def test_the_table_of_activations_names_no_unknown_one():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?:odd|even): ([^|]*)\|", text, re.MULTILINE)
+    assert len(rows) == 2
+    for row in rows:
+        assert {name.strip() for name in row.split(",")} <= set(SYMMETRIES)
