@@ -23,9 +23,7 @@ def main() -> None:
     draws = relabel.open_draws(ROOT / "data" / "tanh_shallow.nc")
     aligned = relabel.align(draws, relabel.mlp(1, "tanh"))
     figure, panels = plt.subplots(1, 2, figsize=(9, 4), sharex=True, sharey=True, layout="tight")
-    for panel, title, data in zip(
-        panels, ("as sampled", "aligned"), (draws, aligned), strict=True
-    ):
+    for panel, title, data in zip(panels, ("as sampled", "aligned"), (draws, aligned), strict=True):
         posterior = data["posterior"]
         for unit in range(posterior.sizes["unit"]):
             panel.scatter(

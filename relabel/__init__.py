@@ -3,7 +3,7 @@
 The main entry point is :func:`align`; :class:`Spec` declares what is exchangeable.
 """
 
-from relabel.align import align, apply, undo
+from relabel.align import align, apply, relabelled, undo
 from relabel.criteria import Activations, Gaussian, Mean, Order, ToReference
 from relabel.errors import DataError, FileError, RelabelError, SpecError
 from relabel.io import open_draws, save
@@ -32,6 +32,7 @@ __all__ = [
     "mlp",
     "open_draws",
     "propose",
+    "relabelled",
     "save",
     "undo",
 ]

@@ -128,7 +128,8 @@ def align(
     True
     """
     spec = spec if isinstance(spec, Spec) else Spec(units=spec)
-    criterion = criterion or Mean()
+    criterion = Mean() if criterion is None else criterion
+    _check_options(criterion, n_random=n_random, n_kicks=n_kicks, seed=seed)
     groups = unpack(data)
     spec = _as_before(spec, groups)
     draws = Draws.read(sharing(groups), spec, nonfinite)
@@ -364,6 +365,15 @@ def _aligned_alike(
     notes = json.loads(groups["relabel"].attrs["relabel"])
     same_search = all(notes["options"].get(key) == value for key, value in search.items())
     return same_search and bool(notes["criterion"] == json.loads(json.dumps(criterion.describe())))
+
+
+def _check_options(criterion: Any, **counts: Any) -> None:
+    """Check what the type checker would, for those who have none."""
+    if not isinstance(criterion, Criterion):
+        raise SpecError(f"criterion must be an object such as relabel.Mean(), not {criterion!r}")
+    for name, value in counts.items():
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
+            raise SpecError(f"{name} is a whole number from 0 on, not {value!r}")
 
 
 def _as_before(spec: Spec, groups: Mapping[str, xr.Dataset]) -> Spec:

@@ -253,17 +253,28 @@ def _spec_of(
     lines = dict(_split(pair, ":", "--axes 'W1: x -> h'") for pair in axes or [])
     gauges = dict(_split(pair, "=", "--gauge h=unit") for pair in gauge or [])
     spec = Spec(units=named, axes=lines, gauges=gauges)
-    dims = {str(dim) for dataset in sharing(unpack(draws)).values() for dim in dataset.dims}
-    if lines or set(named) <= dims:
+    if lines:
         return spec, None, []
-    proposal = propose(draws, units=named)
-    if proposal.spec is None or proposal.doubts:
-        raise SpecError(
-            f"no dimension is named {', '.join(sorted(set(named) - dims))}, and the axes cannot be "
-            f"told for certain ({'; '.join(proposal.doubts)}); name them with --axes or --spec"
+    dims = {str(dim) for dataset in sharing(unpack(draws)).values() for dim in dataset.dims}
+    try:
+        proposal = propose(draws, units=named)
+    except SpecError:
+        if not set(named) <= dims:
+            raise
+        return spec, None, []
+    if proposal.certain and proposal.spec is not None and proposal.spec.axes:
+        spec = Spec(named, proposal.spec.axes, gauges=gauges)
+        return (
+            spec,
+            None,
+            [f"axes, from names and shapes: {_one_line(spec)}", *proposal.assumptions],
         )
-    spec = Spec(named, proposal.spec.axes, gauges=gauges)
-    return spec, None, [f"axes, from names and shapes: {_one_line(spec)}", *proposal.assumptions]
+    if set(named) <= dims:
+        return spec, None, []
+    raise SpecError(
+        f"no dimension is named {', '.join(sorted(set(named) - dims))}, and the axes cannot be "
+        f"told for certain ({'; '.join(proposal.doubts)}); name them with --axes or --spec"
+    )
 
 
 def _one_line(spec: Spec) -> str:

@@ -129,8 +129,23 @@ def test_dimensions_as_units(call):
     status, out, _ = call("align", SHALLOW, "-o", "out.nc", "--units", "unit=permutation")
     assert status == 0
     assert "units      unit: 4 × permutation" in out
-    assert "note: axes" not in out
+    assert "note: axes, from names and shapes: W1: x -> unit" in out
     assert "unit_index" in relabel.open_draws("out.nc")["relabel"]
+
+
+def test_dimensions_alone_are_a_spec(call, tmp_path):
+    """No network here: every variable with the dimension carries the units."""
+    rng = np.random.default_rng(0)
+    order = np.argsort(rng.random((2, 30, 3)), axis=-1)
+    mu = np.take_along_axis(np.array([-5.0, 0, 5]) + rng.normal(size=(2, 30, 3)), order, -1)
+    draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
+    xr.DataTree.from_dict({"posterior": draws}).to_netcdf(tmp_path / "mix.nc", engine="h5netcdf")
+    status, out, _ = call("align", "mix.nc", "-o", "out.nc", "--units", "component=permutation")
+    assert status == 0
+    assert "note: axes" not in out
+    aligned = relabel.open_draws("out.nc")["posterior"]["mu"].values
+    assert np.ptp(aligned.mean(axis=(0, 1))) > 9
+    assert (aligned.std(axis=(0, 1)) < 1.3).all()
 
 
 def test_axes_spec_and_proposal_agree(align, call, small, tmp_path):

@@ -65,8 +65,6 @@ def criterion_of(name: str, options: Mapping[str, Any] | None = None) -> Criteri
             raise SpecError(
                 f"criterion {name}: unknown option {key!r}; there are {', '.join(known)}"
             )
-    if isinstance(given.get("variables"), list):
-        given["variables"] = tuple(given["variables"])
     try:
         return criterion(**given)
     except TypeError as error:

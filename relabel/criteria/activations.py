@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from relabel.criteria.base import check_count
 from relabel.criteria.mean import Mean
+from relabel.errors import SpecError
 
 __all__ = ["Activations"]
 
@@ -55,4 +56,6 @@ class Activations(Mean):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
+        if self.variables is not None:
+            raise SpecError("criterion activations: activations are compared, not variables")
         check_count("activations", "n_inputs", self.n_inputs)

@@ -22,6 +22,7 @@ __all__ = [
     "Statistics",
     "add",
     "check_count",
+    "checked_variables",
     "pair_score",
     "unary_distance",
 ]
@@ -118,7 +119,9 @@ class Criterion(ABC):
         """Return name and options, for the provenance of a result."""
         options = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         plain = {
-            key: value if isinstance(value, (str, int, float, bool, list, tuple, dict)) else None
+            key: value
+            if value is None or isinstance(value, (str, int, float, bool, list, tuple, dict))
+            else "given"
             for key, value in options.items()
         }
         return {"name": self.name} | plain
@@ -128,6 +131,18 @@ def check_count(criterion: str, option: str, value: Any) -> None:
     """Refuse what is no positive integer."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SpecError(f"criterion {criterion}: {option} is a positive integer, not {value!r}")
+
+
+def checked_variables(criterion: str, value: Any) -> tuple[str, ...] | None:
+    """Return names of variables as a tuple; one may stand alone, and ``posterior/`` is implied."""
+    if value is None:
+        return None
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, (tuple, list)) or not all(isinstance(n, str) for n in names):
+        raise SpecError(f"criterion {criterion}: variables are names, not {value!r}")
+    if not names:
+        raise SpecError(f"criterion {criterion}: variables names none; leave it out for all")
+    return tuple(name.removeprefix("posterior/") for name in names)
 
 
 def add(one: Statistics, two: Statistics) -> Statistics:

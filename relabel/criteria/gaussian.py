@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.criteria.base import Criterion, Reference, Statistics, check_count
+from relabel.criteria.base import Criterion, Reference, Statistics, check_count, checked_variables
 from relabel.criteria.mean import Mean
 from relabel.elements import Monomial
 from relabel.errors import SpecError
@@ -71,9 +71,11 @@ class Gaussian(Criterion):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if not self.shrinkage > 0:
+        number: Any = self.shrinkage
+        if not isinstance(number, (int, float)) or not 0 < number < np.inf:
             raise SpecError(f"criterion gaussian: shrinkage is positive, not {self.shrinkage!r}")
         check_count("gaussian", "max_sweeps", self.max_sweeps)
+        object.__setattr__(self, "variables", checked_variables("gaussian", self.variables))
 
     def initial(self) -> Criterion:
         """Start from the iterated mean."""

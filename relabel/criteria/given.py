@@ -51,10 +51,9 @@ class ToReference(Mean):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.scale not in ("pooled", "none"):
-            raise SpecError(f"criterion reference: scale is 'pooled' or 'none', not {self.scale!r}")
         if self.max_sweeps != 0:
             raise SpecError("criterion reference: the reference stays; max_sweeps cannot be set")
+        self.check_features()
         named = isinstance(self.to, str) and self.to in ("map", "medoid")
         point = isinstance(self.to, Mapping) and (
             isinstance(self.to, xr.Dataset) or set(self.to) == {"chain", "draw"}

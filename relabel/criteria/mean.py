@@ -14,6 +14,7 @@ from relabel.criteria.base import (
     Reference,
     Statistics,
     check_count,
+    checked_variables,
     unary_distance,
 )
 from relabel.elements import Monomial
@@ -46,7 +47,7 @@ class Mean(Criterion):
     max_sweeps : int, default 100
         Bound on the number of times the mean is formed anew.
     variables : tuple of str, optional
-        Variables to match on; all that carry units by default.
+        Variables to match on, as ``name`` or ``posterior/name``; all that carry units by default.
 
     References
     ----------
@@ -67,9 +68,16 @@ class Mean(Criterion):
 
     def __post_init__(self) -> None:
         """Check the options."""
+        check_count(self.name, "max_sweeps", self.max_sweeps)
+        self.check_features()
+
+    def check_features(self) -> None:
+        """Check the options that say what is compared."""
         if self.scale not in ("pooled", "none"):
-            raise SpecError(f"criterion mean: scale is 'pooled' or 'none', not {self.scale!r}")
-        check_count("mean", "max_sweeps", self.max_sweeps)
+            raise SpecError(
+                f"criterion {self.name}: scale is 'pooled' or 'none', not {self.scale!r}"
+            )
+        object.__setattr__(self, "variables", checked_variables(self.name, self.variables))
 
     def statistics(
         self, block: Block, layout: Layout, elements: Mapping[str, Monomial]

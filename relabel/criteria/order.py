@@ -64,9 +64,15 @@ class Order(Criterion):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        for key in (self.by, self.pin):
-            if not (key is None or isinstance(key, (str, Mapping))):
-                raise SpecError(f"criterion order: by and pin are texts or tables, not {key!r}")
+        for option, key in (("by", self.by), ("pin", self.pin)):
+            given: Any = [key] if not isinstance(key, Mapping) else [*key, *key.values()]
+            if option == "pin" and key is None:
+                continue
+            if not given or not all(isinstance(text, str) and text for text in given):
+                raise SpecError(
+                    f"criterion order: {option} is a coordinate such as 'bias' or 'W1[0]', or a "
+                    f"table from units to coordinates, not {key!r}"
+                )
 
     def statistics(
         self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
@@ -105,6 +111,12 @@ class Order(Criterion):
         self, block: Block, layout: Layout, units: str, key: str | Mapping[str, str]
     ) -> tuple[Array, bool]:
         """One number per unit, and whether it flips with the unit."""
+        unknown = sorted(set(key) - set(layout.sizes)) if isinstance(key, Mapping) else []
+        if unknown:
+            raise SpecError(
+                f"criterion order: there are no units {unknown[0]!r}; there are "
+                f"{', '.join(layout.sizes)}"
+            )
         text = key if isinstance(key, str) else key.get(units, "bias")
         columns = layout.columns[units]
         if text == "norm":
