@@ -9,6 +9,7 @@ from relabel.errors import DataError, FileError, RelabelError, SpecError
 from relabel.io import open_draws, save
 from relabel.presets import mlp
 from relabel.propose import propose
+from relabel.report import account
 from relabel.spec import Spec
 from relabel.transformation import Transformation
 from relabel.versions import installed
@@ -27,6 +28,7 @@ __all__ = [
     "SpecError",
     "ToReference",
     "Transformation",
+    "account",
     "align",
     "apply",
     "mlp",

@@ -19,7 +19,12 @@ from relabel.elements import Monomial
 from relabel.errors import DataError, SpecError
 from relabel.features import ActivationProblem, Problem, Source
 from relabel.probes import Probes, find_probes
-from relabel.record import found_variables, provenance_of, stored_elements
+from relabel.record import (
+    check_same_draws,
+    found_variables,
+    provenance_of,
+    stored_elements,
+)
 from relabel.solve import Progress, Solution, rough_elements, solve
 from relabel.spec import SAMPLE_DIMS, Bound, Spec
 from relabel.transformation import Transformation
@@ -62,7 +67,7 @@ def align(
     inputs : ndarray of shape (n, n_inputs), str or None, default "auto"
         Inputs at which units are compared by their activations, a start that deep networks need:
         an array, the address of a variable (``"constant_data/X"``), None for none, or ``"auto"``
-        for the only variable of constant_data or observed_data that fits, if it is the only one.
+        for the only variable of constant_data that fits, if it is the only one.
     nonfinite : {"raise", "skip"}
         What to do with draws that hold NaN or infinities: refuse them, or leave them out, as they
         are and marked in ``relabel/excluded``.
@@ -127,6 +132,11 @@ def align(
     >>> bool((relabel.undo(aligned)["mu"] == draws["mu"]).all())
     True
     """
+    if not isinstance(spec, (Spec, Mapping)):
+        raise SpecError(
+            f"spec is a relabel.Spec or a table such as {{'h': 'tanh'}}, not a "
+            f"{type(spec).__name__}; of a proposal, pass proposal.spec"
+        )
     spec = spec if isinstance(spec, Spec) else Spec(units=spec)
     criterion = Mean() if criterion is None else criterion
     _check_options(criterion, n_random=n_random, n_kicks=n_kicks, seed=seed)
@@ -141,12 +151,10 @@ def align(
     warmup = sharing(groups, "warmup_")
     if warmup:
         warm = Draws.read(warmup, spec.present_in(warmup), nonfinite)
-        found["warmup_"] = (warm, job.follow(warm, solution.reference))
+        found["warmup_"] = (warm, job.follow(warm, draws, solution.reference))
     changed: dict[str, xr.Dataset | None] = {}
     for prefix, (part, result) in found.items():
-        notes = provenance_of(
-            part, result, criterion, {"inputs": probes.where if probes else None} | search
-        )
+        notes = provenance_of(part, result, criterion, job.options)
         own = found_variables(part, result)
         changed |= _transformed(groups, prefix, part.bound, part.transformation(result), own, notes)
     return pack(data, changed)
@@ -234,21 +242,40 @@ def apply(data: Data, aligned: Any, *, spec: Spec | None = None) -> Data:
     groups, source = unpack(data), unpack(aligned)
     if "relabel" in groups:
         raise DataError("these draws were aligned before; undo that first")
-    stored_spec, transformation = stored_elements(source, "")
-    spec = spec or stored_spec
-    shared = sharing(groups)
-    bound = spec.bind(shared)
+    stored_elements(source, "")
+    changed: dict[str, xr.Dataset | None] = {}
+    for prefix in ("", "warmup_"):
+        if f"{prefix}relabel" in source and f"{prefix}posterior" in groups:
+            changed |= _carried_over(groups, source, prefix, spec)
+    return pack(data, changed)
+
+
+def _carried_over(
+    groups: Mapping[str, xr.Dataset],
+    source: Mapping[str, xr.Dataset],
+    prefix: str,
+    spec: Spec | None,
+) -> dict[str, xr.Dataset | None]:
+    """Relabel groups by the elements that are stored with others."""
+    stored_spec, transformation = stored_elements(source, prefix)
+    shared = sharing(groups, prefix)
+    check_same_draws(source[f"{prefix}relabel"], shared["posterior"])
+    if spec is not None and prefix:
+        spec = spec.present_in(shared)
+    bound = (spec or stored_spec).bind(shared)
     for units, element in transformation.elements.items():
-        draws = tuple(shared["posterior"].sizes[dim] for dim in SAMPLE_DIMS)
-        if bound.sizes.get(units) != element.size or draws != element.batch:
+        if bound.sizes.get(units) != element.size:
             raise DataError(
-                f"the relabelling is of {element.batch} (chain, draw) and {element.size} units "
-                f"{units!r}; these draws are {draws} with {bound.sizes.get(units, 'no')} of them"
+                f"the relabelling is of {element.size} units {units!r}; these draws have "
+                f"{bound.sizes.get(units, 'none')} of them"
             )
-    notes = json.loads(source["relabel"].attrs["relabel"])
-    notes |= {"spec": bound.resolved().as_dict(), "variables": [v.address for v in bound.variables]}
-    own = source["relabel"].drop_attrs(deep=False)
-    return pack(data, _transformed(groups, "", bound, transformation, own, notes))
+    own = source[f"{prefix}relabel"]
+    notes = json.loads(own.attrs["relabel"])
+    notes |= {
+        "spec": bound.resolved().as_dict(),
+        "variables": [v.address for v in bound.variables],
+    }
+    return _transformed(groups, prefix, bound, transformation, own.drop_attrs(deep=False), notes)
 
 
 def provenance(data: Any) -> dict[str, Any]:
@@ -302,21 +329,31 @@ class _Job:
     def run(self, draws: Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
         """Align the draws."""
         problem = draws.problem(self.criterion.variables)
-        if self.criterion.max_sweeps > 0 and _aligned_alike(groups, self.criterion, self.search):
+        if self.criterion.max_sweeps > 0 and _aligned_alike(groups, self.criterion, self.options):
             return self._solve(problem, draws, None, self.criterion)
         to = self.criterion.to if isinstance(self.criterion, ToReference) else None
         if isinstance(to, xr.Dataset):
             start = (_given(to, draws.bound, problem), 0)
             return self._solve(problem, draws, start, self.criterion)
-        row = _first_row(draws, groups, to)
+        row = _first_row(draws, to, self.criterion.variables)
         if to == "medoid":
-            middle = Mean(variables=self.criterion.variables)
+            assert isinstance(self.criterion, ToReference)
+            middle = Mean(scale=self.criterion.scale, variables=self.criterion.variables)
             row = int(self._solve(problem, draws, (problem, row), middle).loss.argmin())
         return self._solve(problem, draws, (problem, row), self.criterion)
 
-    def follow(self, draws: Draws, reference: Reference) -> Solution:
-        """Align further draws to a reference that is already there."""
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the record keeps of the options."""
+        where = self.probes.where if self.probes else None
+        return {"inputs": where} | self.search
+
+    def follow(self, draws: Draws, leading: Draws, reference: Reference) -> Solution:
+        """Align further draws to the reference of others, which may have more variables."""
         problem = draws.problem(self.criterion.variables)
+        if not isinstance(self.criterion, Activations):
+            layout = leading.problem(self.criterion.variables).layout
+            reference = reference.restricted(layout, problem.layout)
         return self._solve(problem, draws, reference, self.criterion)
 
     def _solve(
@@ -356,15 +393,23 @@ def _as_it_is(problem: Problem) -> Source:
 
 
 def _aligned_alike(
-    groups: Mapping[str, xr.Dataset], criterion: Criterion, search: Mapping[str, Any]
+    groups: Mapping[str, xr.Dataset], criterion: Criterion, options: Mapping[str, Any]
 ) -> bool:
-    """Whether the draws were aligned before, by the same criterion and with the same options."""
+    """Whether these very draws were aligned before, by the same criterion and options.
+
+    Draws of several alignments, put together, are not: their losses do not add up to the record's.
+    """
     if "relabel" not in groups:
         return False
     stored_elements(groups, "")
     notes = json.loads(groups["relabel"].attrs["relabel"])
-    same_search = all(notes["options"].get(key) == value for key, value in search.items())
-    return same_search and bool(notes["criterion"] == json.loads(json.dumps(criterion.describe())))
+    same_options = all(notes["options"].get(key) == value for key, value in options.items())
+    same_criterion = notes["criterion"] == json.loads(json.dumps(criterion.describe()))
+    loss = groups["relabel"]["loss"].values
+    same_draws = bool(
+        np.isclose(np.nansum(loss), notes.get("loss_of_draws", np.nan), rtol=1e-9, atol=0)
+    )
+    return same_options and bool(same_criterion) and same_draws
 
 
 def _check_options(criterion: Any, **counts: Any) -> None:
@@ -393,7 +438,7 @@ def _with_gauge(solution: Solution, problem: Problem) -> Solution:
     return replace(solution, elements=elements)
 
 
-def _first_row(draws: Draws, groups: Mapping[str, xr.Dataset], to: Any) -> int:
+def _first_row(draws: Draws, to: Any, variables: tuple[str, ...] | None) -> int:
     """Row of the draw that serves as the first reference."""
     posterior = draws.groups["posterior"]
     if isinstance(to, Mapping):
@@ -408,22 +453,22 @@ def _first_row(draws: Draws, groups: Mapping[str, xr.Dataset], to: Any) -> int:
         if not row.size:
             raise DataError(f"criterion reference: the draw {dict(to)} is not finite")
         return int(row[0])
-    stats = groups.get("sample_stats", xr.Dataset())
+    stats = draws.groups.get("sample_stats", xr.Dataset())
     if "lp" in stats and set(stats["lp"].dims) == set(SAMPLE_DIMS):
         lp = stats["lp"].transpose(*SAMPLE_DIMS).values.reshape(-1)[draws.rows].astype(float)
         if np.isfinite(lp).any():
             return int(np.nanargmax(np.where(np.isfinite(lp), lp, np.nan)))
     if to == "map":
         raise DataError(
-            "criterion reference: 'map' needs the log density sample_stats/lp, which these draws "
-            "do not have; use 'medoid', or a draw by its chain and draw"
+            "criterion reference: 'map' needs the log density sample_stats/lp of the same draws, "
+            "which is not there; use 'medoid', or a draw by its chain and draw"
         )
-    return _central_row(draws)
+    return _central_row(draws, variables)
 
 
-def _central_row(draws: Draws) -> int:
+def _central_row(draws: Draws, variables: tuple[str, ...] | None) -> int:
     """The draw whose norms, variable by variable, are nearest to their medians."""
-    problem = draws.problem(None)
+    problem = draws.problem(variables)
     norms = np.stack(
         [
             np.concatenate(
@@ -449,9 +494,13 @@ def _given(point: xr.Dataset, bound: Bound, problem: Problem) -> Problem:
                 f"criterion reference: the given point has no variable {variable.name!r}; it has "
                 f"{', '.join(map(str, point.data_vars)) or 'none'}"
             )
-        values = point[variable.name].values
+        array = point[variable.name]
+        array = array.squeeze([dim for dim in SAMPLE_DIMS if array.sizes.get(dim) == 1], drop=True)
+        if set(variable.dims) == set(array.dims):
+            array = array.transpose(*variable.dims)
+        values = array.values
         shape = tuple(problem.arrays[variable.name].shape[1:])
-        if values.size != int(np.prod(shape)) or values.shape[-len(shape) :] != shape:
+        if values.shape != shape:
             raise SpecError(
                 f"criterion reference: {variable.name!r} has the shape {values.shape} in the given "
                 f"point; one draw has {shape}"

@@ -216,7 +216,8 @@ class Binder:
                 dims_of_all = {d for _, variable in self._drawn() for d in core_dims(variable)}
                 raise SpecError(
                     f"no variable has a dimension {name!r}{closest(name, dims_of_all)}; "
-                    f"name the axes, as in axes={{'W1': 'x -> {name}'}}"
+                    f"name the axes, as in relabel.Spec(units, axes={{'W1': 'x -> {name}', ...}}), "
+                    "or have relabel.propose(draws, units=...) guess them"
                 )
         self._check_one_signed(lines)
         return lines
@@ -368,6 +369,12 @@ class Binder:
             for units in self.units:
                 if not self._group(units).shifts or not reader.has_side(units, "tail"):
                     continue
+                if reader.has_side(units, "head"):
+                    raise SpecError(
+                        f"{reader.name!r} carries the units {units!r} ({self.units[units]}) on "
+                        "both sides: a flip would change their initial state, which is not in the "
+                        "draws; use 'permutation'"
+                    )
                 biases = [v for v in variables if v.group == reader.group and _is_bias(v, head)]
                 if len(biases) != 1:
                     found = ", ".join(v.name for v in biases) or "none"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import tomllib
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,13 +19,14 @@ from rich.text import Text
 from relabel import __version__
 from relabel.align import align, relabelled, undo
 from relabel.containers import sharing, unpack
-from relabel.criteria import Criterion, ToReference, criterion_of
+from relabel.criteria import CRITERIA, Criterion, ToReference, criterion_of
 from relabel.errors import FileError, RelabelError, SpecError
 from relabel.io import check_target, load, open_draws, read_point, read_spec, save
 from relabel.network import Network
 from relabel.probes import find_inputs
 from relabel.propose import Proposal, propose
-from relabel.report import Account, account, as_planted
+from relabel.record import stored_elements
+from relabel.report import Account, account, as_planted, shown
 from relabel.spec import Spec
 
 __all__ = ["app", "main"]
@@ -108,7 +109,11 @@ def inspect_command(file: File, spec: SpecFile = None) -> None:
             for name, variable in dataset.data_vars.items()
         ]
         _print_table(["variable", "sizes", "dtype", "axes"], rows)
-        if bound is None:
+        if bound is None and "relabel" in groups:
+            bound = stored_elements(groups, "")[0].bind(shared)
+            _comment("these draws were aligned before, with this spec")
+            typer.echo(bound.spec.to_toml())
+        elif bound is None:
             proposal = propose(draws)
             _print_proposal(proposal)
             bound = proposal.spec.bind(shared) if proposal.spec else None
@@ -129,7 +134,9 @@ def align_command(
     units: Annotated[Pairs, typer.Option(help="A set of units, as in h=tanh.")] = None,
     axes: Annotated[Pairs, typer.Option(help="A variable's axes, as in 'W1: x -> h'.")] = None,
     gauge: Annotated[Pairs, typer.Option(help="How scales are fixed, as in h=unit.")] = None,
-    criterion: Annotated[str | None, typer.Option(help="What is maximised; mean.")] = None,
+    criterion: Annotated[
+        str | None, typer.Option(help=f"What is maximised: {', '.join(CRITERIA)}; default mean.")
+    ] = None,
     options: Annotated[
         Pairs, typer.Option("--set", help="An option of the criterion, as in scale=none.")
     ] = None,
@@ -144,7 +151,8 @@ def align_command(
         bool, typer.Option("--skip-nonfinite", help="Leave out draws with NaN or infinities.")
     ] = False,
     random_starts: Annotated[int, typer.Option(min=0, help="Random starts per draw.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of random starts and probes.")] = 0,
+    kicks: Annotated[int, typer.Option(min=0, help="Rounds of local search per open draw.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of starts, kicks and probes.")] = 0,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -163,6 +171,7 @@ def align_command(
                 inputs={None: "auto", "none": None}.get(inputs, inputs),
                 nonfinite="skip" if skip_nonfinite else "raise",
                 n_random=random_starts,
+                n_kicks=kicks,
                 seed=seed,
                 progress=progress,
             )
@@ -195,8 +204,8 @@ def demo_command(
 ) -> None:
     """Align the draws that come with the package: two tanh networks, sampled by NUTS."""
     with _errors():
-        if output is not None and not output.is_dir():
-            raise FileError(f"{output}: there is no such folder")
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
         for name, told in _DEMOS.items():
             file = _data_folder() / name
             if output is not None:
@@ -348,12 +357,17 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
 
 
 def _print_account(found: Account, told: list[str]) -> None:
+    """The account as a table on a terminal, as plain lines in a pipe."""
+    found = replace(found, notes=[*told, *found.notes])
+    if not sys.stdout.isatty():
+        typer.echo(str(found))
+        return
     width = max(len(word) for word, _ in found.facts)
     for word, line in found.facts:
         typer.echo(f"{word:<{width}}  {line}")
-    rows = [[name, _number(c.rhat, ".3f"), _number(c.ess, ".0f")] for name, c in found.table]
+    rows = [[name, shown(c.rhat, ".3f"), shown(c.ess, ".0f")] for name, c in found.table]
     _print_table(["", "max R-hat", "min ESS"], rows)
-    for note in [*told, *found.notes]:
+    for note in found.notes:
         typer.echo(f"note: {note}")
 
 
@@ -363,16 +377,20 @@ def _print_proposal(proposal: Proposal) -> None:
     typer.echo(proposal.to_toml())
 
 
+def _comment(line: str) -> None:
+    """Print beside a spec: as a comment in a pipe, so that all that is printed is TOML."""
+    typer.echo(line if sys.stdout.isatty() else f"# {line}".rstrip())
+
+
 def _print_inputs(bound: Any, groups: Any) -> None:
     try:
         n_inputs = Network.of(bound).n_inputs
-    except SpecError as error:
-        typer.echo(f"no forward pass: {error}")
+    except SpecError:
         return
     found = find_inputs(groups, n_inputs)
     which = ", ".join(found) or "none"
     named = "" if len(found) == 1 else "; name one with --inputs" if found else ""
-    typer.echo(f"inputs: {which}{named}")
+    _comment(f"inputs: {which}{named}")
 
 
 def _print_table(header: list[str], rows: list[list[str]]) -> None:
@@ -385,7 +403,7 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
         return
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     for row in [header, *rows]:
-        typer.echo("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
+        _comment("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
 
 
 def _axes_text(variable: Any) -> str:
@@ -398,7 +416,3 @@ _ARROWS = {"head": " (written)", "tail": " (read)", "neutral": ""}
 
 def _class(exact: bool) -> str:
     return "exact" if exact else "likelihood only"
-
-
-def _number(value: float, form: str) -> str:
-    return "–" if math.isnan(value) else format(value, form)

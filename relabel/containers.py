@@ -6,6 +6,7 @@ an ``InferenceData`` (arviz 0.x), an :class:`xarray.DataTree` (arviz 1.x) or a D
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -141,7 +142,13 @@ def own_variables(dataset: xr.Dataset) -> list[str]:
     """Return the names of what an alignment added to a plain Dataset."""
     if "relabel" not in dataset.attrs:
         return []
-    return [str(name) for name in dataset.data_vars if str(name).startswith(PREFIX)]
+    try:
+        units = json.loads(dataset.attrs["relabel"])["spec"]["units"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError("the attribute 'relabel' of the dataset is damaged") from error
+    written = [f"{name}_{kind}" for name in units for kind in ("index", "factor", "margin")]
+    written += ["loss", "start", "excluded"]
+    return [f"{PREFIX}{name}" for name in written if f"{PREFIX}{name}" in dataset.data_vars]
 
 
 def _unpack_dataset(dataset: xr.Dataset) -> Groups:
@@ -172,6 +179,12 @@ def _pack_dataset(dataset: xr.Dataset, changed: Mapping[str, xr.Dataset | None])
                 "another name, or pass a DataTree"
             )
     named = own.rename({name: f"{PREFIX}{name}" for name in own.data_vars})
+    taken = [str(name) for name in named.data_vars if name in posterior.variables]
+    if taken:
+        raise DataError(
+            f"the dataset has a variable {taken[0]!r}, which the alignment would overwrite; rename "
+            "it, or pass a DataTree"
+        )
     merged = posterior.assign(dict(named.data_vars))
     merged.attrs = {**posterior.attrs, **own.attrs}
     return merged

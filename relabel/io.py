@@ -19,6 +19,7 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 from xarray.conventions import encode_cf_variable
 
+from relabel.align import relabelled
 from relabel.containers import OWN, PREFIX, is_inference_data, own_variables, unpack
 from relabel.errors import FileError, SpecError
 from relabel.spec import SAMPLE_DIMS, Spec
@@ -239,7 +240,7 @@ def read_point(path: str | os.PathLike[str]) -> tuple[xr.Dataset, str]:
 
 
 def check_target(
-    target: str | os.PathLike[str], source: str | os.PathLike[str], *, force: bool
+    target: str | os.PathLike[str], source: str | os.PathLike[str] | None, *, force: bool
 ) -> None:
     """Refuse a target that cannot or must not be written, before any work is done.
 
@@ -249,13 +250,9 @@ def check_target(
         If the target is the source or holds it, exists already (without `force`), is something
         that is no draws, or has no folder.
     """
-    target, source = Path(target), Path(source)
-    if target.exists() and source.exists() and target.samefile(source):
-        raise FileError(f"{target}: output and input are the same; the source is never overwritten")
-    if source.is_dir() and source.resolve() in target.resolve().parents:
-        raise FileError(f"{target}: lies inside the input {source}; write somewhere else")
-    if target.resolve() in source.resolve().parents:
-        raise FileError(f"{target}: holds the input {source}; write somewhere else")
+    target = Path(target)
+    if source is not None:
+        _check_apart(target, Path(source))
     if target.is_dir() and not _is_zarr_name(target):
         raise FileError(f"{target}: is a folder; name a file in it, or a .zarr store")
     if target.exists() and not force:
@@ -273,12 +270,22 @@ def check_target(
         raise FileError(f"{target}: the folder {folder} cannot be written to")
 
 
+def _check_apart(target: Path, source: Path) -> None:
+    """Refuse a target that is the source, lies in it or holds it."""
+    if target.exists() and source.exists() and target.samefile(source):
+        raise FileError(f"{target}: output and input are the same; the source is never overwritten")
+    if source.is_dir() and source.resolve() in target.resolve().parents:
+        raise FileError(f"{target}: lies inside the input {source}; write somewhere else")
+    if target.resolve() in source.resolve().parents:
+        raise FileError(f"{target}: holds the input {source}; write somewhere else")
+
+
 def save(
     data: Any,
     target: str | os.PathLike[str],
     *,
-    source: str | os.PathLike[str],
-    changed: Sequence[str],
+    source: str | os.PathLike[str] | None = None,
+    changed: Sequence[str] | None = None,
     force: bool = False,
 ) -> None:
     """Write relabelled draws to a new file, whole or not at all.
@@ -293,10 +300,11 @@ def save(
         What was opened from `source`, relabelled.
     target : path-like
         A name that ends in ``.zarr`` makes a Zarr store, any other a netCDF-4 file.
-    source : path-like
-        The file that `data` come from.
-    changed : sequence of str
-        Addresses ``group/name`` of the variables whose values differ.
+    source : path-like, optional
+        The file that `data` come from. Without it, everything is written anew by xarray.
+    changed : sequence of str, optional
+        Addresses ``group/name`` of the variables whose values differ from the source; by default
+        those that the alignment wrote.
     force : bool, default False
         Whether an existing target may be replaced.
 
@@ -305,20 +313,22 @@ def save(
     FileError
         If the target cannot be written: it exists, the disk is full, ... Nothing is left behind.
     """
-    target, source = Path(target), Path(source)
+    target = Path(target)
     check_target(target, source, force=force)
     _check_names(data, target)
+    if source is not None and changed is None:
+        changed = relabelled(data)
     tree = data.to_datatree() if is_inference_data(data) else data
     engine = "zarr" if _is_zarr_name(target) else "h5netcdf"
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with _quiet_zarr():
-            if _engine_of(source) != engine:
+            if source is None or _engine_of(Path(source)) != engine:
                 _write_anew(tree, part, engine)
             elif engine == "zarr":
-                _copy_zarr(_parts(tree, changed), source, part)
+                _copy_zarr(_parts(tree, changed or ()), Path(source), part)
             else:
-                _copy_hdf5(_parts(tree, changed), source, part)
+                _copy_hdf5(_parts(tree, changed or ()), Path(source), part)
         _sync(part)
         _rename(part, target)
     except (OSError, RuntimeError, ValueError, TypeError) as error:

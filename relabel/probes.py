@@ -20,6 +20,7 @@ __all__ = ["Probes", "find_inputs", "find_probes"]
 Array = NDArray[Any]
 
 _N_PROBES = 64
+_TARGETS = ("y", "target", "targets", "response")
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,15 @@ def find_inputs(groups: Mapping[str, xr.Dataset], n_inputs: int) -> list[str]:
     Returns
     -------
     list of str
-        Numeric variables of constant_data and observed_data with two axes, the last of this size.
+        Numeric variables of constant_data with two axes, the last of this size, that are not named
+        like targets (``y``) or a truth (``true_*``).
     """
     return [
-        f"{group}/{name}"
-        for group in ("constant_data", "observed_data")
-        for name, variable in groups.get(group, xr.Dataset()).data_vars.items()
-        if variable.ndim == 2 and variable.shape[1] == n_inputs and variable.dtype.kind in "fiu"
+        f"constant_data/{name}"
+        for name, variable in groups.get("constant_data", xr.Dataset()).data_vars.items()
+        if variable.ndim == 2
+        and variable.shape[1] == n_inputs
+        and variable.dtype.kind in "fiu"
+        and str(name).lower() not in _TARGETS
+        and not str(name).startswith("true_")
     ]

@@ -15,10 +15,11 @@ from relabel.draws import Draws
 from relabel.errors import DataError, SpecError
 from relabel.solve import STARTS, Solution
 from relabel.spec import SAMPLE_DIMS, Spec
+from relabel.suspicions import suspicions
 from relabel.transformation import Transformation
 from relabel.versions import installed
 
-__all__ = ["found_variables", "provenance_of", "stored_elements"]
+__all__ = ["check_same_draws", "found_variables", "provenance_of", "stored_elements"]
 
 
 def found_variables(draws: Draws, solution: Solution) -> xr.Dataset:
@@ -71,6 +72,7 @@ def provenance_of(
         "loss_before": solution.loss_before,
         "losses": solution.losses,
         "converged": solution.converged,
+        "loss_of_draws": float(solution.loss.sum()),
         "n_moved": n_moved,
         "result": sentence,
         "warnings": _warnings(draws, solution),
@@ -97,7 +99,10 @@ def _warnings(draws: Draws, solution: Solution) -> list[str]:
                 "prior; the relabelled draws are a section of the orbit"
             )
     if draws.excluded.any():
-        found.append(f"{int(draws.excluded.sum())} draws are not finite and were left as they are")
+        number = int(draws.excluded.sum())
+        what = "1 draw is not finite and was left as it is"
+        many = f"{number} draws are not finite and were left as they are"
+        found.append(what if number == 1 else many)
     if not solution.converged:
         found.append(
             f"not converged after {len(solution.losses)} sweeps: labels may mean little, or "
@@ -105,10 +110,10 @@ def _warnings(draws: Draws, solution: Solution) -> list[str]:
         )
     elif len(solution.losses) > 10:
         found.append(
-            f"{len(solution.losses)} sweeps were needed: draws as diffuse as that may have no "
-            "stable labels"
+            f"{len(solution.losses)} sweeps were needed: where margins are small as well, labels "
+            "may not be stable"
         )
-    return found
+    return found + suspicions(draws, solution.elements)
 
 
 def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec, Transformation]:
@@ -121,4 +126,18 @@ def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec
         spec = Spec.from_dict(notes["spec"])
     except (KeyError, TypeError, SpecError, json.JSONDecodeError) as error:
         raise DataError("the group 'relabel' is damaged: its attribute cannot be read") from error
+    check_same_draws(dataset, groups[f"{prefix}posterior"])
     return spec, Transformation.from_dataset(dataset, list(spec.units))
+
+
+def check_same_draws(own: xr.Dataset, posterior: xr.Dataset) -> None:
+    """Refuse a record of other draws: of another number, order or choice."""
+    for dim in SAMPLE_DIMS:
+        both = dim in own.coords and dim in posterior.coords
+        same_size = own.sizes.get(dim) == posterior.sizes.get(dim)
+        if not same_size or (both and not np.array_equal(own[dim], posterior[dim])):
+            raise DataError(
+                f"the group 'relabel' is of other draws than the posterior: {dim} has the sizes "
+                f"{own.sizes.get(dim)} and {posterior.sizes.get(dim)}, or other coordinates. "
+                "Select draws in all groups alike, as in data.isel(draw=slice(None, None, 2))"
+            )

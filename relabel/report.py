@@ -21,11 +21,12 @@ from relabel.record import stored_elements
 from relabel.solve import STARTS
 from relabel.spec import SAMPLE_DIMS, Bound, Spec
 
-__all__ = ["Account", "account", "as_planted", "draw_outputs"]
+__all__ = ["Account", "account", "as_planted", "draw_outputs", "shown"]
 
 Array = NDArray[Any]
 
 _N_POINTS = 20
+_APART = 1.1  # R-hat of weights after alignment, above which chains are named
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,21 @@ class Account:
     table: list[tuple[str, Convergence]]
     notes: list[str]
 
+    def __str__(self) -> str:
+        """Lay the account out as plain lines."""
+        width = max(len(word) for word, _ in self.facts)
+        lines = [f"{word:<{width}}  {line}" for word, line in self.facts]
+        lines.append(f"{'':<14}  max R-hat  min ESS")
+        for name, found in self.table:
+            rhat, ess = shown(found.rhat, ".3f"), shown(found.ess, ".0f")
+            lines.append(f"{name:<14}  {rhat:<9}  {ess}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def shown(value: float, form: str) -> str:
+    """Format a number; a dash where there is none."""
+    return "–" if np.isnan(value) else format(value, form)
+
 
 def account(before: Any, aligned: Any) -> Account:
     """Compare draws before and after their alignment.
@@ -58,6 +74,17 @@ def account(before: Any, aligned: Any) -> Account:
     Returns
     -------
     Account
+        Prints as plain lines.
+
+    Examples
+    --------
+    >>> import relabel
+    >>> from relabel.simulate import network
+    >>> simulated = network((2, 3, 1), "tanh", chains=2, draws=50)
+    >>> aligned = relabel.align(simulated.data, simulated.spec)
+    >>> found = relabel.account(simulated.data, aligned)
+    >>> found.facts[0]
+    ('units', 'h: 3 × tanh (signed permutation)')
     """
     notes = provenance(aligned)
     old, new = unpack(before), unpack(aligned)
@@ -75,6 +102,7 @@ def account(before: Any, aligned: Any) -> Account:
         remarks.append(_unchanged(outputs, after))
     remarks.append(_on_the_inputs(bound, old, where))
     remarks += _on_the_table(table)
+    remarks += _on_the_chains(table, new["relabel"])
     return Account(_facts(notes, bound, new), table, [remark for remark in remarks if remark])
 
 
@@ -111,6 +139,21 @@ def as_planted(aligned: Any) -> float | None:
     return float(np.mean(right))
 
 
+def _on_the_chains(table: list[tuple[str, Convergence]], own: xr.Dataset) -> list[str]:
+    """Point out chains that no relabelling brings together."""
+    after = table[1][1].rhat
+    if not after > _APART:
+        return []
+    chains = own["chain"].values if "chain" in own.coords else range(own.sizes["chain"])
+    means = own["loss"].transpose(*SAMPLE_DIMS).mean("draw").values
+    listed = ", ".join(f"{c}: {loss:.3g}" for c, loss in zip(chains, means, strict=True))
+    note = (
+        f"chains still differ after alignment (R-hat {after:.3f}): where the outputs differ too, "
+        f"they sit in different modes; mean loss by chain {listed}"
+    )
+    return [note]
+
+
 def _facts(
     notes: dict[str, Any], bound: Bound, groups: Mapping[str, xr.Dataset]
 ) -> list[tuple[str, str]]:
@@ -135,24 +178,26 @@ def _facts(
     codes, counts = np.unique(own["start"].values, return_counts=True)
     won = [f"{STARTS[c]} {n}" for c, n in zip(codes, counts, strict=True) if c >= 0]
     facts.append(("starts", ", ".join(won)))
-    facts.append(("margin", _worst_margin(bound, own)))
+    facts += [("margin", _margins(units, own)) for units in bound.sizes]
     return facts
 
 
-def _worst_margin(bound: Bound, own: xr.Dataset) -> str:
-    """The least certain label, and where it is."""
-    worst = (np.inf, "")
-    for units in bound.sizes:
-        margin = own[f"{units}_margin"].transpose(*SAMPLE_DIMS, units)
-        values = np.where(np.isnan(margin.values), np.inf, margin.values)
-        place = np.unravel_index(values.argmin(), values.shape)
-        labels = [
-            own[dim].values[i] if dim in own.coords else i
-            for dim, i in zip(SAMPLE_DIMS, place[:2], strict=True)
-        ]
-        found = f"slot {place[2]} of {units}, chain {labels[0]}, draw {labels[1]}"
-        worst = min(worst, (float(values[place]), found))
-    return f"worst {worst[0]:.3g} ({worst[1]})" if worst[1] else "none: nothing can be exchanged"
+def _margins(units: str, own: xr.Dataset) -> str:
+    """The least certain label of one set of units, where it is, and how certain most are."""
+    margin = own[f"{units}_margin"].transpose(*SAMPLE_DIMS, units)
+    values = np.where(np.isnan(margin.values), np.inf, margin.values)
+    if not np.isfinite(values).any():
+        return f"{units}: none"
+    place = np.unravel_index(values.argmin(), values.shape)
+    labels = [
+        own[dim].values[i] if dim in own.coords else i
+        for dim, i in zip(SAMPLE_DIMS, place[:2], strict=True)
+    ]
+    slots = np.median(values.reshape(-1, values.shape[2]), axis=0)
+    return (
+        f"{units}: worst {values[place]:.3g} (slot {place[2]}, chain {labels[0]}, draw "
+        f"{labels[1]}); median of a slot {slots.min():.3g} to {slots.max():.3g}"
+    )
 
 
 def _weights(bound: Bound, groups: Mapping[str, xr.Dataset]) -> list[Array]:

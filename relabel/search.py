@@ -70,7 +70,7 @@ class View:
             return self
         unary = {u: _some(score, rows) for u, score in self.unary.items()}
         some = View(self.block[rows], self.layout, self.reference, unary)
-        some.__dict__["tolerance"] = self.tolerance[rows]
+        some.__dict__["rounding"] = {u: size[rows] for u, size in self.rounding.items()}
         return some
 
     def score(
@@ -123,13 +123,23 @@ class View:
         return total
 
     @cached_property
+    def rounding(self) -> dict[str, Array]:
+        """Gain of each set of units that is no more than rounding, shape (draws,)."""
+        found = {}
+        for units, score in self.unary.items():
+            size = np.abs(score.even).max(axis=(1, 2))
+            for number, pair in enumerate(self.layout.pairs):
+                if units in pair.units:
+                    largest = self.block.norms[number][pair.units.index(units)].max(axis=1)
+                    size = np.maximum(size, self.reference.pair_weight[number] * largest)
+            found[units] = TOLERANCE * size
+        return found
+
+    @property
     def tolerance(self) -> Array:
         """Gain of every draw that is no more than rounding, shape (draws,)."""
-        sizes = [np.abs(score.even).max(axis=(1, 2)) for score in self.unary.values()]
-        for number, weight in enumerate(self.reference.pair_weight):
-            sizes.append(weight * self.block.norms[number][0].max(axis=1))
-        result: Array = TOLERANCE * np.maximum.reduce(sizes)
-        return result
+        largest: Array = np.maximum.reduce(list(self.rounding.values()))
+        return largest
 
     def pair(self, number: int, side: int, other: Monomial, rows: Array | None = None) -> Score:
         """Score one side of a pair, in some draws (repeated, where `rows` repeats them)."""
@@ -210,7 +220,7 @@ def _step(
         gained = some.gain(present | {units: fresh}) - some.gain(present)
     else:
         gained = score.of(fresh) - score.of(present[units])
-    moved = gained > view.tolerance[rows]
+    moved = gained > view.rounding[units][rows]
     chosen = fresh.where(moved, present[units])
     elements[units].index[rows], elements[units].factor[rows] = chosen.index, chosen.factor
     return moved, {number: part.of(chosen) for number, part in parts.items()}
@@ -223,7 +233,8 @@ def exhaust(view: View, centre: str, everything: Monomial, gain: Array) -> tuple
     (every slot takes its best unit) leaves few assignments to be solved.
     """
     layout, n_draws, order = view.layout, len(view), len(everything.index)
-    bound = _score_all(view.unary[centre], everything)
+    alone = _score_all(view.unary[centre], everything)
+    bound = alone
     others = [units for units in layout.sizes if units != centre]
     scores = {units: _scores_given(view, units, centre, everything) for units in others}
     for units, score in scores.items():
@@ -239,7 +250,7 @@ def exhaust(view: View, centre: str, everything: Monomial, gain: Array) -> tuple
         active, tried = active[promising], tried[promising]
         if not active.size:
             break
-        total = _score_all(view.unary[centre], everything)[active, tried]
+        total = alone[active, tried]
         found = {centre: everything[tried]}
         for units in others:
             score = Score(*(part[active, tried] for part in scores[units]))

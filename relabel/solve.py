@@ -2,7 +2,8 @@
 
 Several sets of units that share variables (deep networks) are solved by coordinate ascent over the
 sets, which is only as good as its start. Every draw is therefore solved from several starts and
-keeps the best by its own loss. Nothing here depends on how draws are cut into blocks.
+keeps the best by its own loss. Nothing here depends on how draws are cut into blocks, but for units
+that tie exactly (duplicates, zeros), where the last bits of a sum decide.
 """
 
 from __future__ import annotations

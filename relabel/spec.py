@@ -231,11 +231,7 @@ class Bound:
         """Return a spec that names all axes, for one that left them to the dimension names."""
         if self.spec.axes:
             return self.spec
-        axes = {
-            v.name if v.group == "posterior" else v.address: v.line
-            for v in self.variables
-            if v.unit_axes()
-        }
+        axes = {v.address: v.line for v in self.variables if v.unit_axes()}
         return replace(self.spec, axes=axes)
 
     def measured(self) -> tuple[BoundVariable, ...]:
@@ -292,7 +288,7 @@ def _check_units_name(name: str) -> None:
         sound = False
     if not sound:
         raise SpecError(f"spec: {name!r} cannot name a set of units; use letters, digits and _")
-    if name in SAMPLE_DIMS or "/" in name:
+    if name in (*SAMPLE_DIMS, "loss", "start", "excluded") or "/" in name:
         raise SpecError(f"spec: units cannot be named {name!r}, which has a meaning of its own")
 
 

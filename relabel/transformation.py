@@ -101,7 +101,8 @@ class Transformation:
             }
             values = np.ascontiguousarray(values)
             for shift, reader in zip(moving, readers, strict=True):
-                values = values + shift_of(shift, reader, elements[shift.units])
+                added = shift_of(shift, reader, elements[shift.units]).reshape(values.shape)
+                values = np.where(added == 0, values, values + added.astype(values.dtype))
             return act_on(variable, values, elements)
 
         used = list(dict.fromkeys(part_dims))
@@ -205,16 +206,13 @@ def _relabelled(labels: Array, new_label: Array, variable: BoundVariable) -> Arr
 def shift_of(shift: Shift, reader: Array, element: Monomial) -> Array:
     """What an affine flip adds to a bias: the sum of what its reader reads of flipped units.
 
-    The result is laid out as the axes of the bias are stored; `reader` is not yet transformed.
+    One axis for each of the bias, products split; `reader` is not yet transformed. Draws in which
+    nothing is flipped get zeros, whatever they hold.
     """
-    batch = element.batch
-    flipped = np.zeros((*batch, element.size))
+    flipped = np.zeros((*element.batch, element.size))
     np.put_along_axis(flipped, element.index, (element.factor < 0).astype(float), axis=-1)
-    return (
-        sum_over_units(shift, reader, flipped)
-        .reshape(*batch, *(axis.size for axis in shift.bias.axes))
-        .astype(reader.dtype)
-    )
+    touched = (flipped != 0).any(axis=-1).reshape(*element.batch, *(1,) * (reader.ndim - 2))
+    return sum_over_units(shift, np.where(touched, reader, 0), flipped)
 
 
 def sum_over_units(shift: Shift, reader: Array, weight: Array) -> Array:
@@ -226,12 +224,17 @@ def sum_over_units(shift: Shift, reader: Array, weight: Array) -> Array:
     at = next(
         i for i, a in enumerate(shift.reader.axes) if a.units == shift.units and a.role == "tail"
     )
-    kept = [labels[_kept_axis(shift, axis.name)] for axis in shift.bias.axes]
+    kept = [labels[axis] for axis in _kept_axes(shift)]
     lead = list(range(n_batch))
     total: Array = np.einsum(values, [*lead, *labels], weight, [*lead, labels[at]], [*lead, *kept])
     return total
 
 
-def _kept_axis(shift: Shift, name: str | None) -> int:
-    """Position in the reader of an axis of the bias."""
-    return next(i for i, a in enumerate(shift.reader.axes) if a.name == name and a.role != "tail")
+def _kept_axes(shift: Shift) -> list[int]:
+    """Positions in the reader of the axes of the bias; those of one name in their order."""
+    free = [i for i, axis in enumerate(shift.reader.axes) if axis.role != "tail"]
+    kept = []
+    for axis in shift.bias.axes:
+        kept.append(next(i for i in free if shift.reader.axes[i].name == axis.name))
+        free.remove(kept[-1])
+    return kept

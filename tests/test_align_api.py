@@ -293,7 +293,7 @@ def test_apply_refuses_other_draws():
         relabel.apply(aligned, aligned)
     with pytest.raises(DataError, match="not aligned"):
         relabel.apply(tree, tree)
-    with pytest.raises(DataError, match="these draws are"):
+    with pytest.raises(DataError, match="of other draws"):
         relabel.apply(small_tree(draws=10), aligned)
     with pytest.raises(SpecError, match="W1"):
         relabel.apply(tree["sample_stats"].to_dataset(), aligned)

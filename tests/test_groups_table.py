@@ -22,7 +22,7 @@ TABLE = {
         (Permutation(), True),
     ),
     **dict.fromkeys(
-        ["tanh", "erf", "arctan", "atan", "softsign", "hardtanh", "sin"],
+        ["signed", "tanh", "erf", "arctan", "atan", "softsign", "hardtanh", "sin"],
         (SignedPermutation(), True),
     ),
     **dict.fromkeys(["cos", "gaussian"], (EvenPermutation(), True)),
@@ -34,7 +34,7 @@ TABLE = {
     "identity": (ScaledPermutation(1, "odd"), False),
 }
 #: Names that stand for a family of functions.
-WITHOUT_FUNCTION = {"permutation", "prelu", "maxout"}
+WITHOUT_FUNCTION = {"signed", "permutation", "prelu", "maxout"}
 
 Z = np.linspace(-4.7, 4.7, 95)  # symmetric about zero, which it includes
 

@@ -34,6 +34,7 @@ ORDER = [
     "draws",
     "diagnostics",
     "probes",
+    "suspicions",
     "record",
     "align",
     "architecture",

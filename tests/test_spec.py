@@ -424,7 +424,7 @@ def test_dimensions_only_with_signs():
 def test_dimensions_only_unknown_dimension():
     text = message(Spec({"units": "tanh"}).bind, named())
     assert "no variable has a dimension 'units' (did you mean 'unit'?)" in text
-    assert "axes={'W1': 'x -> units'}" in text
+    assert "axes={'W1': 'x -> units', ...}" in text
     assert "did you mean" not in message(Spec({"h": "tanh"}).bind, net())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.elements import Monomial
-from relabel.errors import SpecError
+from relabel.errors import DataError, SpecError
 from relabel.features import Block, Layout, Pair
 from relabel.groups import Score
 from relabel.moments import Pooled
@@ -62,6 +62,38 @@ class Reference:
     pair_weight: tuple[float, ...]
     pair_constant: float = 0.0
     root: dict[str, Array] = field(default_factory=dict)
+
+    def restricted(self, have: Layout, want: Layout) -> Reference:
+        """Return the reference for draws that lack some of the variables.
+
+        Raises
+        ------
+        DataError
+            If slots have full covariances, or the draws have variables that the reference lacks.
+        """
+        if have.columns == want.columns and have.pairs == want.pairs:
+            return self
+        columns = {u: [_place(c, have.columns[u]) for c in want.columns[u]] for u in want.sizes}
+        pairs = [_place(pair, have.pairs) for pair in want.pairs]
+        if self.root:
+            raise DataError(
+                "the warm-up lacks variables of the posterior; take it out, or use mean"
+            )
+        return Reference(
+            {u: self.own[u][:, places] for u, places in columns.items() if u in self.own},
+            {u: self.centre[u][places] for u, places in columns.items() if u in self.centre},
+            {u: self.weight[u][places] for u, places in columns.items() if u in self.weight},
+            tuple(self.pairs[p] for p in pairs),
+            tuple(self.pair_weight[p] for p in pairs),
+            self.pair_constant,
+        )
+
+
+def _place(wanted: Any, known: Sequence[Any]) -> int:
+    """Position of a column or pair in a layout."""
+    if wanted not in known:
+        raise DataError(f"the reference has no variable {wanted.variable!r}")
+    return list(known).index(wanted)
 
 
 class Criterion(ABC):

@@ -60,6 +60,13 @@ class ToReference(Mean):
         )
         if not (named or point):
             raise SpecError(
-                f"criterion reference: 'to' is 'map', 'medoid', {{'chain': c, 'draw': d}} or a "
-                f"Dataset, not {self.to!r}"
+                "criterion reference: 'to' is 'map', 'medoid', {'chain': c, 'draw': d} or a "
+                f"Dataset with one point, not {_shown(self.to)}; of draws that were aligned, pass "
+                "the mean: aligned['posterior'].to_dataset().mean(['chain', 'draw'])"
             )
+
+
+def _shown(value: Any) -> str:
+    """Show a wrong value, in short."""
+    text = repr(value)
+    return text if len(text) < 60 else f"a {type(value).__name__}"

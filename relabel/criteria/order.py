@@ -36,6 +36,8 @@ class Order(Criterion):
     by : str or mapping of units to str
         ``"bias"``, ``"norm"`` (of all incoming weights), a variable with one value per unit
         (``"b1"``), or one entry of a variable (``"W1[0]"``, counted over its other axes).
+        Biases that read a sigmoid layer are taken centred (bias plus half the sum of what is
+        read), since only that does not depend on the flips of the layer before.
     pin : str or mapping of units to str, optional
         The coordinate whose sign is made positive, in the same notation; `by` by default. Used
         for units that have a sign.

@@ -28,7 +28,7 @@ __all__ = [
 
 _BY_GROUP: dict[Group, str] = {
     Permutation(): "permutation gelu silu swish softplus elu selu mish relu6",
-    SignedPermutation(): "tanh erf arctan atan softsign hardtanh sin",
+    SignedPermutation(): "signed tanh erf arctan atan softsign hardtanh sin",
     EvenPermutation(): "cos gaussian",
     AffineFlip(): "sigmoid logistic hard_sigmoid normal_cdf",
     ScaledPermutation(): "relu leaky_relu prelu maxout",
@@ -49,8 +49,9 @@ def group_of(symmetry: str) -> Group:
     Parameters
     ----------
     symmetry : str
-        An activation's name (``"tanh"``, ``"relu"``, ``"x^3"``, ...), or ``"permutation"``,
-        which is always safe. Upper case and ``-`` for ``_`` are accepted.
+        An activation's name (``"tanh"``, ``"relu"``, ``"x^3"``, ...), ``"signed"`` for units that
+        may change their sign as a whole, or ``"permutation"``, which is always safe. Upper case
+        and ``-`` for ``_`` are accepted.
 
     Returns
     -------
