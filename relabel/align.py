@@ -66,7 +66,8 @@ def align(
         :class:`relabel.Mean` by default.
     inputs : ndarray of shape (n, n_inputs), str or None, default "auto"
         Inputs at which units are compared by their activations, a start that deep networks need:
-        an array, the address of a variable (``"constant_data/X"``), None for none, or ``"auto"``
+        an array, the address of a variable (``"constant_data/X"``), None for none (the start then
+        compares units on standard normal points; the loss decides as always), or ``"auto"``
         for the only variable of constant_data that fits, if it is the only one.
     nonfinite : {"raise", "skip"}
         What to do with draws that hold NaN or infinities: refuse them, or leave them out, as they
