@@ -151,6 +151,10 @@ class Monomial:
         """Select draws: `rows` indexes the batch axes."""
         return Monomial(self.index[rows], self.factor[rows])
 
+    def put(self, rows: Any, other: Monomial) -> None:
+        """Overwrite the elements of some draws, in place."""
+        self.index[rows], self.factor[rows] = other.index, other.factor
+
     def where(self, condition: Array, other: Monomial) -> Monomial:
         """Take this element where `condition` (shape of the batch) holds, else `other`."""
         here = condition[..., None]

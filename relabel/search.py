@@ -222,7 +222,7 @@ def _step(
         gained = score.of(fresh) - score.of(present[units])
     moved = gained > view.rounding[units][rows]
     chosen = fresh.where(moved, present[units])
-    elements[units].index[rows], elements[units].factor[rows] = chosen.index, chosen.factor
+    elements[units].put(rows, chosen)
     return moved, {number: part.of(chosen) for number, part in parts.items()}
 
 
@@ -259,8 +259,7 @@ def exhaust(view: View, centre: str, everything: Monomial, gain: Array) -> tuple
         better = total > best[active]
         best[active] = np.where(better, total, best[active])
         for units, element in elements.items():
-            chosen = found[units].where(better, element[active])
-            element.index[active], element.factor[active] = chosen.index, chosen.factor
+            element.put(active, found[units].where(better, element[active]))
     return elements, best - view.reference.pair_constant
 
 

@@ -121,8 +121,7 @@ class _State:
         self.gain[rows] = np.where(better, gain, self.gain[rows])
         self.start[rows] = np.where(better, start, self.start[rows])
         for units, element in self.elements.items():
-            chosen = elements[units].where(better, element[rows])
-            element.index[rows], element.factor[rows] = chosen.index, chosen.factor
+            element.put(rows, elements[units].where(better, element[rows]))
 
 
 # ---------------------------------------------------------------------- the loop
@@ -368,8 +367,7 @@ class _Loop:
             state.open[rows] |= moved
             state.gain[rows] = gain
             for units, element in state.elements.items():
-                element.index[rows] = elements[units].index
-                element.factor[rows] = elements[units].factor
+                element.put(rows, elements[units])
         return changed
 
     def _total(self, state: _State, reference: Reference) -> float:
@@ -424,8 +422,7 @@ class _Loop:
             state.start[rows] = STARTS.index("exact")
             state.gain[rows] = gain
             for units, element in state.elements.items():
-                element.index[rows] = elements[units].index
-                element.factor[rows] = elements[units].factor
+                element.put(rows, elements[units])
 
     def _start_all(
         self, state: _State, rows: Array, view: View, randoms: Sequence[Elements]
