@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import stat
@@ -378,46 +377,20 @@ def _parts(data: xr.DataTree | xr.Dataset, changed: Sequence[str]) -> _Parts:
     return _Parts(arrays, own, flat)
 
 
-class _PatientFile(io.FileIO):
-    """A file whose failed writes are kept and raised when it is closed.
-
-    HDF5 cannot give up a file that it failed to write: it tries again as it is closed, and once
-    more as the process ends, which then crashes.
-    """
-
-    failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write all of it; nothing once a write has failed."""
-        rest = memoryview(data).cast("B")
-        try:
-            while len(rest) and self.failure is None:
-                rest = rest[super().write(rest) or 0 :]
-        except OSError as error:
-            self.failure = error
-        return len(data)
-
-    def truncate(self, size: int | None = None) -> int:
-        """Cut off or extend the file, likewise."""
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.failure = self.failure or error
-            return size or 0
-
-
 @contextmanager
 def _hdf5(part: Path, mode: Literal["r+", "w"]) -> Iterator[Any]:
-    """Open an HDF5 file to be written by h5py and h5netcdf."""
+    """Open an HDF5 file for h5py and h5netcdf; it is changed in memory, and written at the end.
+
+    HDF5 cannot give up a file that it failed to write: it tries again as it is closed, and once
+    more as the process ends, which may crash. So it never writes to the disk itself.
+    """
     import h5py
 
-    with _PatientFile(part, {"w": "w+"}.get(mode, mode)) as raw:
-        try:
-            with h5py.File(raw, mode, track_order=True) as file:
-                yield file
-        finally:
-            if raw.failure is not None:
-                raise raw.failure
+    with h5py.File(part, mode, driver="core", backing_store=False, track_order=True) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    part.write_bytes(image)
 
 
 def _write_group(file: Any, group: str | None, dataset: xr.Dataset) -> None:
