@@ -399,8 +399,9 @@ def _aligned_alike(
     """Whether these very draws were aligned before, by the same criterion and options.
 
     Draws of several alignments, put together, are not: their losses do not add up to the record's.
+    Of inputs that were given as an array the record does not know which they were.
     """
-    if "relabel" not in groups:
+    if "relabel" not in groups or options["inputs"] == "given":
         return False
     stored_elements(groups, "")
     notes = json.loads(groups["relabel"].attrs["relabel"])

@@ -205,3 +205,15 @@ def test_what_looks_wrong_is_told():
     assert "both declared as biases of 'h'" in told
     quiet = relabel.align(sim.data, sim.spec)
     assert json.loads(quiet["relabel"].attrs["relabel"])["warnings"] == []
+
+
+def test_other_inputs_are_another_search():
+    """Two arrays of inputs are both "given": the record cannot tell them apart, so search again."""
+    sim = network((3, 5, 5, 5, 1), noise=1.0, chains=2, draws=10, seed=11)
+    options = {"n_kicks": 0}
+    rng = np.random.default_rng(0)
+    far, near = 50 * rng.normal(size=(30, 3)), rng.normal(size=(30, 3))
+    once = relabel.align(sim.data, sim.spec, inputs=far, **options)
+    twice = relabel.align(once, sim.spec, inputs=near, **options)
+    starts = twice["relabel"]["start"].values
+    assert len(np.unique(starts)) > 1  # a record that is believed leaves "identity" everywhere
