@@ -40,12 +40,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="simulated posteriors per row")
     parser.add_argument("--draws", type=int, default=40, help="draws in each")
+    parser.add_argument("--kicks", type=int, default=30, help="rounds of iterated local search")
     options = parser.parse_args()
     header = ("network", "noise", "baseline", "no inputs", "inputs", "mean", "optimum")
     print("  ".join(f"{h:>16}" if h == "network" else f"{h:>9}" for h in header))
     for sizes, noise in CASES:
         rows = [
-            one(network(sizes, noise=noise, chains=1, draws=options.draws, seed=seed))
+            one(
+                network(sizes, noise=noise, chains=1, draws=options.draws, seed=seed),
+                options.kicks,
+            )
             for seed in range(options.seeds)
         ]
         name = "-".join(map(str, sizes))
@@ -53,12 +57,14 @@ def main() -> None:
         print(f"{name:>16}  {noise:9.1f}  {figures}", flush=True)
 
 
-def one(simulated: Simulated) -> tuple[float, ...]:
+def one(simulated: Simulated, n_kicks: int) -> tuple[float, ...]:
     """Recovery by the baseline and by the library; share of draws at the optimum."""
     truth = relabel.ToReference(to=simulated.data["truth"].to_dataset())
     shares = [baseline_recovery(simulated)]
     for inputs, criterion in ((None, truth), ("auto", truth), (None, relabel.Mean())):
-        aligned = relabel.align(simulated.data, simulated.spec, inputs=inputs, criterion=criterion)
+        aligned = relabel.align(
+            simulated.data, simulated.spec, inputs=inputs, criterion=criterion, n_kicks=n_kicks
+        )
         shares.append(recovery(aligned["relabel"], simulated.planted)["draws"])
         if inputs is None and criterion is truth:
             loss = aligned["relabel"]["loss"].values
