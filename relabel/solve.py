@@ -371,7 +371,8 @@ class _Loop:
         return changed
 
     def _total(self, state: _State, reference: Reference) -> float:
-        return float(-state.gain.sum() + self.criterion.penalty(reference))
+        total = float(-state.gain.sum() + self.criterion.penalty(reference))
+        return max(total, 0.0) if self.criterion.is_distance else total  # below zero is rounding
 
     def _margins(self, state: _State, reference: Reference) -> dict[str, Array]:
         """Margins of every slot under the last reference, the other sets held fixed.

@@ -217,3 +217,10 @@ def test_other_inputs_are_another_search():
     twice = relabel.align(once, sim.spec, inputs=near, **options)
     starts = twice["relabel"]["start"].values
     assert len(np.unique(starts)) > 1  # a record that is believed leaves "identity" everywhere
+
+
+def test_the_loss_of_one_draw_is_not_negative():
+    sim = network((2, 3, 1), chains=1, draws=1)
+    notes = json.loads(relabel.align(sim.data, sim.spec)["relabel"].attrs["relabel"])
+    assert 0.0 <= notes["loss_before"] < 1e-12
+    assert 0.0 <= notes["losses"][-1] < 1e-12
