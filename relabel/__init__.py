@@ -5,10 +5,15 @@ The main entry point is :func:`align`; :class:`Spec` declares what is exchangeab
 
 from relabel.align import align, apply, relabelled, undo
 from relabel.criteria import Activations, Gaussian, Mean, Order, ToReference
+from relabel.diagnose import diagnose
+from relabel.diagnosis import Diagnosis, Finding, Thresholds
 from relabel.errors import DataError, FileError, RelabelError, SpecError
 from relabel.io import open_draws, save
+from relabel.likelihood import Likelihood
 from relabel.presets import mlp
 from relabel.propose import propose
+from relabel.redraw import redraw_scale
+from relabel.reduce import reduce
 from relabel.report import account
 from relabel.spec import Spec
 from relabel.transformation import Transformation
@@ -19,21 +24,28 @@ __version__ = installed("posterior-relabel")
 __all__ = [
     "Activations",
     "DataError",
+    "Diagnosis",
     "FileError",
+    "Finding",
     "Gaussian",
+    "Likelihood",
     "Mean",
     "Order",
     "RelabelError",
     "Spec",
     "SpecError",
+    "Thresholds",
     "ToReference",
     "Transformation",
     "account",
     "align",
     "apply",
+    "diagnose",
     "mlp",
     "open_draws",
     "propose",
+    "redraw_scale",
+    "reduce",
     "relabelled",
     "save",
     "undo",

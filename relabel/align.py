@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from relabel.containers import pack, sharing, unpack
 from relabel.criteria import Activations, Criterion, Mean, ToReference
 from relabel.criteria.base import Reference
-from relabel.draws import Draws
+from relabel.diagnostics.chains import flag_chains
+from relabel.diagnostics.comparison import all_outputs
+from relabel.draws import Draws, log_density
 from relabel.elements import Monomial
 from relabel.errors import DataError, SpecError
 from relabel.features import ActivationProblem, Problem, Source
@@ -23,6 +25,7 @@ from relabel.record import (
     check_same_draws,
     found_variables,
     provenance_of,
+    refuse_reduced,
     stored_elements,
 )
 from relabel.solve import Progress, Solution, rough_elements, solve
@@ -44,6 +47,7 @@ def align(
     criterion: Criterion | None = None,
     inputs: Array | str | None = "auto",
     nonfinite: Literal["raise", "skip"] = "raise",
+    exclude_flagged: bool = False,
     n_random: int = 0,
     n_kicks: int = 30,
     seed: int = 0,
@@ -72,6 +76,9 @@ def align(
     nonfinite : {"raise", "skip"}
         What to do with draws that hold NaN or infinities: refuse them, or leave them out, as they
         are and marked in ``relabel/excluded``.
+    exclude_flagged : bool, default False
+        Whether chains that sit in other modes, judged by `lp` (and by outputs, where inputs are
+        known), have no part in the reference. They are aligned to it all the same.
     n_random : int, default 0
         Random starts per draw, for networks with several hidden layers.
     n_kicks : int, default 30
@@ -142,11 +149,14 @@ def align(
     criterion = Mean() if criterion is None else criterion
     _check_options(criterion, n_random=n_random, n_kicks=n_kicks, seed=seed)
     groups = unpack(data)
+    if "relabel" in groups:
+        stored_elements(groups, "")
+        refuse_reduced(groups)
     spec = _as_before(spec, groups)
     draws = Draws.read(sharing(groups), spec, nonfinite)
     probes = find_probes(draws.bound, groups, inputs, criterion, seed)
     search = {"n_random": n_random, "n_kicks": n_kicks, "seed": seed}
-    job = _Job(criterion, probes, search, progress)
+    job = _Job(criterion, probes, search, progress, exclude_flagged)
     solution = job.run(draws, groups)
     found = {"": (draws, solution)}
     warmup = sharing(groups, "warmup_")
@@ -191,6 +201,7 @@ def undo(data: Data) -> Data:
     """
     groups = unpack(data)
     stored_elements(groups, "")
+    refuse_reduced(groups)
     changed: dict[str, xr.Dataset | None] = {}
     for prefix in ("", "warmup_"):
         if f"{prefix}relabel" in groups:
@@ -244,6 +255,7 @@ def apply(data: Data, aligned: Any, *, spec: Spec | None = None) -> Data:
     if "relabel" in groups:
         raise DataError("these draws were aligned before; undo that first")
     stored_elements(source, "")
+    refuse_reduced(source)
     changed: dict[str, xr.Dataset | None] = {}
     for prefix in ("", "warmup_"):
         if f"{prefix}relabel" in source and f"{prefix}posterior" in groups:
@@ -326,9 +338,41 @@ class _Job:
     probes: Probes | None
     search: dict[str, Any]
     progress: Progress | None
+    exclude_flagged: bool
 
     def run(self, draws: Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
-        """Align the draws."""
+        """Align the draws; those of flagged chains to the reference of the others."""
+        flagged = self._flagged(draws) if self.exclude_flagged else np.zeros(0, dtype=bool)
+        if not flagged.any():
+            return self._run(draws, groups)
+        away = np.broadcast_to(flagged[:, None], draws.excluded.shape)
+        main = replace(draws, excluded=draws.excluded | away)
+        rest = replace(draws, excluded=draws.excluded | ~away)
+        leading = self._run(main, groups)
+        parts = [(main, leading), (rest, self.follow(rest, main, leading.reference))]
+        return _joined(parts)
+
+    def _flagged(self, draws: Draws) -> Array:
+        """Which chains are not in the mode of the others: bool of shape (chain,)."""
+        lp = log_density(draws.groups)
+        known = self.probes is not None and self.probes.where is not None
+        if lp is None and not known:
+            raise DataError(
+                "exclude_flagged: chains are judged by their log density sample_stats/lp, or by "
+                "their outputs at known inputs, and there is neither"
+            )
+        outputs = None
+        if self.probes is not None and known:
+            outputs = all_outputs(
+                self.probes.network, draws.bound, draws.groups["posterior"], self.probes.points
+            )
+            outputs[draws.excluded] = np.nan
+        if lp is not None:
+            lp = np.where(draws.excluded, np.nan, lp)
+        return ~flag_chains(lp, outputs).sound
+
+    def _run(self, draws: Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
+        """Align the draws that form the reference."""
         problem = draws.problem(self.criterion.variables)
         if self.criterion.max_sweeps > 0 and _aligned_alike(groups, self.criterion, self.options):
             return self._solve(problem, draws, None, self.criterion)
@@ -347,7 +391,8 @@ class _Job:
     def options(self) -> dict[str, Any]:
         """What the record keeps of the options."""
         where = self.probes.where if self.probes else None
-        return {"inputs": where} | self.search
+        chosen = {"exclude_flagged": True} if self.exclude_flagged else {}
+        return {"inputs": where} | self.search | chosen
 
     def follow(self, draws: Draws, leading: Draws, reference: Reference) -> Solution:
         """Align further draws to the reference of others, which may have more variables."""
@@ -431,6 +476,30 @@ def _as_before(spec: Spec, groups: Mapping[str, xr.Dataset]) -> Spec:
     return earlier if earlier.units == spec.units else spec
 
 
+def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
+    """Solutions of two sets of draws as one, in the order of all draws."""
+    order = np.argsort(np.concatenate([part.rows for part, _ in parts]))
+    first = parts[0][1]
+    elements = {}
+    for units in first.elements:
+        both = [solution.elements[units] for _, solution in parts]
+        index = np.concatenate([element.index for element in both])[order]
+        elements[units] = Monomial(index, np.concatenate([e.factor for e in both])[order])
+    margin = {
+        units: np.concatenate([solution.margin[units] for _, solution in parts])[order]
+        for units in first.margin
+    }
+    return replace(
+        first,
+        elements=elements,
+        margin=margin,
+        loss=np.concatenate([solution.loss for _, solution in parts])[order],
+        start=np.concatenate([solution.start for _, solution in parts])[order],
+        losses=[*first.losses, sum(solution.losses[-1] for _, solution in parts)],
+        loss_before=sum(solution.loss_before for _, solution in parts),
+    )
+
+
 def _with_gauge(solution: Solution, problem: Problem) -> Solution:
     """Compose what was matched with the gauge that was fixed before."""
     elements = dict(solution.elements)
@@ -455,11 +524,9 @@ def _first_row(draws: Draws, to: Any, variables: tuple[str, ...] | None) -> int:
         if not row.size:
             raise DataError(f"criterion reference: the draw {dict(to)} is not finite")
         return int(row[0])
-    stats = draws.groups.get("sample_stats", xr.Dataset())
-    if "lp" in stats and set(stats["lp"].dims) == set(SAMPLE_DIMS):
-        lp = stats["lp"].transpose(*SAMPLE_DIMS).values.reshape(-1)[draws.rows].astype(float)
-        if np.isfinite(lp).any():
-            return int(np.nanargmax(np.where(np.isfinite(lp), lp, np.nan)))
+    lp = log_density(draws.groups)
+    if lp is not None and np.isfinite(lp.reshape(-1)[draws.rows]).any():
+        return int(np.nanargmax(lp.reshape(-1)[draws.rows]))
     if to == "map":
         raise DataError(
             "criterion reference: 'map' needs the log density sample_stats/lp of the same draws, "
@@ -540,7 +607,8 @@ def _transformed(
                 "composed; undo the first (relabel.undo), then align"
             )
         transformation = transformation @ done
-        notes["earlier"] = json.loads(groups[f"{prefix}relabel"].attrs["relabel"])
+        earlier = json.loads(groups[f"{prefix}relabel"].attrs["relabel"])
+        notes["earlier"] = {k: v for k, v in earlier.items() if k not in ("diagnosis", "added")}
     stored = own.assign(transformation.to_dataset().data_vars)
     coords = {d: shared["posterior"][d] for d in SAMPLE_DIMS if d in shared["posterior"].coords}
     stored = stored.assign_coords(coords)

@@ -1,13 +1,13 @@
-"""The command line: inspect, align, undo, demo."""
+"""The command line: inspect, align, diagnose, undo, demo."""
 
 from __future__ import annotations
 
 import sys
 import tomllib
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +20,14 @@ from relabel import __version__
 from relabel.align import align, relabelled, undo
 from relabel.containers import sharing, unpack
 from relabel.criteria import CRITERIA, Criterion, ToReference, criterion_of
+from relabel.diagnose import diagnose
+from relabel.diagnosis import Thresholds
 from relabel.errors import FileError, RelabelError, SpecError
 from relabel.io import check_target, load, open_draws, read_point, read_spec, save
+from relabel.likelihood import FAMILIES, Likelihood
 from relabel.network import Network
 from relabel.probes import find_inputs
+from relabel.progress import reporting
 from relabel.propose import Proposal, propose
 from relabel.record import stored_elements
 from relabel.report import Account, account, as_planted, shown
@@ -150,6 +154,10 @@ def align_command(
     skip_nonfinite: Annotated[
         bool, typer.Option("--skip-nonfinite", help="Leave out draws with NaN or infinities.")
     ] = False,
+    exclude_flagged: Annotated[
+        bool,
+        typer.Option("--exclude-flagged", help="Chains in other modes: no part in the reference."),
+    ] = False,
     random_starts: Annotated[int, typer.Option(min=0, help="Random starts per draw.")] = 0,
     kicks: Annotated[int, typer.Option(min=0, help="Rounds of local search per open draw.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="Seed of starts, kicks and probes.")] = 0,
@@ -163,13 +171,14 @@ def align_command(
         declared, table, assumed = _spec_of(draws, spec, units, axes, gauge)
         chosen, told = _criterion_of(criterion, options, reference, table)
         load(draws, {*declared.axes, *declared.values}, file)
-        with _progress(quiet) as progress:
+        with reporting(_bar(quiet)) as progress:
             aligned = align(
                 draws,
                 declared,
                 criterion=chosen,
                 inputs={None: "auto", "none": None}.get(inputs, inputs),
                 nonfinite="skip" if skip_nonfinite else "raise",
+                exclude_flagged=exclude_flagged,
                 n_random=random_starts,
                 n_kicks=kicks,
                 seed=seed,
@@ -180,6 +189,65 @@ def align_command(
         if found is not None:
             _print_account(found, [*assumed, *told])
             typer.echo(f"wrote {output}")
+
+
+@app.command("diagnose")
+def diagnose_command(
+    file: File,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where draws with findings are written.")
+    ] = None,
+    inputs: Annotated[
+        str | None, typer.Option(help="Inputs of the network, as in constant_data/X.")
+    ] = None,
+    likelihood: Annotated[
+        str | None, typer.Option(help=f"Of the targets: {', '.join(FAMILIES)}.")
+    ] = None,
+    noise: Annotated[
+        str | None, typer.Option(help="Noise of a gaussian: a number, or a posterior variable.")
+    ] = None,
+    targets: Annotated[str | None, typer.Option(help="Targets, as in constant_data/y.")] = None,
+    prior: Annotated[
+        Pairs, typer.Option(help="Standard deviation of a variable's normal prior, as in W1=1.")
+    ] = None,
+    threshold: Annotated[
+        Pairs, typer.Option("--set", help="A threshold, as in null_gap=0.2.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of a report.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with status 3 if labels cannot be believed.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what remains in aligned draws: labels, chains, units and modes."""
+    with _errors():
+        if output is not None:
+            check_target(output, file, force=force)
+        draws = open_draws(file)
+        with reporting(_bar(quiet)) as progress:
+            data, diagnosis = diagnose(
+                draws,
+                inputs=inputs,
+                likelihood=_likelihood_of(likelihood, noise, targets),
+                priors=_numbers_of(prior, "--prior W1=1"),
+                thresholds=_thresholds_of(threshold),
+                seed=seed,
+                progress=progress,
+            )
+        if output is not None:
+            save(data, output, source=file, changed=relabelled(data), force=force)
+        if as_json:
+            typer.echo(diagnosis.to_json())
+        elif not quiet:
+            typer.echo(str(diagnosis))
+            if output is not None:
+                typer.echo(f"wrote {output}")
+    if strict and not diagnosis.labels_trustworthy:
+        raise typer.Exit(3)
 
 
 @app.command("undo")
@@ -322,6 +390,39 @@ def _reference_of(text: str) -> tuple[Any, list[str]]:
     return point, [f"reference: {what} ({text})"]
 
 
+def _likelihood_of(family: str | None, noise: str | None, targets: str | None) -> Likelihood | None:
+    """What the options say of the likelihood; None where they say nothing."""
+    if family is None:
+        if noise is None and targets is None:
+            return None
+        family = "gaussian"
+    scale = None if noise is None else _value(noise)
+    return Likelihood(family, scale, targets)
+
+
+def _numbers_of(pairs: Pairs, example: str) -> dict[str, float] | None:
+    """Names and numbers; None where there are none."""
+    if not pairs:
+        return None
+    found = {}
+    for name, text in (_split(pair, "=", example) for pair in pairs):
+        try:
+            found[name] = float(text)
+        except ValueError:
+            raise SpecError(f"{text!r} is not a number; write it as in {example}") from None
+    return found
+
+
+def _thresholds_of(pairs: Pairs) -> Thresholds:
+    """Thresholds with some of them set."""
+    known = [entry.name for entry in fields(Thresholds)]
+    chosen = _numbers_of(pairs, "--set null_gap=0.2") or {}
+    for name in chosen:
+        if name not in known:
+            raise SpecError(f"there is no threshold {name!r}; there are {', '.join(known)}")
+    return Thresholds(**chosen)  # type: ignore[arg-type]
+
+
 def _split(text: str, separator: str, example: str) -> tuple[str, str]:
     """Split a pair at the first separator."""
     key, found, value = text.partition(separator)
@@ -341,19 +442,9 @@ def _value(text: str) -> Any:
 # ---------------------------------------------------------------------- printing
 
 
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
-    """Progress bar on a terminal, nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("", total=None)
-        yield lambda stage, done, total: bars.update(
-            task, description=stage, completed=done, total=total
-        )
+def _bar(quiet: bool) -> bool:
+    """Whether to show progress: on a terminal only."""
+    return not quiet and sys.stderr.isatty()
 
 
 def _print_account(found: Account, told: list[str]) -> None:

@@ -139,15 +139,17 @@ def _same_draws(dataset: xr.Dataset, posterior: xr.Dataset) -> bool:
 
 
 def own_variables(dataset: xr.Dataset) -> list[str]:
-    """Return the names of what an alignment added to a plain Dataset."""
+    """Return the names of what an alignment, and what came after it, added to a plain Dataset."""
     if "relabel" not in dataset.attrs:
         return []
     try:
-        units = json.loads(dataset.attrs["relabel"])["spec"]["units"]
+        notes = json.loads(dataset.attrs["relabel"])
+        units = notes["spec"]["units"]
+        added = list(notes.get("added", ()))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError("the attribute 'relabel' of the dataset is damaged") from error
     written = [f"{name}_{kind}" for name in units for kind in ("index", "factor", "margin")]
-    written += ["loss", "start", "excluded"]
+    written += ["loss", "start", "excluded", *added]
     return [f"{PREFIX}{name}" for name in written if f"{PREFIX}{name}" in dataset.data_vars]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from relabel.solve import Solution
 from relabel.spec import SAMPLE_DIMS, Bound, Spec, non_finite
 from relabel.transformation import Transformation
 
-__all__ = ["Draws"]
+__all__ = ["Draws", "log_density"]
 
 Array = NDArray[Any]
 
@@ -77,6 +77,15 @@ class Draws:
         whole = np.full((self.excluded.size, *values.shape[1:]), fill, values.dtype)
         whole[self.rows] = values
         return whole.reshape(*self.excluded.shape, *values.shape[1:])
+
+
+def log_density(groups: Mapping[str, xr.Dataset]) -> Array | None:
+    """Return the log posterior density over (chain, draw), nan where not finite; or None."""
+    stats = groups.get("sample_stats", xr.Dataset())
+    if "lp" not in stats or set(stats["lp"].dims) != set(SAMPLE_DIMS):
+        return None
+    lp: Array = stats["lp"].transpose(*SAMPLE_DIMS).values.astype(float)
+    return np.where(np.isfinite(lp), lp, np.nan) if np.isfinite(lp).any() else None
 
 
 def _name_draws(excluded: Array, posterior: xr.Dataset) -> str:

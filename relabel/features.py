@@ -277,6 +277,14 @@ class Problem:
         """Features of one draw."""
         return self._make_block(slice(row, row + 1))
 
+    def selected(self, rows: Array) -> Problem:
+        """Lay some of the draws out, to match on the same variables."""
+        return self.of({name: array[rows] for name, array in self.arrays.items()})
+
+    def of(self, arrays: Mapping[str, Array]) -> Problem:
+        """Lay other draws out, to match on the same variables."""
+        return Problem(self.bound, arrays, [v.name for v in self.used])
+
     def _make_block(self, rows: slice) -> Block:
         own: dict[str, list[Array]] = {units: [] for units in self.layout.sizes}
         pairs = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,11 @@ from scipy import special
 from relabel.errors import SpecError
 from relabel.spec import Bound, BoundVariable
 
-__all__ = ["FUNCTIONS", "Layer", "Network"]
+__all__ = ["FUNCTIONS", "Layer", "Network", "Pass"]
 
 Array = NDArray[Any]
 
+_STEP = 1e-6  # of a numeric derivative: rounding and curvature both cost about 1e-10
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 
@@ -80,6 +81,35 @@ class Layer:
     activation: str | None
     weights: tuple[tuple[BoundVariable, str], ...]
     biases: tuple[BoundVariable, ...]
+
+    def apply(self, sums: Array) -> Array:
+        """Apply the activation; outputs have none."""
+        function = function_of(self.activation) if self.activation else None
+        return function(sums) if function else sums
+
+    def slope(self, sums: Array) -> Array | None:
+        """Derivative of the activation by central differences; None for outputs, where it is 1."""
+        if not self.activation:
+            return None
+        step = _STEP * (1.0 + np.abs(sums))
+        slope: Array = (self.apply(sums + step) - self.apply(sums - step)) / (2 * step)
+        return slope
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass computed.
+
+    Attributes
+    ----------
+    sums : dict of str to ndarray of shape (draws, n, size)
+        What is added up at each node, before its activation.
+    values : dict of str to ndarray of shape (draws, n, size)
+        Its activations; the inputs are included, of shape (n, n_inputs).
+    """
+
+    sums: dict[str, Array]
+    values: dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -166,33 +196,130 @@ class Network:
         SpecError
             If the inputs have another number of columns than the network has inputs.
         """
+        values = dict(self.forward(arrays, inputs).values)
+        del values[self.source]
+        return values
+
+    def forward(self, arrays: Mapping[str, Array], inputs: Array) -> Pass:
+        """Evaluate every node and keep the sums; arguments as in :meth:`activations`."""
         inputs = np.asarray(inputs, dtype=float)
         if inputs.ndim != 2 or inputs.shape[1] != self.n_inputs:
             raise SpecError(
                 f"inputs have the shape {inputs.shape}; the network reads {self.n_inputs} "
                 f"inputs ({self.source!r}), so (n, {self.n_inputs}) is needed"
             )
-        values: dict[str, Array] = {self.source: inputs}
+        return self._evaluate(arrays, Pass({}, {self.source: inputs}), self.layers)
+
+    def resume(self, arrays: Mapping[str, Array], done: Pass, node: str) -> Pass:
+        """Evaluate anew what depends on a node, from the values that this node has in `done`.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray of shape (draws, ...)
+            Variables, those between the node and the outputs possibly changed.
+        done : Pass
+            An earlier pass; the values of `node` may have been replaced.
+        node : str
+            Name of the node.
+
+        Returns
+        -------
+        Pass
+        """
+        stale, layers = {node}, []
         for layer in self.layers:
+            if layer.name != node and any(tail in stale for _, tail in layer.weights):
+                stale.add(layer.name)
+                layers.append(layer)
+        return self._evaluate(arrays, done, layers)
+
+    def _evaluate(self, arrays: Mapping[str, Array], done: Pass, layers: Sequence[Layer]) -> Pass:
+        """Evaluate some nodes on top of a pass."""
+        sums, values = dict(done.sums), dict(done.values)
+        for layer in layers:
             total: Any = 0.0
             for variable, tail in layer.weights:
-                matrix = arrays[variable.name].reshape(-1, *variable.shape, *_single(variable))
-                if variable.axes[0].name != tail:
-                    matrix = matrix.swapaxes(1, 2)
-                total = total + values[tail] @ matrix
+                total = total + values[tail] @ matrix_of(variable, tail, arrays[variable.name])
             for variable in layer.biases:
                 shape = (*variable.shape, *_single(variable))[-1:]
                 total = total + arrays[variable.name].reshape(-1, 1, *shape)
-            function = function_of(layer.activation) if layer.activation else None
-            values[layer.name] = function(total) if function else total
-        del values[self.source]
-        return values
+            sums[layer.name], values[layer.name] = total, layer.apply(total)
+        return Pass(sums, values)
+
+    def jacobians(
+        self, arrays: Mapping[str, Array], done: Pass, nodes: Sequence[str]
+    ) -> dict[str, Array]:
+        """Derivatives of all outputs by the sums at some nodes.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray of shape (draws, ...)
+        done : Pass
+            Where they are taken.
+        nodes : sequence of str
+
+        Returns
+        -------
+        dict of str to ndarray of shape (draws or 1, n or 1, n_outputs, size)
+            By reverse accumulation; the outputs of several nodes stand side by side in the order
+            of :meth:`outputs`.
+        """
+        ends = self.ends
+        sizes = [done.sums[end].shape[-1] for end in ends]
+        places = dict(
+            zip(ends, np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1), strict=True)
+        )
+        flow: dict[str, Any] = {end: eye[None, None] for end, eye in places.items()}
+        found = {}
+        for layer in reversed(self.layers):
+            if layer.name not in flow:
+                continue
+            slope = layer.slope(done.sums[layer.name])
+            down = flow[layer.name] if slope is None else flow[layer.name] * slope[:, :, None, :]
+            if layer.name in nodes:
+                found[layer.name] = down
+            for variable, tail in layer.weights:
+                if tail == self.source or not self._leads_to(nodes, tail):
+                    continue
+                matrix = matrix_of(variable, tail, arrays[variable.name])
+                flow[tail] = flow.get(tail, 0.0) + down @ matrix.swapaxes(1, 2)[:, None]
+        return found
+
+    def _leads_to(self, nodes: Sequence[str], node: str) -> bool:
+        """Whether a node is one of some nodes, or depends on one."""
+        layer = next(layer for layer in self.layers if layer.name == node)
+        return node in nodes or any(
+            tail != self.source and self._leads_to(nodes, tail) for _, tail in layer.weights
+        )
+
+    @property
+    def ends(self) -> list[str]:
+        """Names of the nodes that nothing reads."""
+        read = {tail for layer in self.layers for _, tail in layer.weights}
+        return [layer.name for layer in self.layers if layer.name not in read]
+
+    def layer(self, name: str) -> Layer:
+        """Return one node by its name."""
+        return next(layer for layer in self.layers if layer.name == name)
+
+    def readers(self, node: str) -> list[Layer]:
+        """Return the nodes that read a node."""
+        return [layer for layer in self.layers if any(t == node for _, t in layer.weights)]
+
+    def joined_outputs(self, done: Pass) -> Array:
+        """Return the outputs of a pass side by side, shape (draws, n, n_outputs)."""
+        return np.concatenate([done.values[end] for end in self.ends], axis=-1)
 
     def outputs(self, arrays: Mapping[str, Array], inputs: Array) -> dict[str, Array]:
         """Evaluate the nodes that nothing reads; arguments as in :meth:`activations`."""
-        read = {tail for layer in self.layers for _, tail in layer.weights}
         values = self.activations(arrays, inputs)
-        return {name: value for name, value in values.items() if name not in read}
+        return {name: values[name] for name in self.ends}
+
+
+def matrix_of(variable: BoundVariable, tail: str, values: Array) -> Array:
+    """Lay the draws of a weight out as matrices from `tail` to its reader, (draws, in, out)."""
+    matrix = values.reshape(-1, *variable.shape, *_single(variable))
+    return matrix if variable.axes[0].name == tail else matrix.swapaxes(1, 2)
 
 
 def _single(variable: BoundVariable) -> tuple[int, ...]:

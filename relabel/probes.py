@@ -15,7 +15,7 @@ from relabel.errors import SpecError
 from relabel.network import Network
 from relabel.spec import Bound
 
-__all__ = ["Probes", "find_inputs", "find_probes"]
+__all__ = ["Probes", "find_inputs", "find_probes", "find_targets", "input_values"]
 
 Array = NDArray[Any]
 
@@ -80,7 +80,7 @@ def find_probes(
         if named or wanted:
             raise
         return None
-    points, where = _input_values(network, groups, inputs)
+    points, where = input_values(network, groups, inputs)
     if wanted:
         _check_wanted(bound, points)
     if points is None:
@@ -109,7 +109,7 @@ def _tells_sign(bound: Bound, units: str) -> bool:
     return action is not None and action.signed
 
 
-def _input_values(
+def input_values(
     network: Network, groups: Mapping[str, xr.Dataset], inputs: Array | str | None
 ) -> tuple[Array | None, str | None]:
     """Inputs as given, as named, or as found if only one variable fits."""
@@ -162,3 +162,26 @@ def find_inputs(groups: Mapping[str, xr.Dataset], n_inputs: int) -> list[str]:
         and str(name).lower() not in _TARGETS
         and not str(name).startswith("true_")
     ]
+
+
+def find_targets(groups: Mapping[str, xr.Dataset], n: int) -> list[str]:
+    """Return the addresses of variables that could be a network's targets.
+
+    Parameters
+    ----------
+    groups : mapping of str to Dataset
+    n : int
+        Number of rows of the inputs.
+
+    Returns
+    -------
+    list of str
+        Variables of observed_data and constant_data that are named like targets (``y``) and have
+        so many rows; in both groups under one name, that of observed_data alone.
+    """
+    found: dict[str, str] = {}
+    for group in ("observed_data", "constant_data"):
+        for name, variable in groups.get(group, xr.Dataset()).data_vars.items():
+            if str(name).lower() in _TARGETS and variable.ndim > 0 and len(variable) == n:
+                found.setdefault(str(name), f"{group}/{name}")
+    return list(found.values())

@@ -19,7 +19,13 @@ from relabel.suspicions import suspicions
 from relabel.transformation import Transformation
 from relabel.versions import installed
 
-__all__ = ["check_same_draws", "found_variables", "provenance_of", "stored_elements"]
+__all__ = [
+    "check_same_draws",
+    "found_variables",
+    "provenance_of",
+    "refuse_reduced",
+    "stored_elements",
+]
 
 
 def found_variables(draws: Draws, solution: Solution) -> xr.Dataset:
@@ -128,6 +134,15 @@ def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec
         raise DataError("the group 'relabel' is damaged: its attribute cannot be read") from error
     check_same_draws(dataset, groups[f"{prefix}posterior"])
     return spec, Transformation.from_dataset(dataset, list(spec.units))
+
+
+def refuse_reduced(groups: Mapping[str, xr.Dataset]) -> None:
+    """Refuse draws that were reduced: their values are no longer those of the draws."""
+    if "relabel" in groups and "reduced" in json.loads(groups["relabel"].attrs["relabel"]):
+        raise DataError(
+            "these draws were reduced (relabel.reduce), so their values are no longer those of the "
+            "draws; use the aligned draws from which they were made"
+        )
 
 
 def check_same_draws(own: xr.Dataset, posterior: xr.Dataset) -> None:

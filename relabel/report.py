@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.align import provenance
 from relabel.containers import sharing, unpack
+from relabel.diagnostics.comparison import outputs_of, weights_of
 from relabel.diagnostics.convergence import Convergence, convergence
 from relabel.elements import Monomial
 from relabel.errors import SpecError
@@ -21,7 +22,7 @@ from relabel.record import stored_elements
 from relabel.solve import STARTS
 from relabel.spec import SAMPLE_DIMS, Bound, Spec
 
-__all__ = ["Account", "account", "as_planted", "draw_outputs", "shown"]
+__all__ = ["Account", "account", "as_planted", "shown"]
 
 Array = NDArray[Any]
 
@@ -90,13 +91,13 @@ def account(before: Any, aligned: Any) -> Account:
     old, new = unpack(before), unpack(aligned)
     bound = Spec.from_dict(notes["spec"]).bind(sharing(new))
     table = [
-        ("weights before", convergence(_weights(bound, old))),
-        ("weights after", convergence(_weights(bound, new))),
+        ("weights before", convergence(weights_of(bound, old["posterior"]))),
+        ("weights after", convergence(weights_of(bound, new["posterior"]))),
     ]
     remarks = list(notes["warnings"])
     where = notes["options"]["inputs"]
-    outputs = draw_outputs(bound, old, where)
-    after = draw_outputs(bound, new, where)
+    outputs = _outputs(bound, old, where)
+    after = _outputs(bound, new, where)
     if outputs is not None and after is not None:
         table.append(("outputs", convergence(outputs.values())))
         remarks.append(_unchanged(outputs, after))
@@ -200,48 +201,17 @@ def _margins(units: str, own: xr.Dataset) -> str:
     )
 
 
-def _weights(bound: Bound, groups: Mapping[str, xr.Dataset]) -> list[Array]:
-    """Every variable of the posterior that relabelling can change."""
-    shifted = {shift.bias for shift in bound.shifts}
-    return [
-        groups["posterior"][v.name].transpose(*SAMPLE_DIMS, ...).values
-        for v in bound.measured()
-        if v.unit_axes() or v in shifted
-    ]
-
-
-def draw_outputs(
+def _outputs(
     bound: Bound, groups: Mapping[str, xr.Dataset], inputs: str | None
 ) -> dict[str, Array] | None:
-    """Evaluate the network of every draw at some of the inputs.
-
-    Parameters
-    ----------
-    bound : Bound
-    groups : mapping of str to Dataset
-    inputs : str or None
-        Address of the inputs that the alignment used, if any.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (chain, draw, n, size), or None
-        None where there is no network, or no inputs.
-    """
+    """Evaluate the network of every draw at some of the inputs; None without network or inputs."""
     network = _network(bound)
     if network is None or inputs in (None, "given"):
         return None
     group, _, name = str(inputs).rpartition("/")
     values = groups[group][name].values
     points = values[np.unique(np.linspace(0, len(values) - 1, _N_POINTS).round().astype(int))]
-    posterior = groups["posterior"]
-    shape = tuple(posterior.sizes[dim] for dim in SAMPLE_DIMS)
-    arrays = {}
-    for variable in bound.measured():
-        stored = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
-        arrays[variable.name] = stored.reshape(-1, *stored.shape[2:])
-    with np.errstate(invalid="ignore", over="ignore"):  # draws that are not finite
-        outputs = network.outputs(arrays, points)
-    return {name: value.reshape(*shape, *value.shape[1:]) for name, value in outputs.items()}
+    return outputs_of(network, bound, groups["posterior"], points)
 
 
 def _network(bound: Bound) -> Network | None:

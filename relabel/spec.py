@@ -21,6 +21,10 @@ from relabel.notation import parse
 __all__ = ["SAMPLE_DIMS", "Bound", "BoundAxis", "BoundVariable", "Shift", "Spec", "non_finite"]
 
 
+#: Variables of the group ``relabel`` that are not named after units.
+_RESERVED = ("loss", "start", "excluded", "mode", "chain_flagged", "function_change")
+
+
 @dataclass(frozen=True)
 class Spec:
     """Which units a model has, and which axes of which variables carry them.
@@ -288,7 +292,7 @@ def _check_units_name(name: str) -> None:
         sound = False
     if not sound:
         raise SpecError(f"spec: {name!r} cannot name a set of units; use letters, digits and _")
-    if name in (*SAMPLE_DIMS, "loss", "start", "excluded") or "/" in name:
+    if name in (*SAMPLE_DIMS, *_RESERVED) or "/" in name:
         raise SpecError(f"spec: units cannot be named {name!r}, which has a meaning of its own")
 
 

@@ -113,7 +113,7 @@ class Gaussian(Criterion):
             target[units] = previous.weight[units] if previous else np.maximum(spread, floor)
             nu = self.shrinkage * mean.shape[1]
             scatter = scatter + np.einsum("kr,rs->krs", rounding, np.eye(mean.shape[1]))
-            root[units] = _precision_root((n * scatter + nu * np.diag(target[units])) / (n + nu))
+            root[units] = precision_root((n * scatter + nu * np.diag(target[units])) / (n + nu))
         pairs = tuple(statistics[f"pair {p}"] / n for p in range(len(layout.pairs)))
         variances = [
             max(statistics[f"squares {p}"] / (n * mean.size) - float((mean**2).mean()), 1e-12 * v)
@@ -156,7 +156,7 @@ class Gaussian(Criterion):
         return total
 
 
-def _precision_root(covariance: Array) -> Array:
+def precision_root(covariance: Array) -> Array:
     """Triangular L of every slot with L L' the inverse of its covariance, (K, R, R)."""
     if not covariance.shape[-1]:
         return covariance

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Convergence", "convergence"]
+__all__ = ["Convergence", "convergence", "effective_size"]
 
 Array = NDArray[Any]
 
@@ -90,6 +90,34 @@ def convergence(arrays: Iterable[Array]) -> Convergence:
         return Convergence(np.nan, np.nan, n, len(values), segments)
     rhat, ess = _statistics(stacked)
     return Convergence(rhat, ess, n, len(values), segments)
+
+
+def effective_size(values: Array, chain: Array) -> float:
+    """How many independent values a sequence is worth, summed over its chains.
+
+    Parameters
+    ----------
+    values, chain : ndarray of shape (draws,)
+        In the order in which they were drawn, and which chain each belongs to.
+
+    Returns
+    -------
+    float
+        Of every chain its own bulk effective sample size by ArviZ, which takes no notice of chains
+        that disagree; at least 1, and at most the number of its draws. Chains of fewer than 8 draws
+        count as 1, and all do where there are more than 100.
+    """
+    chains, counts = np.unique(chain, return_counts=True)
+    if counts.max() < 2 * _SEGMENTS or len(chains) > _MOST // 2:
+        return float(len(chains))
+    arviz, total = _arviz(), 0.0
+    for name, count in zip(chains, counts, strict=True):
+        own = values[chain == name]
+        found = 1.0
+        if count >= 2 * _SEGMENTS and np.ptp(own) > 0:
+            found = float(arviz.ess(own[None]))
+        total += min(max(found, 1.0), float(count)) if np.isfinite(found) else 1.0
+    return total
 
 
 def _arviz() -> Any:

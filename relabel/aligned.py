@@ -1,0 +1,192 @@
+"""Aligned draws as the questions about them see them: read once, checked, laid out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relabel.containers import Groups, sharing, unpack
+from relabel.criteria import Activations, Criterion, Mean, ToReference, criterion_of
+from relabel.draws import Draws
+from relabel.errors import SpecError
+from relabel.features import Layout, Problem
+from relabel.moments import pooled_moments
+from relabel.network import Network
+from relabel.probes import find_inputs, find_targets, input_values
+from relabel.record import refuse_reduced, stored_elements
+from relabel.spec import Bound, Spec
+from relabel.transformation import Transformation
+
+__all__ = ["Aligned", "SlotFeatures"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class SlotFeatures:
+    """Everything by which the units of one set are told apart, the other sets held fixed.
+
+    Attributes
+    ----------
+    values : ndarray of shape (draws, K, R)
+        Own features and the entries of pairs, in slot order on both sides, centred and in their
+        gauge.
+    signed : ndarray of bool, shape (R,)
+        Which of them flip with the unit.
+    """
+
+    values: Array
+    signed: Array
+
+    def chosen(self, rows: Array) -> SlotFeatures:
+        """Select draws."""
+        return SlotFeatures(self.values[rows], self.signed)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Aligned draws, the record of the alignment, and what is known beside.
+
+    Attributes
+    ----------
+    groups : dict of str to Dataset
+        All groups of the data.
+    notes : dict
+        The record of the alignment.
+    draws : Draws
+        The draws, bound to the spec; those that are not finite take no part.
+    transformation : Transformation
+        What was done to the original draws.
+    """
+
+    groups: Groups
+    notes: dict[str, Any]
+    draws: Draws
+    transformation: Transformation
+
+    @classmethod
+    def read(cls, data: Any) -> Aligned:
+        """Read aligned data.
+
+        Raises
+        ------
+        DataError
+            If the draws were not aligned, if they were reduced, or if the record is damaged.
+        """
+        groups = unpack(data)
+        spec, transformation = stored_elements(groups, "")
+        refuse_reduced(groups)
+        notes = json.loads(groups["relabel"].attrs["relabel"])
+        return cls(groups, notes, Draws.read(sharing(groups), spec, "skip"), transformation)
+
+    @classmethod
+    def unaligned(cls, groups: Groups, spec: Spec) -> Aligned:
+        """Take draws as they are for aligned, for questions to which labels do not matter."""
+        draws = Draws.read(sharing(groups), spec, "skip")
+        identity = Transformation.identity(draws.bound.sizes, draws.excluded.shape)
+        return cls(groups, {"criterion": Mean().describe(), "options": {}}, draws, identity)
+
+    @property
+    def bound(self) -> Bound:
+        """The spec, bound to the draws."""
+        return self.draws.bound
+
+    @cached_property
+    def criterion(self) -> Criterion:
+        """The criterion of the alignment; of one with a given reference, the mean on its variables.
+
+        A given point is not in the record, and activations are no features of shuffled units.
+        """
+        settings = {k: v for k, v in self.notes["criterion"].items() if k != "name"}
+        name = self.notes["criterion"]["name"]
+        if name in (ToReference.name, Activations.name):
+            keep = {k: v for k, v in settings.items() if k in ("scale", "variables")}
+            return criterion_of(Mean.name, keep)
+        return criterion_of(name, settings)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The aligned draws laid out for matching."""
+        return self.draws.problem(self.criterion.variables)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What the features mean, centred at their means."""
+        return replace(self.problem.layout, centre=pooled_moments(self.problem).centre)
+
+    def features(self, units: str) -> SlotFeatures:
+        """Everything by which the units of one set are told apart."""
+        layout = self.layout
+        touching = layout.touching(units)
+        parts = []
+        for number in range(len(self.problem.slices)):
+            block = self.problem.block(number)
+            rows = [layout.features(block, units)]
+            for pair, side in touching:
+                values = np.moveaxis(block.pairs[pair], side + 1, 1)
+                rows.append(values.reshape(*values.shape[:2], -1))
+            parts.append(np.concatenate(rows, axis=2))
+        signed = [layout.signed(units)]
+        for pair, side in touching:
+            other = layout.sizes[layout.pairs[pair].units[1 - side]]
+            n_others = other * self.problem.block(0).pairs[pair].shape[3]
+            signed.append(np.full(n_others, layout.pairs[pair].signed[side]))
+        return SlotFeatures(np.concatenate(parts), np.concatenate(signed))
+
+    @cached_property
+    def network(self) -> Network | None:
+        """The network that the spec describes, if it does describe one."""
+        try:
+            return Network.of(self.bound)
+        except SpecError:
+            return None
+
+    def inputs(self, wanted: Array | str | None) -> tuple[Array | None, str]:
+        """Inputs of the network and where they are from, or why there are none.
+
+        Parameters
+        ----------
+        wanted : ndarray, str or None
+            As an array, or as an address; None for those that the alignment used, or else the only
+            variable that fits, or the only one of those with as many rows as there are targets.
+
+        Raises
+        ------
+        SpecError
+            If inputs are named and do not fit, or if the spec describes no network.
+        """
+        if self.network is None:
+            if wanted is not None:
+                raise SpecError(
+                    "inputs: the spec describes no network that could be evaluated; its axes need "
+                    "arrows, as in 'x -> h'"
+                )
+            return None, "the spec describes no network that could be evaluated"
+        used = self.notes["options"].get("inputs")
+        found = find_inputs(self.groups, self.network.n_inputs)
+        paired = [address for address in found if self._targets_for(address)]
+        found = paired if len(paired) == 1 else found
+        if wanted is None and used not in (None, "given"):
+            wanted = used
+        elif wanted is None and len(found) == 1:
+            wanted = found[0]
+        if wanted is None:
+            several = f"several variables could be: {', '.join(found)}" if found else "none stored"
+            return None, f"no inputs are known ({several}); name them with inputs="
+        points, where = input_values(self.network, self.groups, wanted)
+        assert points is not None
+        return points, str(where)
+
+    def _targets_for(self, address: str) -> list[str]:
+        """Addresses of targets with as many entries as these inputs have rows."""
+        group, _, name = address.rpartition("/")
+        return find_targets(self.groups, len(self.groups[group][name]))
+
+    def by_chain(self, values: Array) -> Array:
+        """Lay values of the draws that take part out over (chain, draw); nan elsewhere."""
+        return self.draws.spread(np.asarray(values, dtype=float), np.nan)

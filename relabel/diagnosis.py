@@ -1,0 +1,179 @@
+"""What a diagnosis says: thresholds, findings, and the report of both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Literal
+
+from relabel.errors import SpecError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Diagnosis", "Finding", "Thresholds", "schema"]
+
+Severity = Literal["error", "warning", "info"]
+_MARK = {"error": "!!", "warning": "! ", "info": "- "}
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where :func:`relabel.diagnose` draws its lines; none depends on the data set.
+
+    Parameters
+    ----------
+    confidence : float, default 0.9
+        A slot's label can be believed if it is right with this mean probability. One wrong label in
+        ten moves a slot's mean by a tenth of the distance of two units, which is what a plot shows.
+    ambiguous : float, default 0.9
+        A draw is ambiguous if all its labels are right with a lower probability. In posteriors that
+        are identified it is hardly any draw, in diffuse ones most.
+    null_gap : float, default 0.1
+        The slots must explain this much more of the variance than those of shuffled units. The
+        null's own spread is some thousandths; below a tenth little more than noise was sorted.
+    agreement : float, default 0.9
+        Share of labels that must come out alike from other starts (median over starts): below it
+        the labels tell the start, not the draws.
+    sweeps : int, default 10
+        More sweeps of the reference are worth a remark: sharp modes settle in fewer than five.
+    rhat : float, default 1.05
+        Larger values of R-hat are pointed out. Vehtari et al. (2021) ask for 1.01, of which weights
+        of networks are seldom capable.
+    n_sd, n_nats : float, default 5.0
+        Gap of a chain's median `lp` beyond which it is flagged, in standard deviations within
+        chains plus nats (see :func:`relabel.diagnostics.chains.flag_chains`).
+    function_sd : float, default 3.0
+        Distance of a chain's mean outputs beyond which it is flagged, in standard deviations.
+    level : float, default 0.95
+        Level of the chi-squared quantile that removal and merge losses are held against.
+    apart : float, default 2.0
+        Separation of modes (see :func:`relabel.diagnostics.clusters.clusters`).
+    alpha : float, default 0.01
+        Level of tests: dip, uniformity over copies, law of the scale. A hundred sound posteriors
+        give one false alarm each.
+    equivalent : float, default 1.0
+        Distance in function, in standard deviations, below which two modes have one function.
+
+    Raises
+    ------
+    SpecError
+        If a threshold is not a positive number, or a probability not below one.
+    """
+
+    confidence: float = 0.9
+    ambiguous: float = 0.9
+    null_gap: float = 0.1
+    agreement: float = 0.9
+    sweeps: int = 10
+    rhat: float = 1.05
+    n_sd: float = 5.0
+    n_nats: float = 5.0
+    function_sd: float = 3.0
+    level: float = 0.95
+    apart: float = 2.0
+    alpha: float = 0.01
+    equivalent: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check that all are numbers that make sense."""
+        shares = ("confidence", "ambiguous", "null_gap", "agreement", "level", "alpha")
+        for entry in fields(self):
+            value: Any = getattr(self, entry.name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            most = 1.0 if entry.name in shares else float("inf")
+            if not number or not 0 < value < most:
+                raise SpecError(
+                    f"threshold {entry.name} lies between 0 and {most:g}, not {value!r}"
+                )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the user should know.
+
+    Attributes
+    ----------
+    code : str
+        Stable name, such as ``"null"`` or ``"chains-flagged"``.
+    severity : {"error", "warning", "info"}
+        An error: labels cannot be believed. A warning: something to act upon.
+    message : str
+        In plain words.
+    evidence : dict
+        The numbers behind it.
+    remedy : str
+        What to do; empty where there is nothing.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What :func:`relabel.diagnose` found.
+
+    Attributes
+    ----------
+    labels_trustworthy : bool
+        Whether every label of the chains that are not flagged can be believed.
+    numbers : dict
+        All that was measured: see ``diagnosis.schema.json`` in the package.
+    findings : tuple of Finding
+        The gravest first.
+    """
+
+    labels_trustworthy: bool
+    numbers: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+    @property
+    def codes(self) -> list[str]:
+        """Codes of all findings."""
+        return [finding.code for finding in self.findings]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, as in the JSON."""
+        found = [asdict(finding) for finding in self.findings]
+        whole = {"labels_trustworthy": self.labels_trustworthy} | dict(self.numbers)
+        return whole | {"findings": found}
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Write everything as JSON; what is not known is null."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Diagnosis:
+        """Rebuild a diagnosis from what :meth:`to_dict` returned."""
+        numbers = {k: v for k, v in values.items() if k not in ("labels_trustworthy", "findings")}
+        findings = tuple(Finding(**finding) for finding in values["findings"])
+        return cls(bool(values["labels_trustworthy"]), numbers, findings)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return one row per slot: units, slot, confidence, spare, median removal loss, kind."""
+        import pandas as pd
+
+        return pd.DataFrame(self.numbers["slots"])
+
+    def __str__(self) -> str:
+        """Lay the diagnosis out as a short report."""
+        verdict = "can be believed" if self.labels_trustworthy else "CANNOT all be believed"
+        lines = [f"labels {verdict}"]
+        for finding in self.findings:
+            lines.append(f"{_MARK[finding.severity]} {finding.code}: {finding.message}")
+            if finding.remedy:
+                lines.append(f"     -> {finding.remedy}")
+        return "\n".join(lines)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of :meth:`Diagnosis.to_json`."""
+    text = resources.files("relabel").joinpath("diagnosis.schema.json").read_text("utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded

@@ -1,0 +1,208 @@
+"""Chains that sit in other modes, have not settled, or do not move."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+
+__all__ = ["Chains", "distance_of_means", "flag_chains"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Chains:
+    """What is said of every chain.
+
+    Attributes
+    ----------
+    reasons : dict of int to str
+        Position of every flagged chain -> why.
+    lp_median : ndarray of shape (chains,)
+        nan where there is no `lp`.
+    function_distance : ndarray of shape (chains,)
+        Distance of the mean outputs from those of the main chains, in standard deviations; nan
+        without outputs.
+    """
+
+    reasons: dict[int, str]
+    lp_median: Array
+    function_distance: Array
+    n_chains: int = field(kw_only=True)
+
+    @property
+    def sound(self) -> Array:
+        """Which chains are not flagged; all, if every one is: bool of shape (chains,)."""
+        kept = np.ones(self.n_chains, dtype=bool)
+        kept[list(self.reasons)] = False
+        return kept if kept.any() else ~kept
+
+
+def flag_chains(
+    lp: Array | None,
+    outputs: Array | None = None,
+    *,
+    n_sd: float = 5.0,
+    n_nats: float = 5.0,
+    function_sd: float = 3.0,
+    n_segments: int = 4,
+) -> Chains:
+    r"""Flag chains that are not draws of the mode that the others sit in.
+
+    A chain is flagged when
+
+    * its median log density lies below the best chain's by more than
+      ``n_sd`` · sd within chains + ``n_nats``;
+    * its mean outputs differ from those of the main chains by more than `function_sd` standard
+      deviations (root mean square of both chains' own) at a twentieth of the inputs. Chains are
+      linked where they differ by less, and the largest linked group is the main one; of two of the
+      same size, that with the higher log density;
+    * the log density drifts: the medians of `n_segments` parts of it differ by more than the first
+      rule's bound;
+    * it does not move at all.
+
+    Parameters
+    ----------
+    lp : ndarray of shape (chain, draw), optional
+        Log posterior density, up to a constant; nan where a draw takes no part.
+    outputs : ndarray of shape (chain, draw, n), optional
+        Outputs of the network at n inputs, likewise.
+    n_sd, n_nats : float, default 5.0
+        A chain in the same mode has a median within one standard deviation of the others', however
+        slowly it mixes, since `lp` is of many dimensions; five more and a factor :math:`e^5` of
+        density leave nothing to chance.
+    function_sd : float, default 3.0
+        Means of chains that share a mode differ by less than one posterior standard deviation as
+        soon as each chain has two effective draws; three is beyond what slow mixing explains.
+    n_segments : int, default 4
+        As many as split R-hat has for two chains.
+
+    Returns
+    -------
+    Chains
+
+    Notes
+    -----
+    How many chains sit in a mode says nothing of its posterior mass.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lp = np.random.default_rng(0).normal(size=(4, 100))
+    >>> lp[2] -= 50
+    >>> flag_chains(lp).reasons
+    {2: 'median lp 50.4 below the best chain (bound 9.79)'}
+    """
+    given = lp if lp is not None else outputs
+    if given is None:
+        raise ValueError("neither lp nor outputs")
+    n_chains = len(given)
+    median, distance = np.full(n_chains, np.nan), np.full(n_chains, np.nan)
+    reasons: dict[int, str] = {}
+    if lp is not None:
+        median = _quiet(np.nanmedian, lp)
+        reasons |= _below_the_best(lp, median, n_sd, n_nats)
+    if outputs is not None:
+        main, distance = _main_group(outputs, median, reasons, function_sd)
+        for c in np.flatnonzero(~main & np.isfinite(distance)):
+            apart = f"outputs {distance[c]:.1f} sd from those of the main chains"
+            reasons.setdefault(int(c), f"{apart} (bound {function_sd:g})")
+    if lp is not None:
+        for chain, why in _drifting(lp, n_sd, n_nats, n_segments).items():
+            reasons.setdefault(chain, why)
+    still = _quiet(np.nanstd, given.reshape(n_chains, given.shape[1], -1)).max(axis=-1) == 0
+    if given.shape[1] > 1:
+        reasons |= {int(chain): "its draws are all the same" for chain in np.flatnonzero(still)}
+    return Chains(dict(sorted(reasons.items())), median, distance, n_chains=n_chains)
+
+
+def _quiet(statistic: Any, values: Array) -> Array:
+    """A statistic over draws, nan where a chain has none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        result: Array = statistic(values, axis=1)
+    return result
+
+
+def _below_the_best(lp: Array, median: Array, n_sd: float, n_nats: float) -> dict[int, str]:
+    bound = _bound(lp, n_sd, n_nats)
+    gap = np.nanmax(median, initial=-np.inf) - median
+    return {
+        int(c): f"median lp {gap[c]:.1f} below the best chain (bound {bound:.3g})"
+        for c in np.flatnonzero(gap > bound)
+    }
+
+
+def _bound(lp: Array, n_sd: float, n_nats: float) -> float:
+    """Difference of log densities beyond chance; chains that do not move have no say."""
+    spread = _quiet(np.nanstd, lp)
+    moving = spread[spread > 0]
+    return n_sd * float(np.median(moving)) + n_nats if moving.size else n_nats
+
+
+def _drifting(lp: Array, n_sd: float, n_nats: float, n_segments: int) -> dict[int, str]:
+    length = lp.shape[1] // n_segments
+    if length < 5:
+        return {}
+    parts = lp[:, : length * n_segments].reshape(len(lp) * n_segments, length)
+    bound = _bound(parts, n_sd, n_nats)
+    medians = _quiet(np.nanmedian, parts).reshape(len(lp), n_segments)
+    drift = medians.max(axis=1) - medians.min(axis=1)
+    return {
+        int(c): f"its lp drifts by {drift[c]:.1f} between its parts (bound {bound:.3g})"
+        for c in np.flatnonzero(drift > bound)
+    }
+
+
+def _main_group(
+    outputs: Array, median: Array, reasons: dict[int, str], function_sd: float
+) -> tuple[Array, Array]:
+    """Chains of the main group in function space, and every chain's distance from it."""
+    mean, variance = _quiet(np.nanmean, outputs), _quiet(np.nanvar, outputs)
+    n_chains = len(mean)
+    apart = np.array(
+        [[_apart(mean, variance, a, b) for b in range(n_chains)] for a in range(n_chains)]
+    )
+    left = np.array([c not in reasons for c in range(n_chains)])
+    linked = (apart <= function_sd) & left & left[:, None]
+    _, label = connected_components(linked, directed=False)
+    rank = np.where(np.isfinite(median), median, 0.0)
+    groups = [np.flatnonzero((label == g) & left) for g in np.unique(label[left])]
+    if not groups:
+        return ~left, np.full(n_chains, np.nan)
+    best = max(groups, key=lambda chains: (len(chains), rank[chains].max()))
+    main = np.isin(np.arange(n_chains), best)
+    return main, np.where(main, 0.0, apart[:, best].min(axis=1))
+
+
+def _apart(mean: Array, variance: Array, one: int, two: int) -> float:
+    if one == two:
+        return 0.0
+    return distance_of_means(mean[one], variance[one], mean[two], variance[two])
+
+
+def distance_of_means(
+    mean: Array, variance: Array, other_mean: Array, other_variance: Array
+) -> float:
+    """Return the distance of two mean functions, at the inputs where they differ most.
+
+    Parameters
+    ----------
+    mean, variance, other_mean, other_variance : ndarray of shape (n,)
+
+    Returns
+    -------
+    float
+        95 % quantile over inputs of the difference of the means, in standard deviations (root mean
+        square of the two).
+    """
+    spread = np.sqrt((variance + other_variance) / 2)
+    gap = np.abs(mean - other_mean)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(gap > 0, gap / spread, 0.0)
+    return float(np.quantile(ratio, 0.95))

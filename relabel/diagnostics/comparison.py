@@ -1,0 +1,106 @@
+"""R-hat and ESS before and after: of weights, of what no relabelling changes, of outputs, of lp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.features import Layout, Problem
+from relabel.network import Network
+from relabel.spec import SAMPLE_DIMS, Bound
+
+__all__ = ["all_outputs", "invariants", "outputs_of", "weights_of"]
+
+Array = NDArray[Any]
+
+_MOST_PRODUCTS = 8  # features whose products are summed, of each kind
+
+
+def weights_of(bound: Bound, posterior: xr.Dataset) -> list[Array]:
+    """Return every variable of the posterior that relabelling can change, (chain, draw, ...)."""
+    shifted = {shift.bias for shift in bound.shifts}
+    return [
+        posterior[v.name].transpose(*SAMPLE_DIMS, ...).values
+        for v in bound.measured()
+        if v.unit_axes() or v in shifted
+    ]
+
+
+def outputs_of(
+    network: Network, bound: Bound, posterior: xr.Dataset, points: Array
+) -> dict[str, Array]:
+    """Evaluate the network of every draw.
+
+    Parameters
+    ----------
+    network : Network
+    bound : Bound
+    posterior : Dataset
+    points : ndarray of shape (n, n_inputs)
+
+    Returns
+    -------
+    dict of str to ndarray of shape (chain, draw, n, size)
+        By the name of the output's axis. Draws that are not finite give what they give.
+    """
+    shape = tuple(posterior.sizes[dim] for dim in SAMPLE_DIMS)
+    arrays = {}
+    for variable in bound.measured():
+        stored = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
+        arrays[variable.name] = stored.reshape(-1, *stored.shape[2:])
+    with np.errstate(invalid="ignore", over="ignore"):
+        outputs = network.outputs(arrays, points)
+    return {name: value.reshape(*shape, *value.shape[1:]) for name, value in outputs.items()}
+
+
+def all_outputs(network: Network, bound: Bound, posterior: xr.Dataset, points: Array) -> Array:
+    """Evaluate as :func:`outputs_of`; all outputs in a row, shape (chain, draw, n · outputs)."""
+    found = outputs_of(network, bound, posterior, points).values()
+    return np.concatenate([values.reshape(*values.shape[:2], -1) for values in found], axis=2)
+
+
+def invariants(problem: Problem, layout: Layout) -> dict[str, Array]:
+    """Summaries of the units that no relabelling changes.
+
+    Parameters
+    ----------
+    problem : Problem
+        The draws, in any labelling.
+    layout : Layout
+        Meaning of the features, and their centres.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (draws, ...)
+        For each set of units: sums over units of the products of (some of) its own features, of one
+        kind each, flipping or not; sums of those that do not flip; and the sorted norms.
+    """
+    found: dict[str, list[Array]] = {}
+    for number in range(len(problem.slices)):
+        block = problem.block(number)
+        for units in layout.sizes:
+            values = layout.features(block, units)
+            if not values.shape[2]:
+                continue
+            signed = layout.signed(units)
+            summaries = [
+                np.sort((values**2).sum(axis=2), axis=1),
+                values[:, :, ~signed].sum(axis=1),
+            ]
+            for kind in (signed, ~signed):
+                some = values[:, :, _some(np.flatnonzero(kind))]
+                products = some.swapaxes(1, 2) @ some
+                upper = np.triu_indices(some.shape[2])
+                summaries.append(products[:, upper[0], upper[1]])
+            found.setdefault(units, []).append(np.concatenate(summaries, axis=1))
+    return {units: np.concatenate(parts) for units, parts in found.items()}
+
+
+def _some(columns: Array) -> Array:
+    """At most so many columns, evenly spaced."""
+    most = np.unique(np.linspace(0, len(columns) - 1, _MOST_PRODUCTS).round().astype(int))
+    chosen: Array = columns[most[most >= 0]] if len(columns) else columns
+    return chosen

@@ -1,0 +1,318 @@
+"""The questions that are asked of aligned draws, one after the other, and their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relabel.aligned import Aligned
+from relabel.containers import sharing
+from relabel.diagnosis import Thresholds
+from relabel.diagnostics.certainty import Certainty, soft_labels
+from relabel.diagnostics.chains import Chains, flag_chains
+from relabel.diagnostics.comparison import all_outputs, invariants, weights_of
+from relabel.diagnostics.convergence import Convergence, convergence
+from relabel.diagnostics.modes import Mode, find_modes
+from relabel.diagnostics.null import Null, agreement_of_starts, shuffled_null
+from relabel.diagnostics.orbit import Orbit, orbit
+from relabel.diagnostics.pairs import Pairs, pairs, prior_draws
+from relabel.diagnostics.redundancy import Redundancy, redundancy
+from relabel.diagnostics.scales import ScaleLaw, scale_law
+from relabel.draws import log_density
+from relabel.likelihood import Fitted, Likelihood, find_likelihood
+from relabel.progress import Report
+from relabel.spec import SAMPLE_DIMS
+
+__all__ = ["Answers", "Open", "Questions"]
+
+Array = NDArray[Any]
+
+_N_POINTS = 64  # inputs at which outputs of chains and modes are compared
+_LEAST_DRAWS = 4  # of which a distribution can be spoken of
+
+
+@dataclass(frozen=True)
+class Open:
+    """A question that could not be answered, why, and what would answer it."""
+
+    question: str
+    why: str
+    remedy: str
+
+
+@dataclass
+class Answers:
+    """What was found. Draws that are not finite take no part; arrays run over those that do."""
+
+    aligned: Aligned
+    was_aligned: bool = True
+    chains: Chains | None = None
+    certainty: dict[str, Certainty] = field(default_factory=dict)
+    null: Null | None = None
+    agreement: dict[str, Array] | None = None
+    convergence: dict[str, Convergence] = field(default_factory=dict)
+    orbit: dict[str, Orbit] = field(default_factory=dict)
+    scales: dict[str, ScaleLaw] = field(default_factory=dict)
+    inputs: str | None = None
+    fitted: Fitted | None = None
+    redundancy: dict[str, Redundancy] = field(default_factory=dict)
+    pairs: dict[str, Pairs] = field(default_factory=dict)
+    mode: Array | None = None
+    modes: list[Mode] = field(default_factory=list)
+    open: list[Open] = field(default_factory=list)
+
+    @cached_property
+    def sound(self) -> Array:
+        """Which draws belong to chains that are not flagged: bool of shape (draws,)."""
+        chain = self.aligned.draws.chain
+        return np.ones(len(chain), bool) if self.chains is None else self.chains.sound[chain]
+
+    def confidence(self, units: str) -> Array:
+        """Mean probability of each slot's label, over the chains that are not flagged."""
+        mean: Array = self.certainty[units].label[self.sound].mean(axis=0)
+        return mean
+
+    def sound_redundancy(self, units: str) -> Redundancy:
+        """Redundancy in the chains that are not flagged."""
+        found, rows = self.redundancy[units], self.sound
+        return replace(
+            found,
+            removal_loss=found.removal_loss[rows],
+            kind=found.kind[rows],
+            eliminated=found.eliminated[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Everything the answers depend on beside the draws."""
+
+    inputs: Array | str | None
+    likelihood: Likelihood | str | None
+    priors: Mapping[str, float | None] | None
+    thresholds: Thresholds
+    seed: int
+    report: Report
+
+    def ask(self, aligned: Aligned, *, was_aligned: bool = True) -> Answers:
+        """Ask all questions; of draws that were not aligned, those that need no labels."""
+        answers = Answers(aligned, was_aligned)
+        points, where = aligned.inputs(self.inputs)
+        outputs = self._outputs(answers, points, where)
+        steps: list[tuple[str, Callable[[], None]]] = [
+            ("chains", partial(self._chains, answers, outputs)),
+            ("convergence", partial(self._convergence, answers, outputs)),
+            ("redundancy", partial(self._redundancy, answers, points)),
+        ]
+        if was_aligned:
+            steps += [
+                ("certainty", partial(self._certainty, answers)),
+                ("null", partial(self._null, answers)),
+                ("orbit", partial(self._orbit, answers)),
+                ("modes", partial(self._modes, answers, outputs)),
+            ]
+        for number, (name, step) in enumerate(steps):
+            self.report(name, number, len(steps))
+            step()
+        self.report("done", len(steps), len(steps))
+        return answers
+
+    # ------------------------------------------------------------------ chains, convergence
+
+    def _outputs(self, answers: Answers, points: Array | None, where: str) -> Array | None:
+        """Outputs of all draws at some of the inputs, (chain, draw, n); nan for excluded ones."""
+        aligned = answers.aligned
+        if points is None or aligned.network is None:
+            answers.open.append(
+                Open(
+                    "function, chains in function space, redundancy",
+                    where,
+                    "name the inputs (inputs=, --inputs), in a spec with arrows",
+                )
+            )
+            return None
+        answers.inputs = where
+        rows = np.unique(np.linspace(0, len(points) - 1, _N_POINTS).round().astype(int))
+        posterior = aligned.groups["posterior"]
+        outputs = all_outputs(aligned.network, aligned.bound, posterior, points[rows])
+        outputs[aligned.draws.excluded] = np.nan
+        return outputs
+
+    def _chains(self, answers: Answers, outputs: Array | None) -> None:
+        aligned, t = answers.aligned, self.thresholds
+        lp = log_density(aligned.groups)
+        if lp is None:
+            answers.open.append(
+                Open("chains by lp", "there is no sample_stats/lp", "save the log density with it")
+            )
+        else:
+            lp = np.where(aligned.draws.excluded, np.nan, lp)
+        if lp is not None or outputs is not None:
+            answers.chains = flag_chains(
+                lp, outputs, n_sd=t.n_sd, n_nats=t.n_nats, function_sd=t.function_sd
+            )
+
+    def _convergence(self, answers: Answers, outputs: Array | None) -> None:
+        aligned = answers.aligned
+        bound, posterior = aligned.bound, aligned.groups["posterior"]
+        shared = sharing(aligned.groups)
+        before = aligned.transformation.inverse().apply(shared, bound)["posterior"]
+        found = {"weights_before": convergence(weights_of(bound, before))}
+        if answers.was_aligned:
+            after = weights_of(bound, posterior)
+            found["weights_after"] = convergence(after)
+            if answers.chains is not None and answers.chains.reasons:
+                sound = answers.chains.sound
+                found["weights_after_unflagged"] = convergence([array[sound] for array in after])
+        summaries = invariants(aligned.problem, aligned.layout).values()
+        found["invariant"] = convergence([aligned.by_chain(array) for array in summaries])
+        if outputs is not None:
+            found["function"] = convergence([outputs])
+        lp = log_density(aligned.groups)
+        if lp is not None:
+            found["lp"] = convergence([lp[:, :, None]])
+        answers.convergence = found
+        if posterior.sizes["draw"] < 4 * _LEAST_DRAWS:
+            answers.open.append(
+                Open("R-hat and ESS", f"{posterior.sizes['draw']} draws a chain", "draw more")
+            )
+
+    # ------------------------------------------------------------------ redundancy
+
+    def _redundancy(self, answers: Answers, points: Array | None) -> None:
+        aligned, network = answers.aligned, answers.aligned.network
+        if points is None or network is None:
+            return
+        arrays = aligned.problem.arrays
+        rows = aligned.draws.rows
+        answers.fitted = find_likelihood(
+            aligned.groups, self.likelihood, network, arrays, points, rows=rows
+        )
+        if not answers.fitted.nats:
+            answers.open.append(
+                Open(
+                    "removal losses in nats",
+                    "no likelihood is known, so losses are relative to the spread of the outputs",
+                    "store the targets as constant_data/y, or name a likelihood",
+                )
+            )
+        answers.redundancy = redundancy(
+            network, arrays, points, answers.fitted, level=self.thresholds.level
+        )
+        if answers.was_aligned:
+            sound = np.flatnonzero(answers.sound)
+            answers.pairs = pairs(
+                network,
+                {name: array[sound] for name, array in arrays.items()},
+                points,
+                answers.fitted[sound],
+                removal_loss={u: r.removal_loss[sound] for u, r in answers.redundancy.items()},
+                priors=self._plain_priors(),
+                prior=prior_draws(aligned.groups, network),
+                chains=aligned.draws.chain[sound],
+                level=self.thresholds.level,
+                seed=self.seed,
+            )
+
+    def _plain_priors(self) -> dict[str, float] | None:
+        """Priors of the variables that have one of their own."""
+        if self.priors is None:
+            return None
+        return {name: float(sd) for name, sd in self.priors.items() if sd is not None}
+
+    # ------------------------------------------------------------------ labels
+
+    def _certainty(self, answers: Answers) -> None:
+        aligned = answers.aligned
+        for units in aligned.bound.sizes:
+            features = aligned.features(units)
+            if not features.values.shape[2]:
+                answers.open.append(
+                    Open(
+                        f"certainty of {units!r}",
+                        "its units are told apart by arrays with the same units on both sides only",
+                        "declare a variable that carries them once",
+                    )
+                )
+                continue
+            answers.certainty[units] = soft_labels(
+                features.values,
+                features.signed,
+                aligned.bound.group(units),
+                fit=answers.sound,
+                seed=self.seed,
+            )
+
+    def _null(self, answers: Answers) -> None:
+        aligned = answers.aligned
+        rows = np.flatnonzero(answers.sound)
+        if max(aligned.bound.sizes.values()) < 2:
+            return  # one unit is in its slot
+        if len(rows) < _LEAST_DRAWS:
+            answers.open.append(
+                Open("null", f"{len(rows)} draws", f"at least {_LEAST_DRAWS} are needed")
+            )
+            return
+        problem, criterion, seed = aligned.problem, aligned.criterion, self.seed
+        step = partial(self.report, "null")
+        answers.null = shuffled_null(problem, criterion, rows=rows, seed=seed, step=step)
+        step = partial(self.report, "other starts")
+        answers.agreement = agreement_of_starts(problem, criterion, rows=rows, seed=seed, step=step)
+
+    # ------------------------------------------------------------------ orbit, scales
+
+    def _orbit(self, answers: Answers) -> None:
+        aligned = answers.aligned
+        elements = aligned.transformation.elements
+        excluded = aligned.draws.excluded
+        flagged = None if answers.chains is None else ~answers.chains.sound
+        answers.orbit = orbit(
+            elements, aligned.bound, excluded=excluded, flagged=flagged, seed=self.seed
+        )
+        posterior = aligned.groups["posterior"]
+        arrays = {
+            v.name: posterior[v.name].transpose(*SAMPLE_DIMS, ...).values
+            for v in aligned.bound.measured()
+            if v.unit_axes()
+        }
+        answers.scales = scale_law(
+            arrays, aligned.bound, self.priors, elements=elements, excluded=excluded
+        )
+        missing = {name for law in answers.scales.values() for name in law.missing}
+        if missing:
+            answers.open.append(
+                Open(
+                    "law of the scale",
+                    f"the priors of {', '.join(sorted(missing))} are not known",
+                    "give their standard deviations (priors=, --prior W1=1)",
+                )
+            )
+
+    # ------------------------------------------------------------------ modes
+
+    def _modes(self, answers: Answers, outputs: Array | None) -> None:
+        aligned, t = answers.aligned, self.thresholds
+        rows = aligned.draws.rows
+        lp = log_density(aligned.groups)
+        loose = {
+            units: np.flatnonzero(answers.confidence(units) < t.confidence)
+            for units in answers.certainty
+        }
+        narrow = [r.eliminated.any(axis=1) for r in answers.redundancy.values()]
+        answers.mode, answers.modes = find_modes(
+            aligned.problem,
+            aligned.criterion,
+            aligned.draws.chain,
+            lp=None if lp is None else lp.reshape(-1)[rows],
+            outputs=None if outputs is None else outputs.reshape(-1, outputs.shape[2])[rows],
+            loose=loose,
+            narrow=np.logical_or.reduce(narrow) if narrow else None,
+            apart=t.apart,
+            alpha=t.alpha,
+            equivalent=t.equivalent,
+        )
