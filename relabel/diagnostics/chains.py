@@ -14,6 +14,8 @@ __all__ = ["Chains", "distance_of_means", "flag_chains"]
 
 Array = NDArray[Any]
 
+_FAR = 1e12  # standard deviations; chains that do not move are farther apart
+
 
 @dataclass(frozen=True)
 class Chains:
@@ -205,4 +207,4 @@ def distance_of_means(
     gap = np.abs(mean - other_mean)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(gap > 0, gap / spread, 0.0)
-    return float(np.quantile(ratio, 0.95))
+    return float(np.quantile(np.minimum(ratio, _FAR), 0.95))

@@ -190,8 +190,8 @@ def _within(
 
 
 def _axes(values: Array) -> list[Array]:
-    """Draws along the leading principal components of standardised features."""
-    spread = values.std(axis=0)
+    """Draws along the leading principal components of features on the scale of their main mode."""
+    spread = _shortest_half(values)
     moving = spread > 1e-12 * np.abs(values).max(axis=0, initial=0.0)
     if len(values) < 2 * _LEAST_DRAWS or not moving.any():
         return []
@@ -202,6 +202,14 @@ def _axes(values: Array) -> list[Array]:
     _, vectors = np.linalg.eigh(standard.T @ standard)
     n_axes = min(_N_AXES, standard.shape[1])
     return [standard @ vectors[:, -1 - i] for i in range(n_axes)]
+
+
+def _shortest_half(values: Array) -> Array:
+    """Width of the shortest interval with half of the draws: that of one mode, not of all."""
+    ordered = np.sort(values, axis=0)
+    half = len(ordered) // 2
+    width = (ordered[half:] - ordered[: len(ordered) - half]).min(axis=0)
+    return np.where(width > 0, width, values.std(axis=0))
 
 
 def _best_cut(values: Array) -> tuple[float, Array]:

@@ -55,7 +55,7 @@ def matching_probabilities(
     Returns
     -------
     pairs : ndarray of shape (draws, K, K)
-        Rows and columns sum to one.
+        Rows sum to one, and columns too where the sum is exact.
     unmoved : ndarray of shape (draws,)
         Probability of the identity.
 

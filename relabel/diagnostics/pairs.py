@@ -96,7 +96,9 @@ class Pairs:
         The draws in which units were merged.
     merge_loss, held_loss : ndarray of shape (R, P)
         Loss of putting one unit in the place of two, with everything else refitted, and with
-        everything else (but biases) as it is.
+        everything else (but biases) as it is. Where refits are not exact, candidates are tried
+        until one is below the limit, and a held loss is taken to be the merge loss where that is
+        above the limit already.
     lone_loss : ndarray of shape (R, K)
         Loss of leaving a unit out with everything else (but biases) as it is.
     same_sign : ndarray of bool, shape (draws, P)
@@ -107,6 +109,8 @@ class Pairs:
         Loss below which one unit is not worth having.
     closeness : tuple of tuple of Closeness
         For each pair; empty where no prior is known.
+    closest : tuple of Closeness
+        Of the closest of all pairs, whichever it is: like is compared with like.
     how : str
     """
 
@@ -122,6 +126,7 @@ class Pairs:
     n_parameters: int
     limit: float
     closeness: tuple[tuple[Closeness, ...], ...]
+    closest: tuple[Closeness, ...]
     how: str
 
     @property
@@ -131,6 +136,11 @@ class Pairs:
         matter = (self.lone_loss[:, i] >= self.limit) & (self.lone_loss[:, j] >= self.limit)
         copies: Array = (self.held_loss < self.limit) & matter
         return copies
+
+    @property
+    def any_copies(self) -> float:
+        """Share of draws in which some two units are copies, whichever they are."""
+        return float(self.copies.any(axis=1).mean())
 
     @property
     def pairs(self) -> list[Pair]:
@@ -174,8 +184,8 @@ def pairs(
     chains: Array | None = None,
     taus: Sequence[float] = (0.1, 0.25, 0.5),
     level: float = 0.95,
-    max_pairs: int = 100,
-    max_draws: int = 1000,
+    max_pairs: int = 45,
+    max_draws: int = 400,
     max_inputs: int = 1000,
     max_steps: int = 10,
     seed: int = 0,
@@ -199,7 +209,9 @@ def pairs(
     its own outgoing weights and the biases are refitted), and neither is negligible: leaving it
     out, only biases refitted, costs more than the limit. So three copies are three pairs, though
     a third unit could always stand in; and a unit that all others make up for together is spare,
-    not duplicated. A pair of slots is *duplicated* if it is copies in more than half of the draws.
+    not duplicated. Two linear units are copies in this sense however far apart their weights are,
+    since the sum of two lines is a line. A pair of slots is *duplicated* if it is copies in more
+    than half of the draws.
 
     Where the prior is known, the data must also have brought the units together: the probability
     of :math:`D_{ij} < \tau` is divided by the prior's probability that the closest of all pairs is
@@ -227,10 +239,10 @@ def pairs(
         one is within the ordinary.
     level : float, default 0.95
         Of the chi-squared quantile of losses, and of the intervals.
-    max_pairs : int, default 100
-        Of more pairs (15 units and up), the nearest by median distance.
-    max_draws : int, default 1000
-        Units are merged in that many evenly spaced draws; a share is then known to 1.6 per cent.
+    max_pairs : int, default 45
+        Of more pairs (more than 10 units), the nearest by median distance.
+    max_draws : int, default 400
+        Units are merged in that many evenly spaced draws; a share is then known to 2.5 per cent.
     max_inputs, max_steps : int
         As in :func:`relabel.diagnostics.redundancy.redundancy`.
     seed : int, default 0
@@ -280,7 +292,7 @@ def pairs(
         space = _Space.of(network, arrays, units, priors, prior)
         if space.own.shape[1] < 2:
             continue
-        slots, distance, sign = _distances(space, max_pairs)
+        slots, distance, sign, least = _distances(space, max_pairs)
         one = {name: values[:1] for name, values in arrays.items()}
         p = Site.of(network, units, one, inputs, fitted[:1]).n_parameters
         limit = float(fitted.limit(p, level))
@@ -299,7 +311,7 @@ def pairs(
             _same_sign(outgoing(network, arrays, units), slots, sign, space.outer),
             p,
             limit,
-            _all_closeness(space, distance, taus, level, chains, seed),
+            *_all_closeness(space, distance, least, taus, level, chains, seed),
             space.how,
         )
     return found
@@ -438,14 +450,17 @@ def _apart(own: Array, i: int, j: int, *, flips: bool) -> tuple[Array, Array]:
     return np.minimum(same, other), np.where(other < same, -1.0, 1.0)
 
 
-def _distances(space: _Space, max_pairs: int) -> tuple[Array, Array, Array]:
-    """Pairs in the order of their median distance, with distances and signs (draws, P)."""
+def _distances(space: _Space, max_pairs: int) -> tuple[Array, Array, Array, Array]:
+    """Pairs in the order of their median distance, with distances and signs (draws, P).
+
+    Last, the distance of the closest of all pairs, (draws,).
+    """
     slots = np.array(list(combinations(range(space.own.shape[1]), 2)))
     every = [_apart(space.own, i, j, flips=space.flips) for i, j in slots]
     nearest = np.argsort([np.median(d) for d, _ in every], kind="stable")[:max_pairs]
     distance = np.stack([every[p][0] for p in nearest], axis=1)
     sign = np.stack([every[p][1] for p in nearest], axis=1)
-    return slots[nearest], distance, sign
+    return slots[nearest], distance, sign, np.min([d for d, _ in every], axis=0)
 
 
 def _correlations(
@@ -503,21 +518,29 @@ class _Merging:
         merge, held = np.empty(sign.shape), np.empty(sign.shape)
         for p, (i, j) in enumerate(slots):
             mixed = site.replaced(i, _mixture(site, i, j, sign[:, p]))
-            both = mixed.refit(others[j], self.max_steps)
-            merge[:, p] = np.minimum(np.minimum(removal[:, i], removal[:, j]), both)
-            rest = _without(others[i], j)
-            candidates = [(site, others[j]), (site, others[i]), (mixed, others[j])]
-            values = [self._held(s, keep, rest, merge[:, p]) for s, keep in candidates]
-            held[:, p] = np.min(values, axis=0)
+            least = np.minimum(removal[:, i], removal[:, j])
+            least = self._lowered(least, least >= self.limit, mixed, others[j])
+            inside = least < self.limit
+            merge[:, p], rest = least, _without(others[i], j)
+            least = np.where(inside | site.exact, np.inf, least)
+            for place, keep in ((mixed, others[j]), (site, others[j]), (site, others[i])):
+                open_ = inside & (least >= self.limit)
+                least = self._lowered(least, open_, place, keep, rest)
+            held[:, p] = least
         return merge, held, lone
 
-    def _held(self, site: Site, keep: Array, rest: Array, merge: Array) -> Array:
-        """Loss with the other units as they are; refined only where it may be below the limit."""
-        loss = site.refit(keep, 0, held=rest)
-        rows = np.flatnonzero((merge < self.limit) & (loss >= self.limit))
-        if len(rows) and not site.exact:
-            loss[rows] = site[rows].refit(keep[rows], self.max_steps, held=rest[rows])
-        return loss
+    def _lowered(
+        self, loss: Array, wanted: Array, site: Site, keep: Array, held: Array | None = None
+    ) -> Array:
+        """Lower losses by those of another candidate; only where `wanted`, unless it is cheap."""
+        rows = np.flatnonzero(wanted | site.exact)
+        if not len(rows):
+            return loss
+        part = site if len(rows) == len(loss) else site[rows]
+        other = part.refit(keep[rows], self.max_steps, None if held is None else held[rows])
+        lowered = loss.copy()
+        lowered[rows] = np.minimum(loss[rows], other)
+        return lowered
 
 
 def _without(keep: Array, unit: int) -> Array:
@@ -541,16 +564,24 @@ def _mixture(site: Site, i: int, j: int, sign: Array) -> Array:
 
 
 def _all_closeness(
-    space: _Space, distance: Array, taus: Sequence[float], level: float, chains: Array, seed: int
-) -> tuple[tuple[Closeness, ...], ...]:
-    """Closeness of every pair at every tau; empty where the prior is not known."""
+    space: _Space,
+    distance: Array,
+    least: Array,
+    taus: Sequence[float],
+    level: float,
+    chains: Array,
+    seed: int,
+) -> tuple[tuple[tuple[Closeness, ...], ...], tuple[Closeness, ...]]:
+    """Closeness of every pair, and of the closest; empty where the prior is not known."""
     closest = space.closest(seed)
     if closest is None:
-        return ()
+        return (), ()
     miss = (1 - level) / max(1, len(taus))
-    return tuple(
-        tuple(_closeness(d, closest, tau, miss, chains, seed) for tau in taus) for d in distance.T
-    )
+
+    def of(d: Array) -> tuple[Closeness, ...]:
+        return tuple(_closeness(d, closest, tau, miss, chains, seed) for tau in taus)
+
+    return tuple(of(d) for d in distance.T), of(least)
 
 
 def _closeness(

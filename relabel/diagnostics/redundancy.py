@@ -109,10 +109,20 @@ class Redundancy:
         return pmf
 
     @property
+    def median_width(self) -> float:
+        """Median of the effective width."""
+        return float(np.median(self.effective_width))
+
+    @property
+    def likely_width(self) -> int:
+        """Effective width of most draws, the mode of :attr:`width_pmf`; of equals, the largest."""
+        pmf = self.width_pmf
+        return len(pmf) - 1 - int(pmf[::-1].argmax())
+
+    @property
     def n_spare(self) -> int:
-        """How many units more than half of the draws can do without, all at once."""
-        kept = int(np.searchsorted(np.cumsum(self.width_pmf), 0.5))
-        return int(self.eliminated.shape[1]) - kept
+        """How many units can be done without, all at once: K less the likely width."""
+        return int(self.eliminated.shape[1]) - self.likely_width
 
     @property
     def spare(self) -> list[int]:
@@ -175,7 +185,10 @@ def redundancy(
     loss goes, the rest is refitted, as long as the total loss stays below
     :math:`\tfrac12\chi^2_{0.95}` with as many degrees of freedom as parameters were saved. One
     unit at a time over-counts where units share a load, so a slot is called **spare** if it was
-    eliminated in more than half of the draws, and no more slots than the median width allows.
+    eliminated in more than half of the draws, and no more slots than the likely width (the mode
+    over the draws) allows. The median would do where the widths agree; but each spare unit of a
+    draw has some noise to explain and so a fair chance to look needed, and the more of them there
+    are, the rarer the draws in which all go at once.
 
     Kinds, with sd and means over the inputs, *v* the outgoing weights and *s* the sd of the sums
     they enter: *dead* if the largest :math:`|v|\,\mathrm{sd}(a)/s` is below the tolerance (and
@@ -323,19 +336,22 @@ def _eliminate(site: Site, loss: Array, fitted: Fitted, level: float, max_steps:
     """Take units out one after the other, while the total loss is below its limit."""
     keep: Array = np.ones(loss.shape, dtype=bool)
     limits = fitted.limit(site.n_parameters * np.arange(1, keep.shape[1] + 1), level)
-    rows, here, gain = np.arange(len(loss)), site, loss
-    for step, limit in enumerate(limits):
+    rows, here, curve, gain = np.arange(len(loss)), site, site.curve, loss
+    for limit in limits:
         unit = np.where(keep[rows], gain, np.inf).argmin(axis=1)
         trial = keep[rows]
         trial[np.arange(len(rows)), unit] = False
-        total = gain.min(axis=1) if step == 0 else here.refit(trial, max_steps)
+        u, inverse = curve.fit(trial)
+        total = curve.value(u) if site.exact else here.refit(trial, max_steps)
         fits = total < limit
-        keep[rows[fits]] = trial[fits]
-        rows = rows[fits]
-        if not len(rows):
+        if not fits.any():
             break
-        here = site[rows]
-        gain = here.curve.increments(keep[rows])
+        rows, u, inverse, trial = rows[fits], u[fits], inverse[fits], trial[fits]
+        if not fits.all():
+            curve = curve[fits]
+            here = here if site.exact else here[fits]
+        keep[rows] = trial
+        gain = curve.increments(trial, u, inverse)
     return ~keep
 
 
@@ -465,13 +481,27 @@ class Curve:
 
     def solve(self, keep: Array, held: Array | None = None) -> Array:
         """Weights of least value, without the units that go and with some `held` as they are."""
+        return self.fit(keep, held)[0]
+
+    def fit(self, keep: Array, held: Array | None = None) -> tuple[Array, Array]:
+        """Weights of least value, and the inverse of the Hessian of what is free.
+
+        With units held, only the few parameters that are free need any algebra, and the inverse is
+        of these alone.
+        """
         mask = self.mask(keep, held)
         fixed = np.zeros_like(self.own) if held is None else self.own * (self.mask(keep) & ~mask)
         right = self.linear - _times(self.hessian, fixed)
-        inverse = masked_inverse(self.hessian, mask)
-        found = _times(inverse, right * mask)
-        found = found + _times(inverse, (right - _times(self.hessian, found)) * mask)
-        return found * mask + fixed
+        every = np.arange(mask.shape[2])
+        few = np.flatnonzero(mask.any(axis=(0, 1))) if held is not None else every
+        part = (..., few[:, None], few)
+        hessian = self.hessian if held is None else self.hessian[part]
+        right, free = right[..., few], mask[..., few]
+        inverse = masked_inverse(hessian, free)
+        found = _times(inverse, right * free)
+        found = found + _times(inverse, (right - _times(hessian, found)) * free)
+        fixed[..., few] += found * free
+        return fixed, inverse
 
     def value(self, u: Array) -> Array:
         """Return the sum of squares at some weights, shape (draws,)."""
@@ -479,13 +509,12 @@ class Curve:
         value: Array = np.maximum(0.5 * (self.constant + inner), 0.0)
         return value
 
-    def increments(self, keep: Array) -> Array:
+    def increments(self, keep: Array, u: Array, inverse: Array) -> Array:
         r"""Rise of the value when one more unit goes, inf for those that went: (draws, K).
 
+        From what :meth:`fit` returned for the units that stay:
         :math:`\tfrac12 u_j^\top [(H^{-1})_{jj}]^{-1} u_j` at the best weights of those that stay.
         """
-        u = self.solve(keep)
-        inverse = masked_inverse(self.hessian, self.mask(keep))
         n_columns = inverse.shape[2] // self.width
         shape = (*inverse.shape[:2], n_columns, self.width, n_columns, self.width)
         corner = inverse.reshape(shape)
@@ -588,7 +617,23 @@ class Site:
         basis = self.basis.copy()
         basis[:, :, slot] = activations
         values = {**self.done.values, self.units: basis}
-        return replace(self, done=Pass(self.done.sums, values))
+        other = replace(self, done=Pass(self.done.sums, values))
+        if self.exact:
+            other.__dict__["curve"] = self._with_column(slot, activations)
+        return other
+
+    def _with_column(self, slot: int, column: Array) -> Curve:
+        """Replace one column of the design in a sum of squares that is exact."""
+        curve = self.curve
+        root = self.fitted.root(self.outputs) @ self._jacobian(self.arrays, self.done)
+        weight = np.square(root).sum(axis=2)[:, 0]
+        inner = _times(self._turned, column)
+        inner[:, slot] = np.square(column).sum(axis=1)
+        row = weight[:, : curve.hessian.shape[1], None] * inner[:, None]
+        hessian, linear = curve.hessian.copy(), curve.linear.copy()
+        hessian[:, :, slot], hessian[:, :, :, slot] = row, row
+        linear[:, :, slot] = weight * _times(self.sums.swapaxes(1, 2), column)
+        return replace(curve, hessian=hessian, linear=linear)
 
     # ------------------------------------------------------------------ the layer
 
@@ -660,7 +705,7 @@ class Site:
         n_draws, _, n_units = self.basis.shape
         keep = np.ones((n_draws, n_units), dtype=bool)
         if self.exact:
-            return self.curve.increments(keep)
+            return self.curve.increments(keep, *self.curve.fit(keep))
         losses = np.empty(keep.shape)
         for unit in range(n_units):
             keep[:, unit] = False
