@@ -111,6 +111,21 @@ class Pass:
     sums: dict[str, Array]
     values: dict[str, Array]
 
+    def chosen(self, rows: Any, source: str) -> Pass:
+        """Select draws; the inputs, named by `source`, are those of all."""
+        values = {n: v if n == source else v[rows] for n, v in self.values.items()}
+        return Pass({name: values[rows] for name, values in self.sums.items()}, values)
+
+    def where(self, mask: Array, other: Pass, source: str) -> Pass:
+        """Take the draws of another pass where `mask` holds, bool of shape (draws,)."""
+        here = mask[:, None, None]
+        values = {
+            n: v if n == source else np.where(here, other.values[n], v)
+            for n, v in self.values.items()
+        }
+        sums = {n: np.where(here, other.sums[n], v) for n, v in self.sums.items()}
+        return Pass(sums, values)
+
 
 @dataclass(frozen=True)
 class Network:

@@ -1,7 +1,10 @@
 """Posteriors with planted symmetries, and the oracle that knows what was planted.
 
 For tests, benchmarks and documentation: draws of a feed-forward network of which it is known
-which element of the symmetry group was applied to each.
+which element of the symmetry group was applied to each (:func:`network`); posteriors of networks
+with one hidden layer, of which it is also known which units are spare or duplicated and which
+chains sit in another mode (:func:`posterior`); and draws whose labels mean nothing
+(:func:`structureless`).
 """
 
 from __future__ import annotations
@@ -14,19 +17,38 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from relabel.elements import Monomial
-from relabel.errors import SpecError
-from relabel.groups import Group, group_of
+from relabel.errors import DataError, SpecError
+from relabel.groups import Group, ScaledPermutation, group_of
+from relabel.network import FUNCTIONS
 from relabel.spec import SAMPLE_DIMS, Spec
 from relabel.transformation import Transformation
 
-__all__ = ["Simulated", "network", "recovery"]
+__all__ = [
+    "Simulated",
+    "SimulatedPosterior",
+    "network",
+    "posterior",
+    "recovery",
+    "structureless",
+]
 
 Array = NDArray[Any]
 
 _N_INPUTS = 100  # probe inputs
 _LOG_SCALE_SD = 1.0  # spread of the logarithm of planted scales
+
+_WIDE = 10.0  # prior sd of the output's bias over that of all else: affine flips move it
+_CLEAR = 8.0  # posterior sd between any two units of the truth, and between a unit and its mirror
+_BENT = 0.75  # of p: how far below a mode the median draw may lie (p/2 for a normal posterior)
+_TRIES = 2000  # truths that are tried
+_BATCH = 50  # truths that are judged together
+_STARTS = 20  # from which another mode is looked for
+_APART = (30.0, 500.0)  # nats between the functions of two modes
+_STEP = 1e-6  # of a numeric derivative
+_GRID = np.linspace(-4.0, 4.0, 401)  # log-scales at which their law is tabulated
 
 
 @dataclass(frozen=True)
@@ -146,6 +168,231 @@ def network(
     return Simulated(xr.DataTree.from_dict(groups), spec, truth, planted, clean)
 
 
+@dataclass(frozen=True)
+class SimulatedPosterior(Simulated):
+    """A simulated posterior, and what was planted in it. Slots are those of `clean`.
+
+    Attributes
+    ----------
+    spare : tuple of int
+        Slots that the data do not see.
+    split : tuple of (int, int)
+        Pairs of slots that are one unit twice.
+    mode : ndarray of int, shape (chains,)
+        The mode of every chain: 0 is that of `truth`.
+    priors : dict of str to float
+        Standard deviations of the normal priors by variable.
+    sigma : float
+        Standard deviation of the noise.
+    """
+
+    spare: tuple[int, ...]
+    split: tuple[tuple[int, int], ...]
+    mode: Array
+    priors: dict[str, float]
+    sigma: float
+
+
+def posterior(
+    sizes: Sequence[int] = (2, 3, 1),
+    activation: str = "tanh",
+    *,
+    chains: int = 4,
+    draws: int = 250,
+    n: int = 200,
+    sigma: float = 0.1,
+    prior_sd: float = 1.5,
+    spare: int = 0,
+    split: int = 0,
+    elsewhere: int = 0,
+    gap: float = 0.0,
+    switching: Literal["draw", "chain"] = "chain",
+    least_loss: float = 30.0,
+    seed: int = 0,
+) -> SimulatedPosterior:
+    r"""Simulate the posterior of a network with one hidden layer, and plant what is asked for.
+
+    A true network is drawn from the prior, and drawn again until it is irreducible and identified
+    (see Notes). With :math:`J` the Jacobian of its outputs, the draws are
+
+    .. math:: \theta_t = g_t \cdot (\theta_0 + \varepsilon_t), \qquad
+        \varepsilon_t \sim N\bigl(0, (J^\top J / \sigma^2 + P)^{-1}\bigr)
+
+    with *P* the precision of the prior and :math:`g_t` uniform over permutations and signs: the
+    Laplace approximation, so that they spread as a posterior does. The targets are the outputs plus
+    normal noise, corrected by as little as makes :math:`\theta_0` a mode of the posterior.
+
+    Parameters
+    ----------
+    sizes : sequence of int, default (2, 3, 1)
+        Number of inputs, of hidden units (spare and split ones included), and one output.
+    activation : str, default "tanh"
+        One that :data:`relabel.network.FUNCTIONS` knows.
+    chains, draws : int
+        Number of chains, and of draws in each.
+    n : int, default 200
+        Number of inputs, standard normal, and of targets.
+    sigma : float, default 0.1
+        Standard deviation of the noise, which is known.
+    prior_sd : float, default 1.5
+        Of all weights and biases; of the output's bias ten times that, so that the affine flips of
+        sigmoid units, which move it, hardly change the density.
+    spare : int, default 0
+        Units with incoming weights from the prior, and outgoing weights from their exact
+        conditional distribution given everything else, one after the other.
+    split : int, default 0
+        Units (those of largest removal loss) that are there twice. The incoming weights of the two
+        differ by as much as one unit's vary, about a mean that is the unit's own; they share the
+        outgoing weight as :math:`\beta` and :math:`1 - \beta`, uniform on (0.25, 0.75).
+    elsewhere : int, default 0
+        Chains that sit in another mode: a network that least squares found from another start, of
+        which the outputs differ by 30 to 500 nats.
+    gap : float, default 0.0
+        How much lower the log density of that mode is. The targets are corrected by as little as
+        makes both networks modes of one posterior, with this difference.
+    switching : {"draw", "chain"}
+        Whether every draw has its own permutation and signs, or every chain.
+    least_loss : float, default 30.0
+        Nats that the removal of any unit of the truth costs, the others refitted.
+    seed : int, default 0
+        Seed of everything random.
+
+    Returns
+    -------
+    SimulatedPosterior
+        With the targets in ``constant_data/y``, the noise as the variable ``sigma`` of the
+        posterior, and the log posterior density of every draw in ``sample_stats/lp``. In `clean`
+        the units of the truth come first, then the copies, then the spare units. In `truth` copies
+        have half the outgoing weight each, and spare units are zero.
+
+    Raises
+    ------
+    SpecError
+        If the sizes, the activation or the numbers of units or chains make no sense.
+    DataError
+        If no truth is found: too many units for so few, or so noisy, data.
+
+    Notes
+    -----
+    Truths are rejected on purpose, so that what is planted is true and these posteriors are easy
+    ones. A truth is kept if (1) the removal of each of its units costs `least_loss`; (2) any two
+    units, and every unit and its mirror image, are 8 posterior standard deviations apart; (3) the
+    Hessian of the posterior is positive definite there; (4) the median draw lies less than 0.75 p
+    below it in log density, where p is the number of parameters and a normal posterior has p/2.
+    (3) and (4) hold of the other mode as well.
+
+    Units with a scale (ReLU) are drawn orthogonally to it, and then get scales from their exact
+    law given everything that the likelihood sees. Those scales are part of `planted`.
+
+    Examples
+    --------
+    >>> simulated = posterior((2, 4, 1), "tanh", spare=1, elsewhere=1, gap=50.0, draws=50)
+    >>> simulated.spare, simulated.mode
+    ((3,), array([0, 0, 1, 0]))
+    >>> lp = simulated.data["sample_stats"]["lp"].median("draw").values
+    >>> int((lp > lp.max() - 40).sum())
+    3
+    """
+    _check_posterior(sizes, activation, spare, split, elsewhere, chains)
+    rng = np.random.default_rng(seed)
+    task = _Task.of(sizes, activation, n, sigma, prior_sd, spare, split, rng)
+    modes, targets = task.found(bool(elsewhere), gap, least_loss, rng)
+    mode = rng.permutation((np.arange(chains) >= chains - elsewhere).astype(int))
+    theta = np.stack([task.laplace(modes[m], draws, rng) for m in mode])
+    whole = task.split_up(theta, modes[mode], rng)
+    whole = task.with_spare(whole, targets, spare, rng)
+    spec = _spec({"h": activation}, biases=True)
+    clean = _dataset(task.arrays(whole), SAMPLE_DIMS)
+    bound = spec.bind(clean)
+    element = _random_element(task.group, (chains, draws), sizes[1], switching, rng)
+    if isinstance(task.group, ScaledPermutation):
+        sign = np.sign(element.factor)
+        scale = np.take_along_axis(task.scales(whole, rng), element.index, axis=-1)
+        element = Monomial(element.index, sign * scale)
+    planted = Transformation({"h": element})
+    moved = planted.apply({"posterior": clean}, bound)["posterior"]
+    lp = task.log_density(task.theta(moved), targets)
+    truth = {k: v[0, 0] for k, v in task.arrays(task.mean(modes[0], spare)[None, None]).items()}
+    groups = {
+        "posterior": moved.assign(sigma=(SAMPLE_DIMS, np.full((chains, draws), sigma))),
+        "sample_stats": xr.Dataset({"lp": (SAMPLE_DIMS, lp)}),
+        "constant_data": xr.Dataset(
+            {"X": (("obs", "input"), task.inputs[:, :-1]), "y": ("obs", targets)}
+        ),
+        "truth": _dataset(truth, ()),
+    }
+    own = sizes[1] - spare - split
+    return SimulatedPosterior(
+        xr.DataTree.from_dict(groups),
+        spec,
+        truth,
+        planted,
+        clean,
+        spare=tuple(range(own + split, sizes[1])),
+        split=tuple((i, own + i) for i in range(split)),
+        mode=mode,
+        priors={"W1": prior_sd, "b1": prior_sd, "W2": prior_sd, "b2": _WIDE * prior_sd},
+        sigma=sigma,
+    )
+
+
+def structureless(
+    sizes: Sequence[int] = (2, 3, 1),
+    activation: str = "tanh",
+    *,
+    law: Literal["normal", "heavy", "two"] = "normal",
+    chains: int = 4,
+    draws: int = 250,
+    seed: int = 0,
+) -> Simulated:
+    """Simulate draws whose units are all from one distribution, so that labels mean nothing.
+
+    Parameters
+    ----------
+    sizes : sequence of int, default (2, 3, 1)
+        As in :func:`network`.
+    activation : str, default "tanh"
+    law : {"normal", "heavy", "two"}
+        Of a unit: standard normal; Student's t with three degrees of freedom; or two clusters, to
+        one of which each unit of each draw is assigned by a coin.
+    chains, draws : int
+    seed : int, default 0
+
+    Returns
+    -------
+    Simulated
+        The truth is zero, or the middle of the clusters.
+
+    Examples
+    --------
+    >>> simulated = structureless((2, 3, 1), "relu", law="two", draws=10)
+    >>> dict(simulated.data["posterior"]["b1"].sizes)
+    {'chain': 4, 'draw': 10, 'b1_dim_0': 3}
+    """
+    hidden = _activations(sizes, activation)
+    if len(hidden) > 1 or law not in ("normal", "heavy", "two"):
+        raise SpecError(f"one hidden layer, and the law normal, heavy or two, not {law!r}")
+    rng = np.random.default_rng(seed)
+    batch, size = (chains, draws), sizes[1]
+    units = rng.normal(size=(*batch, size, sizes[0] + 1 + sizes[2]))
+    if law == "heavy":
+        units /= np.sqrt(rng.chisquare(3, size=(*batch, size, 1)) / 3)
+    if law == "two":
+        centres = 2 * rng.normal(size=(2, units.shape[-1]))
+        units = centres[rng.integers(2, size=(*batch, size))] + 0.3 * units
+    w, b, v = np.split(units, [sizes[0], sizes[0] + 1], axis=-1)
+    arrays = {"W1": w.swapaxes(-1, -2), "b1": b[..., 0], "W2": v}
+    clean = _dataset(arrays | {"b2": 0.1 * rng.normal(size=(*batch, sizes[2]))}, SAMPLE_DIMS)
+    spec = _spec(hidden, biases=True)
+    truth = {str(name): np.zeros(clean[name].shape[2:]) for name in clean}
+    element = _random_element(group_of(activation), batch, size, "draw", rng)
+    planted = Transformation({"h": element})
+    moved = planted.apply({"posterior": clean}, spec.bind(clean))["posterior"]
+    inputs = xr.Dataset({"X": (("obs", "input"), rng.normal(size=(_N_INPUTS, sizes[0])))})
+    groups = {"posterior": moved, "constant_data": inputs, "truth": _dataset(truth, ())}
+    return Simulated(xr.DataTree.from_dict(groups), spec, truth, planted, clean)
+
+
 def recovery(
     found: Transformation | xr.Dataset | xr.DataTree, planted: Transformation
 ) -> dict[str, float]:
@@ -250,3 +497,344 @@ def _random_element(
         factor *= rng.lognormal(sigma=_LOG_SCALE_SD, size=shape)
     whole = (*batch, size)
     return Monomial(np.broadcast_to(index, whole).copy(), np.broadcast_to(factor, whole).copy())
+
+
+# ---------------------------------------------------------------------- posteriors
+
+
+def _check_posterior(
+    sizes: Sequence[int], activation: str, spare: int, split: int, elsewhere: int, chains: int
+) -> None:
+    """Refuse what cannot be planted."""
+    _activations(sizes, activation)
+    if len(sizes) != 3 or sizes[2] != 1:
+        raise SpecError(f"sizes {tuple(sizes)}: inputs, one hidden layer, and one output")
+    if activation not in FUNCTIONS:
+        raise SpecError(f"{activation!r} does not name one activation function")
+    own = sizes[1] - spare - split
+    if min(spare, split) < 0 or own < max(1, split):
+        raise SpecError(f"{sizes[1]} units, of which {spare} spare and {split} copies")
+    if not 0 <= elsewhere < chains:
+        raise SpecError(f"{elsewhere} of {chains} chains in another mode")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Inputs, noise and priors; parameters are vectors, unit after unit (w, b, v), then the bias.
+
+    `inputs` has a column of ones, `size` counts the units of the truth, `n_split` those that are
+    there twice.
+    """
+
+    inputs: Array
+    activation: str
+    group: Group
+    size: int
+    n_split: int
+    sigma: float
+    prior_sd: float
+
+    @classmethod
+    def of(
+        cls,
+        sizes: Sequence[int],
+        activation: str,
+        n: int,
+        sigma: float,
+        prior_sd: float,
+        spare: int,
+        split: int,
+        rng: np.random.Generator,
+    ) -> _Task:
+        """Draw the inputs."""
+        inputs = np.concatenate([rng.normal(size=(n, sizes[0])), np.ones((n, 1))], axis=1)
+        own = sizes[1] - spare - split
+        return cls(inputs, activation, group_of(activation), own, split, sigma, prior_sd)
+
+    # ------------------------------------------------------------------ the network
+
+    @property
+    def _width(self) -> int:
+        """Parameters of one unit."""
+        return int(self.inputs.shape[1]) + 1
+
+    def _units(self, theta: Array) -> Array:
+        """Lay the units out, shape (..., K, parameters of one unit)."""
+        units: Array = theta[..., :-1].reshape(*theta.shape[:-1], -1, self._width)
+        return units
+
+    def _prior(self, n_parameters: int) -> Array:
+        """Standard deviation of every parameter."""
+        return np.append(np.full(n_parameters - 1, self.prior_sd), _WIDE * self.prior_sd)
+
+    def _activations(self, units: Array) -> tuple[Array, Array]:
+        """Sums and activations of some units, shape (..., K, n)."""
+        sums = units[..., :-1] @ self.inputs.T
+        return sums, FUNCTIONS[self.activation](sums)
+
+    def outputs(self, theta: Array) -> Array:
+        """Evaluate networks, shape (..., n)."""
+        units = self._units(theta)
+        active = self._activations(units)[1]
+        f: Array = (units[..., -1:] * active).sum(axis=-2) + theta[..., -1:]
+        return f
+
+    def jacobian(self, theta: Array) -> Array:
+        """Derivatives of the outputs of one network, shape (n, p)."""
+        units = self._units(theta)
+        sums, active = self._activations(units)
+        function = FUNCTIONS[self.activation]
+        slope = (function(sums + _STEP) - function(sums - _STEP)) / (2 * _STEP)
+        inner = (units[:, -1:] * slope).T[:, :, None] * self.inputs[:, None, :]
+        own = np.concatenate([inner, active.T[:, :, None]], axis=2)
+        return np.concatenate([own.reshape(len(own), -1), np.ones((len(own), 1))], axis=1)
+
+    def log_density(self, theta: Array, targets: Array) -> Array:
+        """Log posterior density but for its normalisation, of networks of any width."""
+        sd = self._prior(theta.shape[-1])
+        rows = theta.reshape(-1, theta.shape[-1])
+        fit = np.concatenate(
+            [
+                np.square(self.outputs(part) - targets).sum(axis=-1)
+                for part in np.array_split(rows, len(rows) // 1000 + 1)
+            ]
+        )
+        fit = fit.reshape(theta.shape[:-1]) / self.sigma**2
+        constants = np.log(sd).sum() + len(targets) * np.log(self.sigma)
+        constants += 0.5 * (len(targets) + len(sd)) * np.log(2 * np.pi)
+        density: Array = -0.5 * (fit + np.square(theta / sd).sum(axis=-1)) - constants
+        return density
+
+    def gradient(self, theta: Array, targets: Array) -> Array:
+        """Gradient of the log density of one network."""
+        pull = self.jacobian(theta).T @ (targets - self.outputs(theta)) / self.sigma**2
+        gradient: Array = pull - theta / self._prior(len(theta)) ** 2
+        return gradient
+
+    # ------------------------------------------------------------------ truths and modes
+
+    def found(
+        self, two: bool, gap: float, least_loss: float, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Find one or two modes, shape (modes, p), and targets that make them modes."""
+        for _ in range(_TRIES // _BATCH):
+            for truth in self._irreducible(least_loss, rng):
+                if not self._clear(truth):
+                    continue
+                other = self._elsewhere(truth, rng) if two else None
+                modes = truth[None] if other is None else np.stack([truth, other])
+                if two and other is None:
+                    continue
+                targets = self._targets(modes, gap, rng)
+                if all(self._sound(mode, targets, rng) for mode in modes):
+                    return modes, targets
+        raise DataError(
+            f"no irreducible network with {self.size} units {self.activation!r} in {_TRIES}: use "
+            "more inputs (n), less noise (sigma), or fewer units"
+        )
+
+    def _irreducible(self, least_loss: float, rng: np.random.Generator) -> Array:
+        """Of some networks from the prior, those that need every unit, the most needed first."""
+        n_parameters = self.size * self._width + 1
+        theta = self.prior_sd * rng.normal(size=(_BATCH, n_parameters))
+        units = self._balanced(self._units(theta))
+        active = self._activations(units)[1]
+        basis = np.concatenate([active, np.ones_like(active[:, :1])], axis=1)
+        gram = basis @ basis.swapaxes(1, 2)
+        gram += 1e-9 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(self.size + 1)
+        rest = 1 / np.einsum("tkk->tk", np.linalg.inv(gram))[:, :-1]
+        loss = 0.5 * units[:, :, -1] ** 2 * rest / self.sigma**2
+        order = np.argsort(-loss, axis=1)
+        units = np.take_along_axis(units, order[:, :, None], axis=1)
+        theta = np.concatenate([units.reshape(_BATCH, -1), theta[:, -1:]], axis=1)
+        kept: Array = theta[loss.min(axis=1) > least_loss]
+        return kept
+
+    def _balanced(self, units: Array) -> Array:
+        """Bring units with a scale to the point of largest prior density."""
+        if not isinstance(self.group, ScaledPermutation):
+            return units
+        squares = np.square(units)
+        inner, outer = squares[..., :-1].sum(axis=-1), squares[..., -1]
+        scale = self.group.gauge("balanced", inner, outer)[..., None]
+        return np.concatenate(
+            [units[..., :-1] * scale, units[..., -1:] / scale**self.group.degree], axis=-1
+        )
+
+    def _covariance(self, theta: Array) -> Array:
+        """Covariance of the Laplace approximation, without the directions of scales."""
+        jacobian = self.jacobian(theta) / self.sigma
+        precision = jacobian.T @ jacobian + np.diag(self._prior(len(theta)) ** -2.0)
+        if isinstance(self.group, ScaledPermutation):
+            along = self._along_scales(theta, self.group.degree)
+            precision += 1e6 * np.trace(precision) * along.T @ along
+        return np.linalg.inv(precision)
+
+    def _along_scales(self, theta: Array, degree: int) -> Array:
+        """Directions in which the scales of units change, shape (K, p)."""
+        units = self._units(theta).copy()
+        units[:, -1] *= -degree
+        units /= np.linalg.norm(units, axis=1, keepdims=True)
+        along = np.zeros((self.size, self.size, self._width))
+        along[np.arange(self.size), np.arange(self.size)] = units
+        return np.pad(along.reshape(self.size, -1), ((0, 0), (0, 1)))
+
+    def _clear(self, theta: Array) -> bool:
+        """Whether units are far apart beside their spread, and each from its mirror image."""
+        units, width = self._units(theta), self._width
+        blocks = self._covariance(theta)[:-1, :-1].reshape(self.size, width, self.size, width)
+        own = np.einsum("kakb->kab", blocks)
+        for sign in (1.0, -1.0) if self.group.signs else (1.0,):
+            gap = units[:, None] - sign * units
+            both = own[:, None] + own
+            distance = (gap * np.linalg.solve(both, gap[..., None])[..., 0]).sum(axis=-1)
+            if sign > 0:
+                distance[np.diag_indices(self.size)] = np.inf
+            if distance.min() < _CLEAR**2:
+                return False
+        return True
+
+    def _elsewhere(self, truth: Array, rng: np.random.Generator) -> Array | None:
+        """Look for another network that fits the outputs of the truth less well."""
+        aim, sd = self.outputs(truth), self._prior(len(truth))
+
+        def residuals(theta: Array) -> Array:
+            return np.append((self.outputs(theta) - aim) / self.sigma, theta / sd)
+
+        def slopes(theta: Array) -> Array:
+            return np.concatenate([self.jacobian(theta) / self.sigma, np.diag(1 / sd)])
+
+        for _ in range(_STARTS):
+            start = self.prior_sd * rng.normal(size=len(truth))
+            found: Array = least_squares(residuals, start, slopes, method="lm", max_nfev=200).x
+            found = np.append(self._balanced(self._units(found)).reshape(-1), found[-1])
+            apart = 0.5 * np.square(self.outputs(found) - aim).sum() / self.sigma**2
+            if _APART[0] < apart < _APART[1] and self._clear(found):
+                return found
+        return None
+
+    def _targets(self, modes: Array, gap: float, rng: np.random.Generator) -> Array:
+        """Noisy outputs of the first mode, corrected so that each is a mode and `gap` holds."""
+        plain = self.outputs(modes[0]) + self.sigma * rng.normal(size=len(self.inputs))
+        rows = [self.jacobian(mode).T / self.sigma**2 for mode in modes]
+        wanted = [-self.gradient(mode, plain) for mode in modes]
+        if len(modes) > 1:
+            first, second = self.outputs(modes)
+            rows.append((first - second)[None] / self.sigma**2)
+            now = self.log_density(modes, plain)
+            wanted.append(np.array([gap - (now[0] - now[1])]))
+        change = np.linalg.lstsq(np.concatenate(rows), np.concatenate(wanted), rcond=None)[0]
+        targets: Array = plain + change
+        return targets
+
+    def _sound(self, mode: Array, targets: Array, rng: np.random.Generator) -> bool:
+        """Whether this is a maximum, and the Laplace approximation about it a good one."""
+        if np.abs(self.gradient(mode, targets)).max() > 1e-3 * np.sqrt(len(targets)) / self.sigma:
+            return False
+        step = 1e-4 * np.eye(len(mode))
+        hessian = np.stack(
+            [
+                (self.gradient(mode - h, targets) - self.gradient(mode + h, targets)) / 2e-4
+                for h in step
+            ]
+        )
+        if np.linalg.eigvalsh(hessian + hessian.T).min() <= 0:
+            return False
+        some = self.laplace(mode, 200, rng)
+        drop = self.log_density(mode, targets) - np.median(self.log_density(some, targets))
+        return bool(drop < _BENT * len(mode))
+
+    # ------------------------------------------------------------------ draws
+
+    def laplace(self, mode: Array, n_draws: int, rng: np.random.Generator) -> Array:
+        """Draw about one mode, shape (draws, p)."""
+        values, vectors = np.linalg.eigh(self._covariance(mode))
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        drawn: Array = mode + rng.normal(size=(n_draws, len(mode))) @ root.T
+        return drawn
+
+    def split_up(self, theta: Array, modes: Array, rng: np.random.Generator) -> Array:
+        """Split the first units in two; `modes` has one row for every chain."""
+        if not self.n_split:
+            return theta
+        units = self._units(theta).copy()
+        copies = units[:, :, : self.n_split].copy()
+        width = self._width
+        for chain, mode in enumerate(modes):
+            covariance = self._covariance(mode)
+            for i in range(self.n_split):
+                place = slice(i * width, (i + 1) * width - 1)
+                apart = rng.multivariate_normal(
+                    np.zeros(width - 1), covariance[place, place], size=theta.shape[1]
+                )
+                share = rng.uniform(0.25, 0.75, size=(theta.shape[1], 1))
+                units[chain, :, i, :-1] += (1 - share) * apart
+                units[chain, :, i, -1:] *= share
+                copies[chain, :, i, :-1] -= share * apart
+                copies[chain, :, i, -1:] *= 1 - share
+        return self._joined(np.concatenate([units, copies], axis=2), theta[..., -1:])
+
+    def with_spare(
+        self, theta: Array, targets: Array, n_spare: int, rng: np.random.Generator
+    ) -> Array:
+        """Add units whose outgoing weight is drawn given everything else."""
+        for _ in range(n_spare):
+            units = self._units(theta)
+            inner = self.prior_sd * rng.normal(size=(*theta.shape[:2], 1, self._width - 1))
+            active = FUNCTIONS[self.activation](inner @ self.inputs.T)[:, :, 0]
+            left = targets - self.outputs(theta)
+            precision = (active**2).sum(axis=-1) / self.sigma**2 + self.prior_sd**-2.0
+            mean = (active * left).sum(axis=-1) / self.sigma**2 / precision
+            outer = mean + rng.normal(size=mean.shape) / np.sqrt(precision)
+            own = np.concatenate([inner, outer[..., None, None]], axis=-1)
+            theta = self._joined(np.concatenate([units, own], axis=2), theta[..., -1:])
+        return theta
+
+    def mean(self, mode: Array, n_spare: int) -> Array:
+        """Return what the clean draws scatter about: copies share, spare units are zero."""
+        units = self._units(mode).copy()
+        units[: self.n_split, -1] /= 2
+        spare = np.zeros((n_spare, self._width))
+        whole = np.concatenate([units, units[: self.n_split], spare])
+        return np.append(whole.reshape(-1), mode[-1])
+
+    def scales(self, theta: Array, rng: np.random.Generator) -> Array:
+        """Draw the scale of every unit from its law given everything that the data see."""
+        assert isinstance(self.group, ScaledPermutation)
+        degree = self.group.degree
+        squares = np.square(self._units(theta) / self.prior_sd)
+        inner, outer = squares[..., :-1].sum(axis=-1), squares[..., -1]
+        # in log-scales t about the balanced point, where both norms fall on one curve
+        middle = np.log(degree * outer / inner) / (2 + 2 * degree)
+        inner, outer = inner * np.exp(2 * middle), outer * np.exp(-2 * degree * middle)
+        slope = self._width - 1 - degree
+        density = slope * _GRID - 0.5 * inner[..., None] * np.exp(2 * _GRID)
+        density -= 0.5 * outer[..., None] * np.exp(-2 * degree * _GRID)
+        mass = np.exp(density - density.max(axis=-1, keepdims=True)).cumsum(axis=-1)
+        level = rng.random(mass.shape[:-1])[..., None] * mass[..., -1:]
+        place = (mass < level).sum(axis=-1)
+        jitter = rng.uniform(-0.5, 0.5, size=place.shape) * (_GRID[1] - _GRID[0])
+        scale: Array = np.exp(middle + _GRID[place] + jitter)
+        return scale
+
+    # ------------------------------------------------------------------ layouts
+
+    def _joined(self, units: Array, bias: Array) -> Array:
+        """Make vectors of units and biases."""
+        return np.concatenate([units.reshape(*bias.shape[:-1], -1), bias], axis=-1)
+
+    def arrays(self, theta: Array) -> dict[str, Array]:
+        """Lay parameters out as variables, shapes (chain, draw, ...)."""
+        units = self._units(theta)
+        return {
+            "W1": units[..., :-2].swapaxes(-1, -2),
+            "b1": units[..., -2],
+            "W2": units[..., -1:],
+            "b2": theta[..., -1:],
+        }
+
+    def theta(self, dataset: xr.Dataset) -> Array:
+        """Undo :meth:`arrays`."""
+        w, b, v, d = (dataset[name].values for name in ("W1", "b1", "W2", "b2"))
+        units = np.concatenate([w.swapaxes(-1, -2), b[..., None], v], axis=-1)
+        return self._joined(units, d)

@@ -243,7 +243,7 @@ def _on_units(answers: Answers) -> Iterator[Finding]:
     for units in answers.redundancy:
         found = answers.sound_redundancy(units)
         pmf = found.width_pmf
-        width = int(np.searchsorted(np.cumsum(pmf), 0.5))
+        width = found.likely_width
         size = found.eliminated.shape[1]
         if width < size:
             spare = found.spare if answers.was_aligned else []
@@ -397,8 +397,8 @@ def _statistics(answers: Answers, name: str) -> dict[str, float | None]:
 
 def _width(answers: Answers, units: str) -> dict[str, Any]:
     found = answers.sound_redundancy(units)
-    median = int(np.searchsorted(np.cumsum(found.width_pmf), 0.5))
-    return {"pmf": _list(found.width_pmf), "median": median, "how": found.how}
+    pmf = _list(found.width_pmf)
+    return {"pmf": pmf, "median": found.median_width, "how": found.how}
 
 
 def _rank_curve(answers: Answers, units: str) -> dict[str, Any] | None:

@@ -209,7 +209,8 @@ def _shortest_half(values: Array) -> Array:
     ordered = np.sort(values, axis=0)
     half = len(ordered) // 2
     width = (ordered[half:] - ordered[: len(ordered) - half]).min(axis=0)
-    return np.where(width > 0, width, values.std(axis=0))
+    spread: Array = np.where(width > 0, width, values.std(axis=0))
+    return spread
 
 
 def _best_cut(values: Array) -> tuple[float, Array]:

@@ -12,7 +12,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
-from relabel.diagnostics.redundancy import Site, blocks, joined, outgoing, thin
+from relabel.diagnostics.redundancy import blocks, joined, thin
+from relabel.diagnostics.refit import Site, outgoing
 from relabel.errors import SpecError
 from relabel.groups import group_of
 from relabel.likelihood import Fitted

@@ -1,0 +1,378 @@
+"""The whole diagnosis: on draws of real samplers, on what is missing, and in files."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import xarray as xr
+from test_posteriors import AXES, read, spec_of
+
+import relabel
+from relabel import Diagnosis, Spec, Thresholds
+from relabel.diagnosis import schema
+from relabel.simulate import network
+
+DATA = Path(__file__).parent / "data"
+CHECK = jsonschema.Draft202012Validator(schema())
+
+
+def diagnosed(name, symmetry, **options):
+    tree = read(name)
+    aligned = relabel.align(tree, spec_of(name.split("/")[-1], symmetry))
+    data, diagnosis = relabel.diagnose(aligned, **options)
+    CHECK.validate(json.loads(diagnosis.to_json()))
+    return data, diagnosis
+
+
+def certain(diagnosis, units="h"):
+    return sum(value > 0.9 for value in diagnosis.numbers["confidence"][units])
+
+
+# ---------------------------------------------------------------------- real samplers
+
+
+def test_chains_in_worse_modes():
+    data, found = diagnosed("relu_3-4-1", "relu")
+    assert found.numbers["chains_flagged"] == [3, 4, 5, 7]
+    assert found.labels_trustworthy
+    modes = found.numbers["modes"]
+    assert modes[0]["chains"] == [0, 1, 2, 6]
+    assert sorted(c for mode in modes[1:] for c in mode["chains"]) == [3, 4, 5, 7]
+    assert modes[0]["lp_median"] - modes[1]["lp_median"] > 200
+    assert found.numbers["rhat"]["weights_after_unflagged"] < 1.02
+    assert found.numbers["rhat"]["weights_after"] > 2
+    own = data["relabel"]
+    assert own["chain_flagged"].values.tolist() == [0, 0, 0, 1, 1, 1, 0, 1]
+    assert (own["mode"].values[[0, 1, 2, 6]] == 0).all()
+    assert (own["mode"].values[[3, 4, 5, 7]] > 0).all()
+
+
+def test_modes_of_one_function_are_flips_of_relu_units():
+    _, found = diagnosed("relu_3-4-1", "relu")
+    last = found.numbers["modes"][2]
+    assert last["equivalent_to"] == 1
+    assert "orientation" in last["cause"]
+
+
+@pytest.mark.parametrize(
+    ("name", "symmetry"), [("sigmoid_2-4-1", "sigmoid"), ("redundancy/tanh_2-4-1_two_spare", "tanh")]
+)
+def test_two_spare_units(name, symmetry):
+    data, found = diagnosed(name, symmetry)
+    assert len(found.numbers["spare_units"]["h"]) == 2
+    width = found.numbers["effective_width"]["h"]
+    assert width["median"] == 2
+    assert np.argmax(width["pmf"]) == 2
+    assert certain(found) == 2
+    assert not found.labels_trustworthy
+    spare = np.flatnonzero(data["relabel"]["h_spare"].values)
+    assert spare.tolist() == found.numbers["spare_units"]["h"]
+
+
+@pytest.mark.parametrize("name", ["tanh_2-2-1", "tanh_2-4-1"])
+def test_no_spare_unit(name):
+    _, found = diagnosed(f"redundancy/{name}", "tanh")
+    assert found.numbers["spare_units"] == {"h": []}
+    assert found.numbers["duplicate_pairs"] == []
+    assert found.numbers["effective_width"]["h"]["pmf"][-1] > 0.99
+    assert found.labels_trustworthy
+    assert len(found.numbers["modes"]) == 1
+
+
+def test_the_closest_pair_does_not_decide():
+    """Four units that are all needed have a closer pair than two needed and two spare ones."""
+    needed = diagnosed("redundancy/tanh_2-4-1", "tanh")[1]
+    spare = diagnosed("redundancy/tanh_2-4-1_two_spare", "tanh")[1]
+    closest = [min(p["distance"] for p in d.numbers["pairs"]) for d in (needed, spare)]
+    assert closest[0] < closest[1]
+
+
+def test_a_bernoulli_likelihood():
+    _, found = diagnosed("redundancy/tanh_2-3-1_bernoulli", "tanh")
+    assert "Bernoulli" in found.numbers["likelihood"]
+    assert len(found.numbers["spare_units"]["h"]) == 1
+    assert found.numbers["effective_width"]["h"]["median"] == 2
+
+
+def test_three_slots_are_certain_and_two_are_not():
+    _, found = diagnosed("tanh_1-5-1", "tanh")
+    assert certain(found) == 3
+    assert not found.labels_trustworthy
+    assert "loose-slots" in found.codes
+
+
+def test_a_deep_network_with_nothing_to_flag():
+    tree = read("tanh_3-4-4-1", draw=slice(None, None, 2))
+    aligned = relabel.align(tree, relabel.propose(tree).spec)
+    _, found = relabel.diagnose(aligned)
+    assert found.labels_trustworthy
+    assert found.numbers["chains_flagged"] == []
+    assert len(found.numbers["modes"]) == 1
+    assert found.numbers["spare_units"] == {"h1": [], "h2": []}
+    assert certain(found, "h1") == certain(found, "h2") == 4
+    assert [finding for finding in found.findings if finding.severity != "info"] == []
+
+
+def test_priors_check_the_scales():
+    priors = {"W1": 1.0, "b1": 1.0, "W2": 1.0}
+    _, right = diagnosed("redundancy/relu_2-3-1", "relu", priors=priors)
+    assert right.numbers["scale_law"]["h"]["p_value"] > 0.01
+    _, wrong = diagnosed("redundancy/relu_2-3-1", "relu", priors=priors | {"W1": 0.2})
+    assert "scale-law" in wrong.codes
+
+
+# ---------------------------------------------------------------------- no structure
+
+
+def structureless(chains=4, draws=150):
+    simulated = network((3, 6, 1), "tanh", chains=chains, draws=draws)
+    rng = np.random.default_rng(0)
+    return simulated.clean.map(lambda v: v.copy(data=rng.normal(size=v.shape))), simulated.spec
+
+
+def test_labels_of_noise_mean_nothing():
+    noise, spec = structureless()
+    _, found = relabel.diagnose(relabel.align(noise, spec))
+    assert not found.labels_trustworthy
+    assert "null" in found.codes
+    null = found.numbers["variance_explained_null"]
+    assert abs(found.numbers["variance_explained"] - null) < 0.1
+    assert "CANNOT" in str(found)
+
+
+# ---------------------------------------------------------------------- what is missing
+
+
+def small(**options):
+    simulated = network((2, 3, 1), "tanh", **({"chains": 4, "draws": 60} | options))
+    return simulated.data, simulated.spec
+
+
+def questions(found):
+    return [f.evidence["question"] for f in found.findings if f.code == "open"]
+
+
+def test_what_is_not_known_is_said():
+    tree, spec = small()
+    data, found = relabel.diagnose(relabel.align(tree.to_dataset() if 0 else tree, spec))
+    assert "chains by lp" in questions(found)
+    assert "removal losses in nats" in questions(found)
+    assert all(f.remedy for f in found.findings if f.code == "open")
+    assert found.labels_trustworthy
+    assert found.numbers["rhat"]["lp"] is None
+    assert isinstance(data, xr.DataTree)
+
+
+def test_no_inputs():
+    tree, spec = small()
+    posterior = tree["posterior"].to_dataset()
+    data, found = relabel.diagnose(relabel.align(posterior, spec))
+    assert isinstance(data, xr.Dataset)
+    assert found.numbers["effective_width"] == {}
+    assert any("redundancy" in question for question in questions(found))
+    assert found.labels_trustworthy
+
+
+@pytest.mark.parametrize("options", [{"chains": 1}, {"draws": 5}, {"chains": 1, "draws": 3}])
+def test_little_data(options):
+    tree, spec = small(**options)
+    _, found = relabel.diagnose(relabel.align(tree, spec))
+    CHECK.validate(found.to_dict())
+    assert np.isfinite(found.numbers["confidence"]["h"]).all()
+    if options.get("chains") == 1:
+        assert "one-chain" in found.codes
+    if options.get("draws", 60) < 16:
+        assert "R-hat and ESS" in questions(found)
+
+
+def test_one_draw():
+    tree, spec = small(chains=1, draws=1)
+    _, found = relabel.diagnose(relabel.align(tree, spec))
+    assert "null-unknown" in found.codes
+    assert not found.labels_trustworthy
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "sigmoid"])
+def test_one_unit(activation):
+    simulated = network((2, 1, 1), activation, draws=60)
+    _, found = relabel.diagnose(relabel.align(simulated.data, simulated.spec))
+    CHECK.validate(found.to_dict())
+    assert found.labels_trustworthy
+    assert found.numbers["variance_explained"] is None
+
+
+def test_constant_draws():
+    tree, spec = small()
+    still = tree["posterior"].to_dataset().isel(chain=[0], draw=[0] * 30)
+    _, found = relabel.diagnose(relabel.align(still, spec))
+    CHECK.validate(found.to_dict())
+    assert found.numbers["rhat"]["weights_after"] is None
+
+
+def test_all_chains_flagged():
+    tree, spec = small()
+    lp = xr.Dataset({"lp": (("chain", "draw"), np.zeros((4, 60)))})
+    tree = xr.DataTree.from_dict({"posterior": tree["posterior"].to_dataset(), "sample_stats": lp})
+    _, found = relabel.diagnose(relabel.align(tree, spec))
+    assert "all-chains-flagged" in found.codes
+    assert not found.labels_trustworthy
+    assert certain(found) == 3
+
+
+def test_draws_that_were_not_aligned():
+    tree = read("redundancy/tanh_2-2-1")
+    data, found = relabel.diagnose(tree)
+    assert data is tree
+    assert found.codes[0] == "not-aligned"
+    assert not found.labels_trustworthy
+    assert found.numbers["effective_width"]["h"]["median"] == 2
+    assert found.numbers["rhat"]["function"] < 1.05
+    CHECK.validate(found.to_dict())
+
+
+def test_draws_that_were_not_aligned_and_cannot_be_told():
+    draws = xr.Dataset({"a": (("chain", "draw", "k"), np.zeros((2, 20, 3)))})
+    with pytest.raises(relabel.DataError, match="align them first"):
+        relabel.diagnose(draws)
+
+
+def test_draws_that_are_not_finite():
+    tree, spec = small()
+    posterior = tree["posterior"].to_dataset().copy(deep=True)
+    posterior["W1"].values[1, 3] = np.nan
+    tree["posterior"] = posterior
+    data, found = relabel.diagnose(relabel.align(tree, spec, nonfinite="skip"))
+    own = data["relabel"]
+    assert np.isnan(own["h_label_probability"].values[1, 3]).all()
+    assert own["mode"].values[1, 3] == -1
+    assert "excluded" in found.codes
+    assert found.labels_trustworthy
+
+
+def test_mixtures_have_no_network():
+    mu = np.array([0.0, 5.0, 9.0]) + np.random.default_rng(0).normal(size=(3, 80, 3)) / 4
+    draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
+    aligned = relabel.align(draws, {"component": "permutation"})
+    _, found = relabel.diagnose(aligned)
+    assert found.labels_trustworthy
+    with pytest.raises(relabel.SpecError, match="no network"):
+        relabel.diagnose(aligned, inputs=np.zeros((5, 2)))
+
+
+def test_the_same_units_on_both_sides_only():
+    transition = np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 30, 3))
+    draws = xr.Dataset({"P": (("chain", "draw", "a", "b"), transition)})
+    aligned = relabel.align(draws, Spec({"s": "permutation"}, {"P": "s s"}))
+    _, found = relabel.diagnose(aligned)
+    assert "certainty-unknown" in found.codes
+    assert not found.labels_trustworthy
+
+
+def test_wrong_options():
+    tree, spec = small()
+    aligned = relabel.align(tree, spec)
+    with pytest.raises(relabel.SpecError, match="threshold null_gap"):
+        Thresholds(null_gap=2)
+    with pytest.raises(relabel.SpecError, match=r"relabel\.Thresholds"):
+        relabel.diagnose(aligned, thresholds={"null_gap": 0.2})
+    with pytest.raises(relabel.SpecError, match="family"):
+        relabel.diagnose(aligned, likelihood="poisson")
+    with pytest.raises(relabel.SpecError, match="there is no variable"):
+        relabel.diagnose(aligned, inputs="constant_data/Z")
+
+
+# ---------------------------------------------------------------------- what comes out
+
+
+def test_diagnosed_draws_are_aligned_draws():
+    tree, spec = small()
+    aligned = relabel.align(tree, spec)
+    data, found = relabel.diagnose(aligned)
+    assert data["posterior"].identical(aligned["posterior"])
+    assert relabel.undo(data).identical(relabel.undo(aligned))
+    again, same = relabel.diagnose(data)
+    assert again["relabel"].to_dataset().drop_attrs().identical(
+        data["relabel"].to_dataset().drop_attrs()
+    )
+    assert same.to_dict() == found.to_dict()
+    twice = relabel.align(data, spec)
+    assert twice["posterior"].identical(aligned["posterior"])
+    assert "mode" not in twice["relabel"]
+
+
+def test_a_dataset_takes_the_findings_and_gives_them_back():
+    tree, spec = small()
+    posterior = tree["posterior"].to_dataset()
+    data, _ = relabel.diagnose(relabel.align(posterior, spec))
+    assert {"relabel_mode", "relabel_h_label_probability"} <= set(data.data_vars)
+    assert relabel.undo(data).identical(posterior)
+    assert "relabel_mode" in relabel.diagnose(data)[0]
+
+
+def test_findings_go_through_files(tmp_path):
+    tree, spec = small()
+    data, found = relabel.diagnose(relabel.align(tree, spec))
+    for name in ("a.nc", "a.zarr"):
+        relabel.save(data, tmp_path / name)
+        back = relabel.open_draws(tmp_path / name)
+        stored = json.loads(back["relabel"].attrs["relabel"])["diagnosis"]
+        assert Diagnosis.from_dict(stored).to_dict() == found.to_dict()
+        assert (back["relabel"]["mode"] == data["relabel"]["mode"]).all()
+
+
+def test_every_variable_says_what_it_means():
+    data, _ = diagnosed("redundancy/tanh_2-2-1", "tanh")
+    for name, variable in data["relabel"].data_vars.items():
+        if name.removeprefix("h_") not in ("index", "factor"):
+            assert variable.attrs["long_name"], name
+    assert data["relabel"]["h_removal_loss"].attrs["units"] == "nats"
+
+
+def test_the_report_in_all_its_forms():
+    _, found = diagnosed("redundancy/tanh_2-4-1_two_spare", "tanh")
+    frame = found.to_dataframe()
+    assert list(frame.columns) == ["units", "slot", "confidence", "spare", "removal_loss", "kind"]
+    assert len(frame) == 4
+    assert frame["spare"].sum() == 2
+    assert str(found).startswith("labels CANNOT")
+    assert Diagnosis.from_dict(json.loads(found.to_json())).to_dict() == found.to_dict()
+
+
+def test_progress_is_told():
+    tree, spec = small()
+    told = []
+    relabel.diagnose(relabel.align(tree, spec), progress=lambda *step: told.append(step))
+    assert {"null", "modes", "certainty"} <= {stage for stage, _, _ in told}
+    assert told[-1][1] == told[-1][2]
+
+
+def test_a_threshold_moves_the_line():
+    _, found = diagnosed("sigmoid_2-4-1", "sigmoid", thresholds=Thresholds(confidence=0.99))
+    loose = next(f for f in found.findings if f.code == "loose-slots")
+    assert loose.evidence["slots"] == [0, 1, 2, 3]
+
+
+# ---------------------------------------------------------------------- flagged chains
+
+
+def test_flagged_chains_have_no_part_in_the_reference():
+    tree, spec = read("relu_3-4-1"), Spec({"h": "relu"}, AXES)
+    whole = relabel.align(tree, spec, exclude_flagged=True)
+    alone = relabel.align(read("relu_3-4-1", chain=[0, 1, 2, 6]), spec)
+    for name in ("W1", "b1", "W2"):
+        kept = whole["posterior"][name].isel(chain=[0, 1, 2, 6])
+        np.testing.assert_array_equal(kept.values, alone["posterior"][name].values)
+    assert relabel.undo(whole)["posterior"]["sigma"].identical(tree["posterior"]["sigma"])
+    again = relabel.align(whole, spec, exclude_flagged=True)
+    np.testing.assert_array_equal(again["posterior"]["W1"], whole["posterior"]["W1"])
+    loss = whole["relabel"]["loss"].values
+    assert np.isfinite(loss).all()
+    assert loss[[3, 4, 5, 7]].min() > loss[[0, 1, 2, 6]].max()
+
+
+def test_nothing_to_judge_chains_by():
+    tree, spec = small()
+    with pytest.raises(relabel.DataError, match="exclude_flagged"):
+        relabel.align(tree["posterior"].to_dataset(), spec, exclude_flagged=True)
