@@ -164,7 +164,8 @@ class Diagnosis:
     def __str__(self) -> str:
         """Lay the diagnosis out as a short report."""
         verdict = "can be believed" if self.labels_trustworthy else "CANNOT all be believed"
-        lines = [f"labels {verdict}"]
+        apart = ", each mode by itself" if len(self.numbers["modes"]) > 1 else ""
+        lines = [f"labels {verdict}{apart}"]
         for finding in self.findings:
             lines.append(f"{_MARK[finding.severity]} {finding.code}: {finding.message}")
             if finding.remedy:

@@ -177,10 +177,9 @@ class Questions:
         if lp is not None:
             found["lp"] = convergence([lp[:, :, None]])
         answers.convergence = found
-        if posterior.sizes["draw"] < 4 * _LEAST_DRAWS:
-            answers.open.append(
-                Open("R-hat and ESS", f"{posterior.sizes['draw']} draws a chain", "draw more")
-            )
+        if np.isnan(found["weights_before"].rhat):
+            why = f"there are {posterior.sizes['draw']} draws a chain, or all are the same"
+            answers.open.append(Open("R-hat and ESS", why, "draw more"))
 
     # ------------------------------------------------------------------ redundancy
 

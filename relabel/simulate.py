@@ -43,10 +43,14 @@ _LOG_SCALE_SD = 1.0  # spread of the logarithm of planted scales
 _WIDE = 10.0  # prior sd of the output's bias over that of all else: affine flips move it
 _CLEAR = 8.0  # posterior sd between any two units of the truth, and between a unit and its mirror
 _BENT = 0.75  # of p: how far below a mode the median draw may lie (p/2 for a normal posterior)
-_TRIES = 2000  # truths that are tried
+_TRIES, _TRIES_OF_TWO = 2000, 1000  # truths that are tried
 _BATCH = 50  # truths that are judged together
 _STARTS = 20  # from which another mode is looked for
 _APART = (30.0, 500.0)  # nats between the functions of two modes
+_BISECTIONS = 12  # for targets between the outputs of two modes
+_NEARLY = 0.5  # nats
+_SURPLUS = 10  # normal draws to choose each draw of a posterior from
+_RIPPLE = 2.0  # sd of the noise that a network with two modes leaves unexplained
 _STEP = 1e-6  # of a numeric derivative
 _GRID = np.linspace(-4.0, 4.0, 401)  # log-scales at which their law is tabulated
 
@@ -298,7 +302,7 @@ def posterior(
     task = _Task.of(sizes, activation, n, sigma, prior_sd, spare, split, rng)
     modes, targets = task.found(bool(elsewhere), gap, least_loss, rng)
     mode = rng.permutation((np.arange(chains) >= chains - elsewhere).astype(int))
-    theta = np.stack([task.laplace(modes[m], draws, rng) for m in mode])
+    theta = np.stack([task.laplace(modes[m], targets, draws, rng) for m in mode])
     whole = task.split_up(theta, modes[mode], rng)
     whole = task.with_spare(whole, targets, spare, rng)
     spec = _spec({"h": activation}, biases=True)
@@ -617,38 +621,37 @@ class _Task:
         self, two: bool, gap: float, least_loss: float, rng: np.random.Generator
     ) -> tuple[Array, Array]:
         """Find one or two modes, shape (modes, p), and targets that make them modes."""
-        for _ in range(_TRIES // _BATCH):
-            for truth in self._irreducible(least_loss, rng):
-                if not self._clear(truth):
-                    continue
-                other = self._elsewhere(truth, rng) if two else None
-                modes = truth[None] if other is None else np.stack([truth, other])
+        noise = self.sigma * rng.normal(size=len(self.inputs))
+        for _ in range((_TRIES_OF_TWO if two else _TRIES) // _BATCH):
+            truths = self.prior_sd * rng.normal(size=(_BATCH, self.size * self._width + 1))
+            for truth in truths[self._losses(truths).min(axis=1) > least_loss]:
+                aim = self.outputs(truth) + (self._ripple(rng) if two else 0.0)
+                other = self._elsewhere(truth, aim, rng) if two and self._clear(truth) else None
                 if two and other is None:
                     continue
-                targets = self._targets(modes, gap, rng)
-                if all(self._sound(mode, targets, rng) for mode in modes):
-                    return modes, targets
+                modes, targets = self._modes(truth, other, gap, aim + noise)
+                if modes is None or self._losses(modes[:1]).min() < least_loss:
+                    continue
+                if all(self._clear(mode) and self._sound(mode, targets, rng) for mode in modes):
+                    order = np.argsort(-self._losses(modes), axis=1)
+                    units = np.take_along_axis(self._units(modes), order[:, :, None], axis=1)
+                    return self._joined(units, modes[:, -1:]), targets
         raise DataError(
-            f"no irreducible network with {self.size} units {self.activation!r} in {_TRIES}: use "
-            "more inputs (n), less noise (sigma), or fewer units"
+            f"no irreducible network with {self.size} units {self.activation!r}"
+            f"{' and a second mode' if two else ''} was found: use more inputs (n), less noise "
+            "(sigma), or another number of units"
         )
 
-    def _irreducible(self, least_loss: float, rng: np.random.Generator) -> Array:
-        """Of some networks from the prior, those that need every unit, the most needed first."""
-        n_parameters = self.size * self._width + 1
-        theta = self.prior_sd * rng.normal(size=(_BATCH, n_parameters))
-        units = self._balanced(self._units(theta))
+    def _losses(self, theta: Array) -> Array:
+        """Nats that the removal of each unit costs, the others refitted, shape (networks, K)."""
+        units = self._units(theta)
         active = self._activations(units)[1]
         basis = np.concatenate([active, np.ones_like(active[:, :1])], axis=1)
         gram = basis @ basis.swapaxes(1, 2)
         gram += 1e-9 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(self.size + 1)
         rest = 1 / np.einsum("tkk->tk", np.linalg.inv(gram))[:, :-1]
-        loss = 0.5 * units[:, :, -1] ** 2 * rest / self.sigma**2
-        order = np.argsort(-loss, axis=1)
-        units = np.take_along_axis(units, order[:, :, None], axis=1)
-        theta = np.concatenate([units.reshape(_BATCH, -1), theta[:, -1:]], axis=1)
-        kept: Array = theta[loss.min(axis=1) > least_loss]
-        return kept
+        losses: Array = 0.5 * units[:, :, -1] ** 2 * rest / self.sigma**2
+        return losses
 
     def _balanced(self, units: Array) -> Array:
         """Bring units with a scale to the point of largest prior density."""
@@ -694,42 +697,64 @@ class _Task:
                 return False
         return True
 
-    def _elsewhere(self, truth: Array, rng: np.random.Generator) -> Array | None:
-        """Look for another network that fits the outputs of the truth less well."""
-        aim, sd = self.outputs(truth), self._prior(len(truth))
+    def _fitted(self, start: Array, targets: Array) -> Array:
+        """Climb to a mode of the posterior."""
+        sd = self._prior(len(start))
 
         def residuals(theta: Array) -> Array:
-            return np.append((self.outputs(theta) - aim) / self.sigma, theta / sd)
+            return np.append((self.outputs(theta) - targets) / self.sigma, theta / sd)
 
         def slopes(theta: Array) -> Array:
             return np.concatenate([self.jacobian(theta) / self.sigma, np.diag(1 / sd)])
 
+        found: Array = least_squares(residuals, start, slopes, method="lm", max_nfev=200).x
+        return np.append(self._balanced(self._units(found)).reshape(-1), found[-1])
+
+    def _apart(self, one: Array, two: Array) -> float:
+        """Nats between two functions."""
+        return float(0.5 * np.square(self.outputs(one) - self.outputs(two)).sum() / self.sigma**2)
+
+    def _ripple(self, rng: np.random.Generator) -> Array:
+        """What a network of twice the width computes, as large as some multiple of the noise."""
+        wide = self.outputs(self.prior_sd * rng.normal(size=2 * self.size * self._width + 1))
+        ripple: Array = _RIPPLE * self.sigma * (wide - wide.mean()) / wide.std()
+        return ripple
+
+    def _elsewhere(self, truth: Array, aim: Array, rng: np.random.Generator) -> Array | None:
+        """Look for another network that fits as well, or less well."""
         for _ in range(_STARTS):
-            start = self.prior_sd * rng.normal(size=len(truth))
-            found: Array = least_squares(residuals, start, slopes, method="lm", max_nfev=200).x
-            found = np.append(self._balanced(self._units(found)).reshape(-1), found[-1])
-            apart = 0.5 * np.square(self.outputs(found) - aim).sum() / self.sigma**2
-            if _APART[0] < apart < _APART[1] and self._clear(found):
+            found = self._fitted(self.prior_sd * rng.normal(size=len(truth)), aim)
+            if _APART[0] < self._apart(found, truth) < _APART[1] and self._clear(found):
                 return found
         return None
 
-    def _targets(self, modes: Array, gap: float, rng: np.random.Generator) -> Array:
-        """Noisy outputs of the first mode, corrected so that each is a mode and `gap` holds."""
-        plain = self.outputs(modes[0]) + self.sigma * rng.normal(size=len(self.inputs))
-        rows = [self.jacobian(mode).T / self.sigma**2 for mode in modes]
-        wanted = [-self.gradient(mode, plain) for mode in modes]
-        if len(modes) > 1:
-            first, second = self.outputs(modes)
-            rows.append((first - second)[None] / self.sigma**2)
-            now = self.log_density(modes, plain)
-            wanted.append(np.array([gap - (now[0] - now[1])]))
-        change = np.linalg.lstsq(np.concatenate(rows), np.concatenate(wanted), rcond=None)[0]
-        targets: Array = plain + change
-        return targets
+    def _modes(
+        self, truth: Array, other: Array | None, gap: float, aim: Array
+    ) -> tuple[Array | None, Array]:
+        """Find the modes near one or two networks, and move targets until `gap` holds."""
+        if other is None:
+            return self._fitted(truth, aim)[None], aim
+        starts, shift = (truth, other), self.outputs(other) - self.outputs(truth)
+        low, high, at = 0.0, 0.5, 0.0
+        for step in range(_BISECTIONS):
+            modes = np.stack([self._fitted(start, aim + at * shift) for start in starts])
+            density = self.log_density(modes, aim + at * shift)
+            if step == 0 and density[0] < density[1]:
+                starts, shift, modes = starts[::-1], -shift, modes[::-1]
+                density = density[::-1]
+            found = density[0] - density[1]
+            if self._apart(*modes) < _APART[0] or (step == 0 and found < gap):
+                break
+            if abs(found - gap) < _NEARLY:
+                return modes, aim + at * shift
+            low, high = (at, high) if found > gap else (low, at)
+            at = (low + high) / 2
+        return None, aim
 
     def _sound(self, mode: Array, targets: Array, rng: np.random.Generator) -> bool:
         """Whether this is a maximum, and the Laplace approximation about it a good one."""
-        if np.abs(self.gradient(mode, targets)).max() > 1e-3 * np.sqrt(len(targets)) / self.sigma:
+        slope = self.gradient(mode, targets)
+        if slope @ self._covariance(mode) @ slope > 0.1:
             return False
         step = 1e-4 * np.eye(len(mode))
         hessian = np.stack(
@@ -740,18 +765,20 @@ class _Task:
         )
         if np.linalg.eigvalsh(hessian + hessian.T).min() <= 0:
             return False
-        some = self.laplace(mode, 200, rng)
+        some = self.laplace(mode, targets, 200, rng)
         drop = self.log_density(mode, targets) - np.median(self.log_density(some, targets))
         return bool(drop < _BENT * len(mode))
 
     # ------------------------------------------------------------------ draws
 
-    def laplace(self, mode: Array, n_draws: int, rng: np.random.Generator) -> Array:
-        """Draw about one mode, shape (draws, p)."""
+    def laplace(self, mode: Array, targets: Array, n_draws: int, rng: np.random.Generator) -> Array:
+        """Draw about one mode, and of ten times as many draws keep those of the posterior."""
         values, vectors = np.linalg.eigh(self._covariance(mode))
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        drawn: Array = mode + rng.normal(size=(n_draws, len(mode))) @ root.T
-        return drawn
+        normal = rng.normal(size=(_SURPLUS * n_draws, len(mode)))
+        drawn: Array = mode + normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+        weight = self.log_density(drawn, targets) + 0.5 * np.square(normal).sum(axis=1)
+        kept = np.argpartition(-weight - rng.gumbel(size=len(weight)), n_draws)[:n_draws]
+        return drawn[rng.permutation(kept)]
 
     def split_up(self, theta: Array, modes: Array, rng: np.random.Generator) -> Array:
         """Split the first units in two; `modes` has one row for every chain."""

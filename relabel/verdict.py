@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -189,22 +189,22 @@ def _on_chains(answers: Answers) -> Iterator[Finding]:
         return
     names = _chain_names(answers)
     reasons = {str(names[c]): why for c, why in chains.reasons.items()}
+    told = _listed([f"{c}: {why}" for c, why in reasons.items()], most=5, between="; ")
+    evidence = {"chains": [names[c] for c in chains.reasons], "reasons": reasons}
     if len(chains.reasons) == chains.n_chains:
         yield Finding(
             "all-chains-flagged",
             "error",
-            "every chain is flagged: " + "; ".join(f"{c}: {why}" for c, why in reasons.items()),
-            {"reasons": reasons},
+            f"every chain is flagged: {told}",
+            evidence,
             "run the sampler longer, or from better starting points",
         )
         return
-    listed = ", ".join(reasons)
     yield Finding(
         "chains-flagged",
         "warning",
-        f"chains {listed} do not sit in the mode of the others: "
-        + "; ".join(f"{c}: {why}" for c, why in reasons.items()),
-        {"chains": [names[c] for c in chains.reasons], "reasons": reasons},
+        f"chains {_listed(list(reasons))} do not sit in the mode of the others: {told}",
+        evidence,
         "look at them apart (variable mode); align with exclude_flagged=True, so that they have no "
         "part in the reference. How many chains sit in a mode says nothing of its mass",
     )
@@ -215,7 +215,7 @@ def _on_modes(answers: Answers) -> Iterator[Finding]:
     for number, mode in enumerate(answers.modes):
         if number == 0:
             continue
-        listed = ", ".join(str(names[c]) for c in mode.chains)
+        listed = _listed([names[c] for c in mode.chains])
         where = f"mode {number} ({mode.n_draws} draws, chains {listed})"
         evidence = _mode_numbers(answers, number)
         if mode.equivalent_to is not None:
@@ -509,8 +509,10 @@ def _list(values: Array) -> list[float | None]:
     return [_plain(value) for value in values]
 
 
-def _listed(slots: list[int]) -> str:
-    return ", ".join(map(str, slots))
+def _listed(things: Sequence[Any], *, most: int = 10, between: str = ", ") -> str:
+    """Name the first of some things, and how many more there are."""
+    more = f"{between}and {len(things) - most} more" if len(things) > most else ""
+    return between.join(map(str, things[:most])) + more
 
 
 # ---------------------------------------------------------------------- the group

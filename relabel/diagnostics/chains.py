@@ -167,8 +167,8 @@ def _main_group(
     """Chains of the main group in function space, and every chain's distance from it."""
     mean, variance = _quiet(np.nanmean, outputs), _quiet(np.nanvar, outputs)
     n_chains = len(mean)
-    apart = np.array(
-        [[_apart(mean, variance, a, b) for b in range(n_chains)] for a in range(n_chains)]
+    apart = np.stack(
+        [distance_of_means(mean, variance, *one) for one in zip(mean, variance, strict=True)]
     )
     left = np.array([c not in reasons for c in range(n_chains)])
     linked = (apart <= function_sd) & left & left[:, None]
@@ -182,24 +182,18 @@ def _main_group(
     return main, np.where(main, 0.0, apart[:, best].min(axis=1))
 
 
-def _apart(mean: Array, variance: Array, one: int, two: int) -> float:
-    if one == two:
-        return 0.0
-    return distance_of_means(mean[one], variance[one], mean[two], variance[two])
-
-
 def distance_of_means(
     mean: Array, variance: Array, other_mean: Array, other_variance: Array
-) -> float:
+) -> Array:
     """Return the distance of two mean functions, at the inputs where they differ most.
 
     Parameters
     ----------
-    mean, variance, other_mean, other_variance : ndarray of shape (n,)
+    mean, variance, other_mean, other_variance : ndarray of shape (..., n)
 
     Returns
     -------
-    float
+    ndarray of shape (...)
         95 % quantile over inputs of the difference of the means, in standard deviations (root mean
         square of the two).
     """
@@ -207,4 +201,5 @@ def distance_of_means(
     gap = np.abs(mean - other_mean)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(gap > 0, gap / spread, 0.0)
-    return float(np.quantile(np.minimum(ratio, _FAR), 0.95))
+    distance: Array = np.quantile(np.minimum(ratio, _FAR), 0.95, axis=-1)
+    return distance

@@ -23,7 +23,7 @@ __all__ = ["Mode", "all_features", "find_modes"]
 Array = NDArray[Any]
 
 _MOST_COMPARED = 20  # modes of which all pairs are compared
-_LEAST_DRAWS = 20  # of a chain that takes part in the R-hat of a mode
+_LEAST_DRAWS = 4  # of a chain that takes part in the R-hat of a mode, and half of the longest's
 
 
 @dataclass(frozen=True)
@@ -245,11 +245,11 @@ def _distinct(one: _Part, two: _Part, apart: float) -> bool:
 def _rhat_within(values: Array, chain: Array) -> float:
     """Largest R-hat of the features of one mode."""
     chains, counts = np.unique(chain, return_counts=True)
-    usable = chains[counts >= _LEAST_DRAWS]
-    if not usable.size:
+    long = counts >= max(_LEAST_DRAWS, counts.max() / 2)
+    if not long.any():
         return float("nan")
-    length = int(counts[counts >= _LEAST_DRAWS].min())
-    return convergence([np.stack([values[chain == c][:length] for c in usable])]).rhat
+    length = int(counts[long].min())
+    return convergence([np.stack([values[chain == c][:length] for c in chains[long]])]).rhat
 
 
 def _compared(
@@ -284,7 +284,7 @@ def _function_distance(one: _Part, two: _Part) -> float:
     if one.outputs is None or two.outputs is None:
         return float("nan")
     a, b = one.outputs, two.outputs
-    return distance_of_means(a.mean(axis=0), a.var(axis=0), b.mean(axis=0), b.var(axis=0))
+    return float(distance_of_means(a.mean(axis=0), a.var(axis=0), b.mean(axis=0), b.var(axis=0)))
 
 
 def _cause(one: _Part, two: _Part, narrow: bool) -> str:
