@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["Diagnosis", "Finding", "Thresholds", "schema"]
 
 Severity = Literal["error", "warning", "info"]
+_MOST_SHOWN = 20  # slots of the report
+_LEAST_SHOWN = 0.005  # share of draws that is named
 _MARK = {"error": "!!", "warning": "! ", "info": "- "}
 
 
@@ -166,11 +168,46 @@ class Diagnosis:
         verdict = "can be believed" if self.labels_trustworthy else "CANNOT all be believed"
         apart = ", each mode by itself" if len(self.numbers["modes"]) > 1 else ""
         lines = [f"labels {verdict}{apart}"]
+        facts = _facts(self.numbers)
+        width = max(len(word) for word, _ in facts) if facts else 0
+        lines += [f"{word:<{width}}  {line}" for word, line in facts]
         for finding in self.findings:
             lines.append(f"{_MARK[finding.severity]} {finding.code}: {finding.message}")
             if finding.remedy:
                 lines.append(f"     -> {finding.remedy}")
         return "\n".join(lines)
+
+
+def _facts(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The figures of the report: a word and a line each."""
+    facts = [
+        (
+            "confidence",
+            f"{units}: {' '.join(_shown(value, '.2f') for value in slots[:_MOST_SHOWN])}",
+        )
+        for units, slots in numbers["confidence"].items()
+    ]
+    if numbers["variance_explained"] is not None:
+        low, high = (_shown(end, ".3f") for end in numbers["variance_explained_null_interval"])
+        explained = _shown(numbers["variance_explained"], ".3f")
+        shuffled = _shown(numbers["variance_explained_null"], ".3f")
+        line = f"slots explain {explained} of the variance, shuffled ones {shuffled}"
+        facts.append(("structure", f"{line} ({low} to {high})"))
+    rhat = {k: v for k, v in numbers["rhat"].items() if v is not None}
+    if rhat:
+        named = ", ".join(f"{k.replace('_', ' ')} {value:.3f}" for k, value in rhat.items())
+        facts.append(("max R-hat", named))
+    for units, width in numbers["effective_width"].items():
+        pmf = enumerate(width["pmf"])
+        needed = ", ".join(f"{n} in {share:.0%}" for n, share in pmf if share >= _LEAST_SHOWN)
+        facts.append(("width", f"{units}: {needed} of the draws"))
+    if numbers["modes"]:
+        facts.append(("modes", str(len(numbers["modes"]))))
+    return facts
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def schema() -> dict[str, Any]:

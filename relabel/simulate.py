@@ -41,7 +41,6 @@ _N_INPUTS = 100  # probe inputs
 _LOG_SCALE_SD = 1.0  # spread of the logarithm of planted scales
 
 _WIDE = 10.0  # prior sd of the output's bias over that of all else: affine flips move it
-_CLEAR = 8.0  # posterior sd between any two units of the truth, and between a unit and its mirror
 _BENT = 0.75  # of p: how far below a mode the median draw may lie (p/2 for a normal posterior)
 _TRIES, _TRIES_OF_TWO = 2000, 1000  # truths that are tried
 _BATCH = 50  # truths that are judged together
@@ -212,6 +211,7 @@ def posterior(
     gap: float = 0.0,
     switching: Literal["draw", "chain"] = "chain",
     least_loss: float = 30.0,
+    separation: float = 8.0,
     seed: int = 0,
 ) -> SimulatedPosterior:
     r"""Simulate the posterior of a network with one hidden layer, and plant what is asked for.
@@ -223,8 +223,10 @@ def posterior(
         \varepsilon_t \sim N\bigl(0, (J^\top J / \sigma^2 + P)^{-1}\bigr)
 
     with *P* the precision of the prior and :math:`g_t` uniform over permutations and signs: the
-    Laplace approximation, so that they spread as a posterior does. The targets are the outputs plus
-    normal noise, corrected by as little as makes :math:`\theta_0` a mode of the posterior.
+    Laplace approximation, so that they spread as a posterior does. Of ten times as many such draws
+    those that are kept are chosen with weights, the density of the posterior over that of the
+    approximation. The targets are the outputs of a network from the prior plus normal noise, and
+    :math:`\theta_0` is the mode of the posterior next to that network.
 
     Parameters
     ----------
@@ -250,14 +252,18 @@ def posterior(
         outgoing weight as :math:`\beta` and :math:`1 - \beta`, uniform on (0.25, 0.75).
     elsewhere : int, default 0
         Chains that sit in another mode: a network that least squares found from another start, of
-        which the outputs differ by 30 to 500 nats.
+        which the outputs differ by 30 to 500 nats. For there to be such modes, the targets then
+        also hold something, twice as large as the noise, that only a wider network could describe.
     gap : float, default 0.0
-        How much lower the log density of that mode is. The targets are corrected by as little as
-        makes both networks modes of one posterior, with this difference.
+        How much lower the log density of that mode is, to half a nat: targets are moved from the
+        outputs of the one mode towards those of the other until it is so.
     switching : {"draw", "chain"}
         Whether every draw has its own permutation and signs, or every chain.
     least_loss : float, default 30.0
         Nats that the removal of any unit of the truth costs, the others refitted.
+    separation : float, default 8.0
+        Distance of any two units of the truth, and of every unit from its mirror image, in
+        posterior standard deviations. With less of it labels overlap.
     seed : int, default 0
         Seed of everything random.
 
@@ -279,11 +285,10 @@ def posterior(
     Notes
     -----
     Truths are rejected on purpose, so that what is planted is true and these posteriors are easy
-    ones. A truth is kept if (1) the removal of each of its units costs `least_loss`; (2) any two
-    units, and every unit and its mirror image, are 8 posterior standard deviations apart; (3) the
-    Hessian of the posterior is positive definite there; (4) the median draw lies less than 0.75 p
-    below it in log density, where p is the number of parameters and a normal posterior has p/2.
-    (3) and (4) hold of the other mode as well.
+    ones. A truth is kept if (1) the removal of each of its units costs `least_loss`; (2) its units
+    have the `separation` asked for; (3) the Hessian of the posterior is positive definite there;
+    (4) the median draw lies less than 0.75 p below it in log density, where p is the number of
+    parameters and a normal posterior has p/2. All but (1) hold of the other mode as well.
 
     Units with a scale (ReLU) are drawn orthogonally to it, and then get scales from their exact
     law given everything that the likelihood sees. Those scales are part of `planted`.
@@ -299,7 +304,10 @@ def posterior(
     """
     _check_posterior(sizes, activation, spare, split, elsewhere, chains)
     rng = np.random.default_rng(seed)
-    task = _Task.of(sizes, activation, n, sigma, prior_sd, spare, split, rng)
+    own = sizes[1] - spare - split
+    inputs = np.concatenate([rng.normal(size=(n, sizes[0])), np.ones((n, 1))], axis=1)
+    group = group_of(activation)
+    task = _Task(inputs, activation, group, own, split, sigma, prior_sd, separation)
     modes, targets = task.found(bool(elsewhere), gap, least_loss, rng)
     mode = rng.permutation((np.arange(chains) >= chains - elsewhere).astype(int))
     theta = np.stack([task.laplace(modes[m], targets, draws, rng) for m in mode])
@@ -325,7 +333,6 @@ def posterior(
         ),
         "truth": _dataset(truth, ()),
     }
-    own = sizes[1] - spare - split
     return SimulatedPosterior(
         xr.DataTree.from_dict(groups),
         spec,
@@ -537,23 +544,7 @@ class _Task:
     n_split: int
     sigma: float
     prior_sd: float
-
-    @classmethod
-    def of(
-        cls,
-        sizes: Sequence[int],
-        activation: str,
-        n: int,
-        sigma: float,
-        prior_sd: float,
-        spare: int,
-        split: int,
-        rng: np.random.Generator,
-    ) -> _Task:
-        """Draw the inputs."""
-        inputs = np.concatenate([rng.normal(size=(n, sizes[0])), np.ones((n, 1))], axis=1)
-        own = sizes[1] - spare - split
-        return cls(inputs, activation, group_of(activation), own, split, sigma, prior_sd)
+    separation: float
 
     # ------------------------------------------------------------------ the network
 
@@ -677,7 +668,7 @@ class _Task:
         """Directions in which the scales of units change, shape (K, p)."""
         units = self._units(theta).copy()
         units[:, -1] *= -degree
-        units /= np.linalg.norm(units, axis=1, keepdims=True)
+        units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-300)
         along = np.zeros((self.size, self.size, self._width))
         along[np.arange(self.size), np.arange(self.size)] = units
         return np.pad(along.reshape(self.size, -1), ((0, 0), (0, 1)))
@@ -693,7 +684,7 @@ class _Task:
             distance = (gap * np.linalg.solve(both, gap[..., None])[..., 0]).sum(axis=-1)
             if sign > 0:
                 distance[np.diag_indices(self.size)] = np.inf
-            if distance.min() < _CLEAR**2:
+            if distance.min() < self.separation**2:
                 return False
         return True
 
@@ -778,7 +769,8 @@ class _Task:
         drawn: Array = mode + normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
         weight = self.log_density(drawn, targets) + 0.5 * np.square(normal).sum(axis=1)
         kept = np.argpartition(-weight - rng.gumbel(size=len(weight)), n_draws)[:n_draws]
-        return drawn[rng.permutation(kept)]
+        chosen: Array = drawn[rng.permutation(kept)]
+        return chosen
 
     def split_up(self, theta: Array, modes: Array, rng: np.random.Generator) -> Array:
         """Split the first units in two; `modes` has one row for every chain."""

@@ -156,15 +156,15 @@ def _loose_slots(answers: Answers, units: str, t: Thresholds) -> Iterator[Findin
     ambiguous = float((draws < t.ambiguous).mean())
     if loose:
         firm = sorted(set(range(len(confidence))) - set(loose))
-        rest = f"the labels of slots {_listed(firm)} can be believed" if firm else "no label can be"
+        rest = f"those of slots {_listed(firm)} can" if firm else "so no label can"
         spare = set(answers.sound_redundancy(units).spare) if units in answers.redundancy else set()
-        why = " (spare units have no label)" if spare & set(loose) else ""
-        named = ", ".join(f"{k}: {confidence[k]:.2f}" for k in loose)
+        why = "; spare units have no label" if spare & set(loose) else ""
+        named = _listed([f"{k} ({confidence[k]:.2f})" for k in loose])
         yield Finding(
             "loose-slots",
             "error",
-            f"units {units!r}: the labels of slots {_listed(loose)} are right with probability "
-            f"{named}{why}; {rest}",
+            f"units {units!r}: labels of slots {named} cannot be believed (in brackets how probable "
+            f"it is that they are right{why}); {rest}",
             {"units": units, "slots": loose, "confidence": confidence.tolist()},
             f"use the weights of slots {_listed(firm)} only"
             if firm

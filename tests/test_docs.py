@@ -44,6 +44,39 @@ def test_the_command_prints_what_the_readme_says(tmp_path):
     assert printed[: len(said)] == said
 
 
+def test_the_diagnosis_prints_what_the_readme_says(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ relabel ((?:align|diagnose) .*spare\.nc.*)$", text, re.MULTILINE)
+    assert len(commands) == 2
+    block = re.search(r"\$ relabel diagnose spare.nc\n(.*?)```", text, re.DOTALL)
+    code = "from relabel.cli import main; main()"
+    for command in commands:
+        arguments = command.replace(" spare.nc", f" {tmp_path / 'spare.nc'}").split()
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+            encoding="utf-8",
+        )
+    said, printed = (words_of(text) for text in (block[1], done.stdout))
+    assert printed == said
+
+
+def words_of(text: str) -> str:
+    """The text without the digits of its numbers, the last of which differ between machines."""
+    return re.sub(r"[0-9][0-9.%]*", "#", text)
+
+
+def test_every_code_of_a_finding_is_explained():
+    source = (ROOT / "relabel" / "verdict.py").read_text(encoding="utf-8")
+    codes = set(re.findall(r'Finding\(\s*"([a-z-]+)"', source))
+    text = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
+    assert len(codes) > 15
+    assert {code for code in codes if f"`{code}`" not in text} == set()
+
+
 def test_the_spec_of_the_readme_is_read(tmp_path):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     page = tmp_path / "spec.toml"

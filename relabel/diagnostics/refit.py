@@ -20,6 +20,7 @@ Array = NDArray[Any]
 
 _RIDGE = 1e-12  # of columns scaled to norm one: exact duplicates are solvable, nothing else changes
 MOST_COUPLED = 128  # parameters refitted jointly; H has their square, and costs their cube
+_FAR_OFF = 30  # times the limit of one unit: a loss that no refit will bring below it
 _SETTLED = 1e-2  # a refit ends when a step promises less than this share, or this many nats
 
 
@@ -314,7 +315,10 @@ class Site:
         return losses
 
     def refit(self, keep: Array, max_steps: int, held: Array | None = None) -> Array:
-        """Loss without some units, everything that stays (and is not held) refitted: (draws,)."""
+        """Loss without some units, everything that stays (and is not held) refitted: (draws,).
+
+        Where least squares leave a loss far beyond what could be spared, that is where it is left.
+        """
         u = self.curve.solve(keep, held)
         if self.exact:
             return self.curve.value(u)
@@ -324,10 +328,13 @@ class Site:
         loss = self.loss(other)
         u = np.where((loss < best)[:, None, None], other, u)
         best = np.minimum(loss, best)
-        if self.wide:
+        near = np.flatnonzero(best < _FAR_OFF * self.fitted.limit(self.n_parameters))
+        if self.wide or not near.size:
             return best
         free = np.broadcast_to(self.curve.mask(keep, held), u.shape)
-        return self._polish(u, best, free, max_steps)
+        here = self if near.size == len(best) else self[near]
+        best[near] = here._polish(u[near], best[near], free[near], max_steps)
+        return best
 
     def read_weights(self, keep: Array) -> Array:
         """Weights and biases of the readers, refitted without some units: as :attr:`weights`."""
