@@ -163,12 +163,10 @@ def _loose_slots(answers: Answers, units: str, t: Thresholds) -> Iterator[Findin
         yield Finding(
             "loose-slots",
             "error",
-            f"units {units!r}: labels of slots {named} cannot be believed (in brackets how probable "
-            f"it is that they are right{why}); {rest}",
+            f"units {units!r}: labels of slots {named} cannot be believed (in brackets how "
+            f"probable it is that they are right{why}); {rest}",
             {"units": units, "slots": loose, "confidence": confidence.tolist()},
-            f"use the weights of slots {_listed(firm)} only"
-            if firm
-            else "use outputs, not weights",
+            f"use the weights of slots {_listed(firm)}" if firm else "use outputs, not weights",
         )
     elif ambiguous > 1 - t.ambiguous:
         yield Finding(

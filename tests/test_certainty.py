@@ -66,7 +66,9 @@ def scrambled(size, n_draws, spread, rng, *, signs):
     """Units about slots, matched to the true centres; which labels are right."""
     centres = 1.5 * rng.normal(size=(size, 2))
     values = centres + spread * rng.normal(size=(n_draws, size, 2))
-    choices = list(product(permutations(range(size)), product([1, -1] if signs else [1], repeat=size)))
+    choices = list(
+        product(permutations(range(size)), product([1, -1] if signs else [1], repeat=size))
+    )
     best = np.full(n_draws, np.inf)
     found = np.zeros((n_draws, size, 2))
     right = np.zeros((n_draws, size), dtype=bool)

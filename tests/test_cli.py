@@ -1,10 +1,12 @@
 """The command, from its arguments to its exit status."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 
+import jsonschema
 import numpy as np
 import pytest
 import xarray as xr
@@ -13,6 +15,7 @@ from files import DATA, REPOSITORY, SPEC, fingerprint, run, small_tree, write
 import relabel
 from relabel import cli
 from relabel.align import provenance
+from relabel.diagnosis import schema
 from relabel.report import as_planted
 
 SHALLOW, DEEP = DATA / "tanh_shallow.nc", DATA / "tanh_deep.nc"
@@ -484,3 +487,97 @@ sys.argv = ["relabel", "--help"]
     told = run(code=look)
     assert told.returncode == 0
     assert told.stdout.splitlines()[-1] == "imported:"
+
+
+# ---------------------------------------------------------------------- diagnose
+
+
+@pytest.fixture
+def diagnose(call, align):
+    align()
+
+    def diagnosed(*args):
+        return call("diagnose", "out.nc", *args)
+
+    return diagnosed
+
+
+def test_diagnose_prints_a_report(diagnose):
+    status, out, err = diagnose()
+    assert (status, err) == (0, "")
+    assert out.startswith("labels ")
+    assert "confidence  h: " in out
+
+
+def test_diagnose_prints_json_and_nothing_else(diagnose):
+    status, out, err = diagnose("--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    jsonschema.validate(found, schema())
+    assert set(found["confidence"]) == {"h"}
+
+
+def test_diagnose_writes_draws_with_findings(diagnose, call, tmp_path):
+    status, out, _ = diagnose("-o", "found.nc")
+    assert status == 0
+    assert out.endswith("wrote found.nc\n")
+    found = relabel.open_draws("found.nc")
+    assert {"mode", "h_label_probability"} <= set(found["relabel"].data_vars)
+    assert "diagnosis" in provenance(found)
+    assert diagnose("-o", "found.nc")[0] == 2
+    assert diagnose("-o", "found.nc", "--force")[0] == 0
+    assert call("undo", "found.nc", "-o", "undone.nc")[0] == 0
+    undone, original = (relabel.open_draws(tmp_path / n) for n in ("undone.nc", "in.nc"))
+    assert undone["posterior"].identical(original["posterior"])
+
+
+def test_strict_ends_with_three(diagnose, call):
+    assert diagnose("--strict")[0] in (0, 3)
+    status, out, _ = call("diagnose", "in.nc", "--strict", "--json")
+    assert status == 3
+    assert json.loads(out)["labels_trustworthy"] is False
+    assert call("diagnose", "in.nc")[0] == 0
+    good = json.loads(diagnose("--json")[1])["labels_trustworthy"]
+    assert diagnose("--strict")[0] == (0 if good else 3)
+
+
+def test_diagnose_takes_options(diagnose):
+    options = ["--inputs", "constant_data/X", "--likelihood", "gaussian", "--noise", "0.1"]
+    found = json.loads(diagnose("--json", *options, "--seed", "3")[1])
+    assert "0.1" in found["likelihood"]
+    assert found["inputs"] == "constant_data/X"
+    found = json.loads(diagnose("--json", "--noise", "sigma")[1])
+    assert "sigma" in found["likelihood"]
+    strict = json.loads(diagnose("--json", "--set", "null_gap=0.9")[1])
+    assert strict["labels_trustworthy"] is False
+    priors = ["--prior", "W1=1", "--prior", "b1=1", "--prior", "W2=1"]
+    found = json.loads(diagnose("--json", *priors)[1])
+    assert found["pairs"][0]["bayes_factors"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--inputs", "constant_data/Z"], "there is no variable"),
+        (["--likelihood", "poisson"], "family"),
+        (["--set", "nonsense=1"], "there is no threshold"),
+        (["--set", "null_gap=often"], "not a number"),
+        (["--set", "null_gap=3"], "between 0 and 1"),
+        (["--prior", "W1"], "not a pair"),
+        (["--noise", "tau"], "tau"),
+    ],
+)
+def test_what_diagnose_cannot_do_is_said(diagnose, options, message):
+    status, out, err = diagnose(*options)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_flagged_chains_are_kept_out(call, tmp_path):
+    file = REPOSITORY / "tests" / "data" / "relu_3-4-1.nc"
+    common = [file, "--units", "h=relu", "-q"]
+    assert call("align", *common, "-o", "whole.nc")[0] == 0
+    assert call("align", *common, "-o", "main.nc", "--exclude-flagged")[0] == 0
+    whole, main = (relabel.open_draws(tmp_path / n)["relabel"] for n in ("whole.nc", "main.nc"))
+    kept = [0, 1, 2, 6]
+    assert main["loss"].values[kept].mean() < whole["loss"].values[kept].mean()

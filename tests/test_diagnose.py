@@ -57,7 +57,8 @@ def test_modes_of_one_function_are_flips_of_relu_units():
 
 
 @pytest.mark.parametrize(
-    ("name", "symmetry"), [("sigmoid_2-4-1", "sigmoid"), ("redundancy/tanh_2-4-1_two_spare", "tanh")]
+    ("name", "symmetry"),
+    [("sigmoid_2-4-1", "sigmoid"), ("redundancy/tanh_2-4-1_two_spare", "tanh")],
 )
 def test_two_spare_units(name, symmetry):
     data, found = diagnosed(name, symmetry)
@@ -302,8 +303,11 @@ def test_diagnosed_draws_are_aligned_draws():
     assert data["posterior"].identical(aligned["posterior"])
     assert relabel.undo(data).identical(relabel.undo(aligned))
     again, same = relabel.diagnose(data)
-    assert again["relabel"].to_dataset().drop_attrs().identical(
-        data["relabel"].to_dataset().drop_attrs()
+    assert (
+        again["relabel"]
+        .to_dataset()
+        .drop_attrs()
+        .identical(data["relabel"].to_dataset().drop_attrs())
     )
     assert same.to_dict() == found.to_dict()
     twice = relabel.align(data, spec)

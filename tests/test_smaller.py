@@ -93,7 +93,14 @@ def test_two_hidden_layers_and_both_storages():
         "b3": rng.normal(size=3),
     }
     arrays["W2"][:, :, 2] *= 0.1
-    axes = {"W1": "x -> h1", "b1": "-> h1", "W2": "h2 <- h1", "b2": "-> h2", "W3": "h2 ->", "b3": ""}
+    axes = {
+        "W1": "x -> h1",
+        "b1": "-> h1",
+        "W2": "h2 <- h1",
+        "b2": "-> h2",
+        "W3": "h2 ->",
+        "b3": "",
+    }
     network = declared({"h1": "tanh", "h2": "tanh"}, axes, arrays)
     x = rng.normal(size=(40, 2))
     site = Site.of(network, "h1", arrays, x, gaussian(3, 0.05))
