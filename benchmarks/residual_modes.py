@@ -97,7 +97,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="write the draws there")
     parser.add_argument("--read", type=Path, metavar="FOLDER", help="read them from there instead")
-    parser.add_argument("--diagnose", action="store_true", help="also print relabel.diagnose")
     options = parser.parse_args()
     for name in options.study or STUDIES:
         start = time.process_time()
@@ -112,8 +111,7 @@ def main() -> None:
         print(f"{name}: {did} in {time.process_time() - start:.0f} s")
         aligned = relabel.align(data, relabel.mlp(1, "tanh"))
         report(data, aligned)
-        if options.diagnose:
-            report_diagnosis(aligned)
+        report_diagnosis(aligned)
 
 
 # ---------------------------------------------------------------------- draws
@@ -192,7 +190,15 @@ def report(data: xr.DataTree, aligned: xr.DataTree) -> None:
 def report_diagnosis(aligned: xr.DataTree) -> None:
     """Print what the library itself says."""
     _, diagnosis = relabel.diagnose(aligned, priors=dict.fromkeys(("W1", "b1", "W2"), PRIOR_SD))
-    print(textwrap.indent(str(diagnosis), "  "))
+    lines = [
+        textwrap.shorten(line, 120, placeholder=" ...") for line in str(diagnosis).splitlines()
+    ]
+    print(textwrap.indent("\n".join(lines), "  "))
+    print("  mode   draws  chains  median lp  distance in weights  in function")
+    for mode in diagnosis.numbers["modes"]:
+        n_chains, lp = len(mode["chains"]), mode["lp_median"]
+        apart = f"{mode['weight_distance']:>19.1f}  {mode['function_distance']:>11.1f}"
+        print(f"  {mode['mode']:>4}  {mode['n_draws']:>6}  {n_chains:>6}  {lp:>9.1f}  {apart}")
 
 
 def report_copies(elements: xr.Dataset) -> None:
