@@ -119,13 +119,29 @@ class Aligned:
         """What the features mean, centred at their means."""
         return replace(self.problem.layout, centre=pooled_moments(self.problem).centre)
 
+    @cached_property
+    def smooth(self) -> Problem:
+        """The aligned draws with incoming norms one where units have a scale.
+
+        Where an outgoing weight changes its sign, balanced features turn with the root of its size,
+        which no Gaussian describes; with incoming norms one they pass through zero.
+        """
+        bound = self.bound
+        scaled = [u for u in bound.sizes if "unit" in bound.group(u).gauges()]
+        if not scaled:
+            return self.problem
+        spec = replace(bound.spec, gauges=dict.fromkeys(scaled, "unit"))
+        used = [variable.name for variable in self.problem.used]
+        return Problem(replace(bound, spec=spec), self.problem.arrays, used)
+
     def features(self, units: str) -> SlotFeatures:
         """Everything by which the units of one set are told apart."""
-        layout = self.layout
+        problem = self.smooth
+        layout = replace(problem.layout, centre=pooled_moments(problem).centre)
         touching = layout.touching(units)
         parts = []
-        for number in range(len(self.problem.slices)):
-            block = self.problem.block(number)
+        for number in range(len(problem.slices)):
+            block = problem.block(number)
             rows = [layout.features(block, units)]
             for pair, side in touching:
                 values = np.moveaxis(block.pairs[pair], side + 1, 1)
@@ -134,7 +150,7 @@ class Aligned:
         signed = [layout.signed(units)]
         for pair, side in touching:
             other = layout.sizes[layout.pairs[pair].units[1 - side]]
-            n_others = other * self.problem.block(0).pairs[pair].shape[3]
+            n_others = other * problem.block(0).pairs[pair].shape[3]
             signed.append(np.full(n_others, layout.pairs[pair].signed[side]))
         return SlotFeatures(np.concatenate(parts), np.concatenate(signed))
 
@@ -171,7 +187,7 @@ class Aligned:
         found = find_inputs(self.groups, self.network.n_inputs)
         paired = [address for address in found if self._targets_for(address)]
         found = paired if len(paired) == 1 else found
-        if wanted is None and used not in (None, "given"):
+        if wanted is None and used in self._addresses():
             wanted = used
         elif wanted is None and len(found) == 1:
             wanted = found[0]
@@ -181,6 +197,10 @@ class Aligned:
         points, where = input_values(self.network, self.groups, wanted)
         assert points is not None
         return points, str(where)
+
+    def _addresses(self) -> list[str]:
+        """Addresses of everything that is stored with the draws."""
+        return [f"{group}/{name}" for group, dataset in self.groups.items() for name in dataset]
 
     def _targets_for(self, address: str) -> list[str]:
         """Addresses of targets with as many entries as these inputs have rows."""

@@ -228,6 +228,8 @@ def diagnose_command(
         if output is not None:
             check_target(output, file, force=force)
         draws = open_draws(file)
+        if output is not None:
+            relabelled(draws)  # of draws that were not aligned there is nothing to write
         with reporting(_bar(quiet)) as progress:
             data, diagnosis = diagnose(
                 draws,

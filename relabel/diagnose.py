@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from relabel.aligned import Aligned
@@ -112,6 +113,9 @@ def diagnose(
     >>> data["relabel"]["h_label_probability"].dims
     ('chain', 'draw', 'h')
     """
+    number: Any = seed
+    if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < 0:
+        raise SpecError(f"seed is a whole number from 0 on, not {seed!r}")
     thresholds = Thresholds() if thresholds is None else thresholds
     if not isinstance(thresholds, Thresholds):
         raise SpecError(f"thresholds is a relabel.Thresholds, not a {type(thresholds).__name__}")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from relabel.errors import SpecError
@@ -84,7 +85,7 @@ class Thresholds:
         shares = ("confidence", "ambiguous", "null_gap", "agreement", "level", "alpha")
         for entry in fields(self):
             value: Any = getattr(self, entry.name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            number = isinstance(value, Real) and not isinstance(value, bool)
             most = 1.0 if entry.name in shares else float("inf")
             if not number or not 0 < value < most:
                 raise SpecError(

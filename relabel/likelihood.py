@@ -244,11 +244,11 @@ def find_likelihood(
     r"""Find the likelihood of a network's targets.
 
     Without a wish, targets are looked for in constant_data and observed_data (``y``, ``target``,
-    ...; with as many rows as there are inputs). Values 0 and 1 with one output are Bernoulli with
-    the output as logit; whole numbers 0 ... C - 1 (or C columns, one of them 1) with C outputs are
-    categorical with the outputs as logits; floating-point values are Gaussian with the output as
-    mean. The noise of a draw is the posterior variable named ``sigma``, ``noise``, ...; without
-    one it is the root mean square of the draw's own residuals.
+    ...; with as many rows as there are inputs). Values 0 and 1 with one output, and no noise
+    variable, are Bernoulli with the output as logit; whole numbers 0 ... C - 1 (or C columns, one
+    of them 1) with C outputs are categorical with the outputs as logits; floating-point values are
+    Gaussian with the output as mean. The noise of a draw is the posterior variable named
+    ``sigma``, ``noise``, ...; without one it is the root mean square of the draw's own residuals.
 
     Parameters
     ----------
@@ -427,7 +427,7 @@ class _Search:
         values, n_outputs = np.unique(targets), self.n_outputs
         single = targets.ndim == 1 or targets.shape[1] == 1
         if n_outputs == 1 and single and np.array_equal(values, [0, 1]):
-            return "bernoulli"
+            return "gaussian" if self.noise_names() else "bernoulli"
         if n_outputs > 1 and (_codes(targets, n_outputs) is not None):
             return "categorical"
         fits = targets.size == len(self.inputs) * n_outputs
@@ -465,10 +465,10 @@ class _Search:
         found = []
         for name in map(str, posterior.data_vars):
             named = name.lower() in _NOISE or name.lower() in _LOGS
-            if named and self._noise_shape(posterior[name]):
-                values = posterior[name].values
-                if name.lower() in _LOGS or values.min() > 0:
-                    found.append(name)
+            if not named or not self._noise_shape(posterior[name]):
+                continue
+            if name.lower() in _LOGS or (self.noise(name) > 0).all():
+                found.append(name)
         return found
 
     def _noise_shape(self, values: xr.DataArray) -> bool:

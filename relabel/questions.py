@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.aligned import Aligned
-from relabel.containers import sharing
+from relabel.binding import closest
+from relabel.containers import Groups, sharing
 from relabel.diagnosis import Thresholds
 from relabel.diagnostics.certainty import Certainty, soft_labels
 from relabel.diagnostics.chains import Chains, flag_chains
@@ -24,6 +27,7 @@ from relabel.diagnostics.pairs import Pairs, pairs, prior_draws
 from relabel.diagnostics.redundancy import Redundancy, redundancy
 from relabel.diagnostics.scales import ScaleLaw, scale_law
 from relabel.draws import log_density
+from relabel.errors import SpecError
 from relabel.likelihood import Fitted, Likelihood, find_likelihood
 from relabel.progress import Report
 from relabel.spec import SAMPLE_DIMS
@@ -33,7 +37,8 @@ __all__ = ["Answers", "Open", "Questions"]
 Array = NDArray[Any]
 
 _N_POINTS = 64  # inputs at which outputs of chains and modes are compared
-_LEAST_DRAWS = 4  # of which a distribution can be spoken of
+_SHORT = 10  # draws of a chain, too few to judge it by
+_FEW = 20  # draws, of which a handful of noise can look like structure by chance
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class Questions:
 
     def ask(self, aligned: Aligned, *, was_aligned: bool = True) -> Answers:
         """Ask all questions; of draws that were not aligned, those that need no labels."""
+        _check_priors(self.priors, [v.name for v in aligned.bound.measured()])
         answers = Answers(aligned, was_aligned)
         points, where = aligned.inputs(self.inputs)
         outputs = self._outputs(answers, points, where)
@@ -145,13 +151,22 @@ class Questions:
 
     def _chains(self, answers: Answers, outputs: Array | None) -> None:
         aligned, t = answers.aligned, self.thresholds
-        lp = log_density(aligned.groups)
+        lp = log_density(aligned.draws.groups)
         if lp is None:
             answers.open.append(
-                Open("chains by lp", "there is no sample_stats/lp", "save the log density with it")
+                Open(
+                    "chains by lp",
+                    "there is no finite sample_stats/lp of the same chains and draws",
+                    "save the log density of every draw with it",
+                )
             )
         else:
             lp = np.where(aligned.draws.excluded, np.nan, lp)
+        n_draws = aligned.draws.excluded.shape[1]
+        if n_draws < _SHORT:
+            answers.open.append(
+                Open("chains", f"there are {n_draws} draws a chain", f"{_SHORT} and more tell")
+            )
         if lp is not None or outputs is not None:
             answers.chains = flag_chains(
                 lp, outputs, n_sd=t.n_sd, n_nats=t.n_nats, function_sd=t.function_sd
@@ -173,7 +188,7 @@ class Questions:
         found["invariant"] = convergence([aligned.by_chain(array) for array in summaries])
         if outputs is not None:
             found["function"] = convergence([outputs])
-        lp = log_density(aligned.groups)
+        lp = log_density(aligned.draws.groups)
         if lp is not None:
             found["lp"] = convergence([lp[:, :, None]])
         answers.convergence = found
@@ -190,7 +205,12 @@ class Questions:
         arrays = aligned.problem.arrays
         rows = aligned.draws.rows
         answers.fitted = find_likelihood(
-            aligned.groups, self.likelihood, network, arrays, points, rows=rows
+            self._paired(aligned, points, answers.inputs),
+            self.likelihood,
+            network,
+            arrays,
+            points,
+            rows=rows,
         )
         if not answers.fitted.nats:
             answers.open.append(
@@ -211,18 +231,53 @@ class Questions:
                 points,
                 answers.fitted[sound],
                 removal_loss={u: r.removal_loss[sound] for u, r in answers.redundancy.items()},
-                priors=self._plain_priors(),
+                priors=self._known_priors(answers),
                 prior=prior_draws(aligned.groups, network),
                 chains=aligned.draws.chain[sound],
                 level=self.thresholds.level,
                 seed=self.seed,
             )
 
-    def _plain_priors(self) -> dict[str, float] | None:
-        """Priors of the variables that have one of their own."""
+    def _paired(self, aligned: Aligned, points: Array, where: str | None) -> Groups:
+        """Groups in which targets of these inputs may be looked for.
+
+        Inputs that were given as an array are paired with the stored targets only if they are the
+        stored inputs, or if targets were named.
+        """
+        named = isinstance(self.likelihood, Likelihood) and self.likelihood.targets is not None
+        if where != "given" or named:
+            return aligned.groups
+        stored = [
+            variable.values
+            for group in ("constant_data", "observed_data")
+            for variable in aligned.groups.get(group, xr.Dataset()).data_vars.values()
+        ]
+        if any(np.array_equal(points, values) for values in stored):
+            return aligned.groups
+        targets = ("constant_data", "observed_data")
+        return {name: group for name, group in aligned.groups.items() if name not in targets}
+
+    def _known_priors(self, answers: Answers) -> dict[str, float] | None:
+        """Priors of what is written to units, if all are known."""
+        written = {
+            variable.name
+            for variable in answers.aligned.bound.measured()
+            if any(axis.role == "head" and axis.units for axis in variable.axes)
+        }
+        known = {name: sd for name, sd in (self.priors or {}).items() if sd is not None}
+        missing = sorted(written - set(known))
         if self.priors is None:
             return None
-        return {name: float(sd) for name, sd in self.priors.items() if sd is not None}
+        if missing:
+            answers.open.append(
+                Open(
+                    "duplicated pairs against the prior",
+                    f"the priors of {', '.join(missing)} are not known",
+                    "give their standard deviations (priors=, --prior W1=1)",
+                )
+            )
+            return None
+        return known
 
     # ------------------------------------------------------------------ labels
 
@@ -252,9 +307,9 @@ class Questions:
         rows = np.flatnonzero(answers.sound)
         if max(aligned.bound.sizes.values()) < 2:
             return  # one unit is in its slot
-        if len(rows) < _LEAST_DRAWS:
+        if len(rows) < _FEW:
             answers.open.append(
-                Open("null", f"{len(rows)} draws", f"at least {_LEAST_DRAWS} are needed")
+                Open("null", f"there are {len(rows)} draws", f"at least {_FEW} are needed")
             )
             return
         problem, criterion, seed = aligned.problem, aligned.criterion, self.seed
@@ -297,7 +352,7 @@ class Questions:
     def _modes(self, answers: Answers, outputs: Array | None) -> None:
         aligned, t = answers.aligned, self.thresholds
         rows = aligned.draws.rows
-        lp = log_density(aligned.groups)
+        lp = log_density(aligned.draws.groups)
         loose = {
             units: np.flatnonzero(answers.confidence(units) < t.confidence)
             for units in answers.certainty
@@ -315,3 +370,19 @@ class Questions:
             alpha=t.alpha,
             equivalent=t.equivalent,
         )
+
+
+def _check_priors(priors: Any, names: Sequence[str]) -> None:
+    """Refuse priors of variables that are not there, and such as are no standard deviations."""
+    if priors is None:
+        return
+    if not isinstance(priors, Mapping):
+        raise SpecError(f"priors is a table such as {{'W1': 1.0}}, not {priors!r}")
+    for name, sd in priors.items():
+        if name not in names:
+            raise SpecError(
+                f"priors: no declared variable is named {name!r}{closest(str(name), names)}"
+            )
+        number = isinstance(sd, Real) and not isinstance(sd, bool)
+        if sd is not None and not (number and 0 < float(sd) < np.inf):
+            raise SpecError(f"priors: {name!r} must have a positive number, not {sd!r}")

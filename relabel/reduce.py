@@ -714,6 +714,7 @@ def _own_variables(
 ) -> xr.Dataset:
     """The group `relabel` with what a reduction adds to it."""
     own = read.groups["relabel"]
+    own = own.drop_vars([name for name in read.notes.get("added", ()) if name in own])
     fresh = {}
     for units, kept in after.kept.items():
         attrs = {
@@ -734,8 +735,8 @@ def _own_variables(
         "left": _left(read, after),
     }
     own = own.assign(fresh)
-    added = sorted({*read.notes.get("added", ()), *fresh})
-    whole = read.notes | {"reduced": notes, "added": added}
+    earlier = {name: note for name, note in read.notes.items() if name != "diagnosis"}
+    whole = earlier | {"reduced": notes, "added": sorted(fresh)}
     own.attrs = {**own.attrs, "relabel": json.dumps(whole)}
     return own
 

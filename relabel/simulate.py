@@ -260,7 +260,7 @@ def posterior(
     switching : {"draw", "chain"}
         Whether every draw has its own permutation and signs, or every chain.
     least_loss : float, default 30.0
-        Nats that the removal of any unit of the truth costs, the others refitted.
+        Nats that the removal of any unit of the truth costs, all weights of the others refitted.
     separation : float, default 8.0
         Distance of any two units of the truth, and of every unit from its mirror image, in
         posterior standard deviations. With less of it labels overlap.
@@ -623,6 +623,8 @@ class _Task:
                 modes, targets = self._modes(truth, other, gap, aim + noise)
                 if modes is None or self._losses(modes[:1]).min() < least_loss:
                     continue
+                if self._loss_refitted(modes[0]) < least_loss:
+                    continue
                 if all(self._clear(mode) and self._sound(mode, targets, rng) for mode in modes):
                     order = np.argsort(-self._losses(modes), axis=1)
                     units = np.take_along_axis(self._units(modes), order[:, :, None], axis=1)
@@ -643,6 +645,14 @@ class _Task:
         rest = 1 / np.einsum("tkk->tk", np.linalg.inv(gram))[:, :-1]
         losses: Array = 0.5 * units[:, :, -1] ** 2 * rest / self.sigma**2
         return losses
+
+    def _loss_refitted(self, theta: Array) -> float:
+        """Least nats that the removal of one unit costs, all weights of the others refitted."""
+        units, aim = self._units(theta), self.outputs(theta)
+        if len(units) == 1:
+            return float(self._losses(theta[None]).min())
+        rest = [np.append(np.delete(units, k, axis=0), theta[-1]) for k in range(len(units))]
+        return min(self._apart(self._fitted(start, aim), theta) for start in rest)
 
     def _balanced(self, units: Array) -> Array:
         """Bring units with a scale to the point of largest prior density."""

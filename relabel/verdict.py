@@ -254,7 +254,10 @@ def _on_units(answers: Answers) -> Iterator[Finding]:
                 "a smaller network describes the data; spare units have no stable label",
             )
     for units, pairs in answers.pairs.items():
+        unneeded = set(answers.sound_redundancy(units).spare)
         for pair in pairs.duplicated:
+            if set(pair.slots) <= unneeded:
+                continue  # two units that are not needed
             yield Finding(
                 "duplicates",
                 "warning",
@@ -377,7 +380,10 @@ def _numbers(answers: Answers, t: Thresholds) -> dict[str, Any]:
         },
         "effective_width": {u: _width(answers, u) for u in answers.redundancy},
         "duplicate_pairs": [
-            _pair_numbers(u, pair) for u, p in answers.pairs.items() for pair in p.duplicated
+            _pair_numbers(u, pair)
+            for u, p in answers.pairs.items()
+            for pair in p.duplicated
+            if not set(pair.slots) <= set(answers.sound_redundancy(u).spare)
         ],
         "pairs": [_pair_numbers(u, pair) for u, p in answers.pairs.items() for pair in p.pairs],
         "proximate_rank": {u: _rank_curve(answers, u) for u in answers.redundancy},

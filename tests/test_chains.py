@@ -79,9 +79,38 @@ def test_a_chain_that_does_not_move():
 
 
 def test_where_all_chains_are_flagged_all_take_part():
-    found = flag_chains(np.zeros((3, 50)))
+    found = flag_chains(None, np.zeros((3, 50, 4)))
     assert len(found.reasons) == 3
     assert found.sound.all()
+
+
+def test_an_lp_that_is_the_same_throughout_says_nothing():
+    assert not flag_chains(np.zeros((3, 50))).reasons
+    moving = RNG.normal(size=(3, 50, 4))
+    assert not flag_chains(np.zeros((3, 50)), moving).reasons
+    moving[1] = 0.3
+    assert list(flag_chains(RNG.normal(size=(3, 50)), moving).reasons) == [1]
+
+
+@pytest.mark.parametrize(("n_chains", "n_draws"), [(100, 1), (20, 1), (6, 1), (8, 5)])
+def test_short_chains_of_one_mode(n_chains, n_draws):
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        lp = -0.5 * rng.chisquare(400, size=(n_chains, n_draws))
+        outputs = rng.normal(size=(n_chains, n_draws, 7))
+        assert not flag_chains(lp, outputs).reasons
+
+
+def test_many_short_slow_chains():
+    rng = np.random.default_rng(6)
+    assert not flag_chains(30 * slow(1000, 5, rng, memory=0.95)).reasons
+
+
+def test_short_chains_in_a_far_worse_mode():
+    rng = np.random.default_rng(7)
+    lp = rng.normal(size=(30, 5))
+    lp[:10] -= 200
+    assert list(flag_chains(lp).reasons) == list(range(10))
 
 
 def test_draws_that_take_no_part_are_left_out():

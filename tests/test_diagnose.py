@@ -223,7 +223,8 @@ def test_constant_draws():
 
 def test_all_chains_flagged():
     tree, spec = small()
-    lp = xr.Dataset({"lp": (("chain", "draw"), np.zeros((4, 60)))})
+    drift = np.linspace(-300, 0, 60) + np.random.default_rng(0).normal(size=(4, 60))
+    lp = xr.Dataset({"lp": (("chain", "draw"), drift)})
     tree = xr.DataTree.from_dict({"posterior": tree["posterior"].to_dataset(), "sample_stats": lp})
     _, found = relabel.diagnose(relabel.align(tree, spec))
     assert "all-chains-flagged" in found.codes

@@ -100,6 +100,33 @@ def test_slow_chains_of_one_mode_are_one_mode():
         assert clusters([View("weights", values)], chain).mode.max() == 0
 
 
+@pytest.mark.parametrize("n_features", [40, 120])
+def test_slow_chains_of_many_features_are_one_mode(n_features):
+    rng = np.random.default_rng(9)
+    values = slow_chains(rng, 8, 400, n_features, memory=0.98)
+    chain = np.repeat(np.arange(8), 400)
+    assert clusters([View("weights", values.reshape(3200, -1))], chain).mode.max() == 0
+    values[5:, :, :3] += 12
+    found = clusters([View("weights", values.reshape(3200, -1))], chain)
+    assert np.bincount(found.mode).tolist() == [2000, 1200]
+
+
+def test_a_chain_that_stands_still_is_no_mode_by_itself():
+    rng = np.random.default_rng(10)
+    values = rng.normal(size=(4, 250, 6))
+    values[3, 100:] = values[3, 99]
+    found = clusters([View("weights", values.reshape(1000, 6))], np.repeat(np.arange(4), 250))
+    assert found.mode.max() == 0
+
+
+@pytest.mark.parametrize("n_draws", [1, 3, 5])
+def test_separation_of_few_draws(n_draws):
+    rng = np.random.default_rng(11)
+    few, many = rng.normal(1000, 1, size=(n_draws, 3)), rng.normal(size=(100, 3))
+    assert separation(few, many) > 10
+    assert separation(many[:n_draws] + 0.1, many) < 2
+
+
 def test_chains_in_three_modes():
     rng = np.random.default_rng(5)
     values = slow_chains(rng, 7, 300, 13)

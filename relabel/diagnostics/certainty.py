@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ Array = NDArray[Any]
 
 _ROUNDING = 1e-10  # share of a feature's second moment below which its variance is rounding
 _SETTLED = 1e-3  # change of a slot's mean probability at which the fit ends
+_FOLD_ITERATIONS = 15  # enough to compare, since all start from the same labels
+_SURE = 0.99  # mean probability of a draw's labels from which on the shrinkage does not matter
+_FEWER = 200  # draws that are fitted where matchings are sampled: many units tell enough
 _EXCHANGES = 400  # of the sampler in a step of the fit, whose errors average out over draws
 
 
@@ -53,10 +57,10 @@ def soft_labels(
     group: Group,
     *,
     fit: Array | None = None,
-    shrinkage: float = 2.0,
+    shrinkage: Sequence[float] = (2.0, 20.0, 200.0, 2000.0),
     max_features: int = 60,
     max_fit: int = 1000,
-    max_iterations: int = 50,
+    max_iterations: int = 100,
     exact_up_to: int = EXACT_UP_TO,
     seed: int = 0,
 ) -> Certainty:
@@ -81,16 +85,18 @@ def soft_labels(
         Whether there are signs.
     fit : ndarray of bool, shape (draws,), optional
         Draws the Gaussians are fitted to (those of chains that sit in one mode); all by default.
-    shrinkage : float, default 2.0
-        Weight of the diagonal pooled over slots in :math:`\Sigma_k`, in draws per feature: enough
-        that a covariance is never singular, nothing beside thousands of draws.
+    shrinkage : sequence of float, default (2, 20, 200, 2000)
+        Weight of the diagonal pooled over slots in :math:`\Sigma_k`, in draws per feature, from
+        just enough that a covariance is never singular to nearly equal covariances. The first is
+        used where labels are sure; where they are not, that under which draws that were left out
+        are most probable (two halves, each judged by the other).
     max_features : int, default 60
         With more features, the leading principal components of that number (pooled over slots;
         signed and unsigned ones apart) are used instead: a covariance has to be estimated.
     max_fit : int, default 1000
         Draws, evenly spaced, that the Gaussians are fitted to: the error of a mean is then about
         1/30 of a standard deviation.
-    max_iterations : int, default 50
+    max_iterations : int, default 100
         Bound on the steps of EM.
     exact_up_to : int, default 10
         Units up to which permutations are summed exactly; beyond, they are sampled.
@@ -128,20 +134,64 @@ def soft_labels(
     options = {"exact_up_to": exact_up_to, "seed": seed}
     rough = options | {"n_exchanges": _EXCHANGES}
     rows = np.arange(len(values)) if fit is None else np.flatnonzero(fit)
+    if size > exact_up_to:
+        max_fit, max_iterations = min(max_fit, _FEWER), min(max_iterations, _FOLD_ITERATIONS)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, max_fit).round().astype(int))]
-    some = values[rows]
-    plus, minus = np.broadcast_to(np.eye(size), (len(some), size, size)), None
-    slots, before = _Slots.fitted(some, signed, plus, minus, shrinkage), np.inf
+    some, chosen = values[rows], shrinkage[0]
+    slots = _fitted(some, signed, group, chosen, rough, max_iterations)
+    unsure = slots.probabilities(some, group, rough)[2].mean() < _SURE
+    if unsure and size <= exact_up_to and len(shrinkage) > 1:
+        chosen = _best_shrinkage(some, signed, group, shrinkage, rough)
+        slots = _fitted(some, signed, group, chosen, rough, max_iterations)
+    plus, _, unmoved, score = slots.probabilities(values, group, options)
+    label = np.clip(np.einsum("tkk->tk", plus), 0.0, 1.0)
+    return Certainty(label, np.clip(unmoved, 0.0, 1.0), _against_the_next(score, group), how)
+
+
+def _fitted(
+    values: Array,
+    signed: Array,
+    group: Group,
+    shrinkage: float,
+    options: dict[str, Any],
+    max_iterations: int,
+) -> _Slots:
+    """Fit the slots by EM, from the labels as they are."""
+    n_draws, size, _ = values.shape
+    plus, minus = np.broadcast_to(np.eye(size), (n_draws, size, size)), None
+    slots, before = _Slots.fitted(values, signed, plus, minus, shrinkage), np.inf
     for _ in range(max_iterations):
-        plus, minus = slots.probabilities(some, group, rough)[:2]
-        slots = _Slots.fitted(some, signed, plus, minus, shrinkage)
+        plus, minus = slots.probabilities(values, group, options)[:2]
+        slots = _Slots.fitted(values, signed, plus, minus, shrinkage)
         own = np.einsum("tkk->tk", plus).mean(axis=0)
         if np.abs(own - before).max() < _SETTLED:
             break
         before = own
-    plus, _, unmoved, score = slots.probabilities(values, group, options)
-    label = np.clip(np.einsum("tkk->tk", plus), 0.0, 1.0)
-    return Certainty(label, np.clip(unmoved, 0.0, 1.0), _against_the_next(score, group), how)
+    return slots
+
+
+def _best_shrinkage(
+    values: Array,
+    signed: Array,
+    group: Group,
+    candidates: Sequence[float],
+    options: dict[str, Any],
+) -> float:
+    """Choose the shrinkage under which either half of the draws is most probable given the other.
+
+    Where units overlap, covariances of their own are fitted to chance, and labels claimed too much.
+    """
+    half = np.arange(len(values)) % 2 == 0
+    found = []
+    for shrinkage in candidates:
+        total = 0.0
+        for part in (half, ~half):
+            slots = _fitted(values[part], signed, group, shrinkage, options, _FOLD_ITERATIONS)
+            _, _, unmoved, score = slots.probabilities(values[~part], group, options)
+            own = np.einsum("tkk->t", score.even + score.odd)
+            total += float((own - np.log(np.maximum(unmoved, np.finfo(float).tiny))).sum())
+        found.append(total)
+    return candidates[int(np.argmax(found))]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ __all__ = ["Chains", "distance_of_means", "flag_chains"]
 
 Array = NDArray[Any]
 
+_SHORT = 50  # draws of a chain, below which its spread is not that of the mode
+_LEAST_LP = 5  # draws of a chain, for a median and a spread of its log density
+_LEAST_DRAWS = 10  # of a chain, for a mean of its outputs
+_HALF_NORMAL = 2.5  # sd of a normal distribution over the median deviation of its better half
 _FAR = 1e12  # standard deviations; chains that do not move are farther apart
 
 
@@ -68,6 +72,11 @@ def flag_chains(
       rule's bound;
     * it does not move at all.
 
+    Of short chains (fewer than 50 draws) the spread within a chain tells little, so that of the
+    better half of the medians counts as well (from their median absolute deviation), and what the
+    largest of so many exceeds the others by; with fewer than 5 draws nothing is said. Outputs are
+    compared for chains of 10 draws and more.
+
     Parameters
     ----------
     lp : ndarray of shape (chain, draw), optional
@@ -108,8 +117,9 @@ def flag_chains(
     reasons: dict[int, str] = {}
     if lp is not None:
         median = _quiet(np.nanmedian, lp)
+    if lp is not None and lp.shape[1] >= _LEAST_LP:
         reasons |= _below_the_best(lp, median, n_sd, n_nats)
-    if outputs is not None:
+    if outputs is not None and outputs.shape[1] >= _LEAST_DRAWS:
         main, distance = _main_group(outputs, median, reasons, function_sd)
         for c in np.flatnonzero(~main & np.isfinite(distance)):
             apart = f"outputs {distance[c]:.1f} sd from those of the main chains"
@@ -117,9 +127,8 @@ def flag_chains(
     if lp is not None:
         for chain, why in _drifting(lp, n_sd, n_nats, n_segments).items():
             reasons.setdefault(chain, why)
-    still = _quiet(np.nanstd, given.reshape(n_chains, given.shape[1], -1)).max(axis=-1) == 0
-    if given.shape[1] > 1:
-        reasons |= {int(chain): "its draws are all the same" for chain in np.flatnonzero(still)}
+    still = _standing_still(lp, outputs)
+    reasons |= {int(chain): "its draws are all the same" for chain in np.flatnonzero(still)}
     return Chains(dict(sorted(reasons.items())), median, distance, n_chains=n_chains)
 
 
@@ -131,8 +140,23 @@ def _quiet(statistic: Any, values: Array) -> Array:
     return result
 
 
+def _standing_still(lp: Array | None, outputs: Array | None) -> Array:
+    """Which chains never move; an `lp` that is the same throughout stands for nothing."""
+    values = lp if outputs is None else outputs
+    assert values is not None
+    flat = values.reshape(*values.shape[:2], -1)
+    still: Array = (_quiet(np.nanmax, flat) == _quiet(np.nanmin, flat)).all(axis=-1)
+    placeholder = outputs is None and bool(still.all())
+    return np.zeros_like(still) if values.shape[1] < 2 or placeholder else still
+
+
 def _below_the_best(lp: Array, median: Array, n_sd: float, n_nats: float) -> dict[int, str]:
     bound = _bound(lp, n_sd, n_nats)
+    if lp.shape[1] < _SHORT:
+        better = median[median >= np.nanmedian(median)]
+        spread = _HALF_NORMAL * float(np.median(np.abs(better - np.median(better))))
+        largest = np.sqrt(2 * np.log(max(len(median), 1)))
+        bound = max(bound, n_sd * spread + n_nats) + largest * spread
     gap = np.nanmax(median, initial=-np.inf) - median
     return {
         int(c): f"median lp {gap[c]:.1f} below the best chain (bound {bound:.3g})"
@@ -149,7 +173,7 @@ def _bound(lp: Array, n_sd: float, n_nats: float) -> float:
 
 def _drifting(lp: Array, n_sd: float, n_nats: float, n_segments: int) -> dict[int, str]:
     length = lp.shape[1] // n_segments
-    if length < 5:
+    if lp.shape[1] < _SHORT:
         return {}
     parts = lp[:, : length * n_segments].reshape(len(lp) * n_segments, length)
     bound = _bound(parts, n_sd, n_nats)

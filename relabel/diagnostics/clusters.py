@@ -21,6 +21,7 @@ _MOST_PAIRED = 64  # chains, whose pairs are compared one by one
 _LEAST_DRAWS = 20  # of a chain, for a mean and a spread of its own
 _LEAST_SHARE = 0.02  # of the draws, in a mode that is split off within chains
 _N_AXES = 5
+_SLOW = 2.0  # times the separation of a chain's own halves, which are shorter than chains
 _PARTS = 10  # of a chain: every other one chooses the direction, the rest are compared along it
 
 
@@ -64,7 +65,9 @@ def clusters(
     r"""Sort aligned draws into modes, with the chain as the sampling unit.
 
     First whole chains: two chains are linked unless their draws are separated, in weights or in
-    outputs, and the linked groups are modes. Two sets of draws are separated when, along the
+    outputs, by more than `apart` and by more than twice what separates the halves of either chain
+    (slow chains cover parts of a mode, the more so in many dimensions, and so do their halves); the
+    linked groups are modes. Two sets of draws are separated when, along the
     direction of the difference of their means (each feature divided by its variance within them),
 
     .. math:: J = \frac{\lvert m_1 - m_2 \rvert}{s_1 + s_2} > \text{apart}.
@@ -107,17 +110,21 @@ def clusters(
     array([300, 100])
     """
     label = _by_chain(views, chain, apart)
+    fresh_draw = _moves(views, chain)
     dip_p: dict[int, float] = {}
     waiting = list(np.unique(label))
     while waiting:
         group = waiting.pop()
         rows = np.flatnonzero(label == group)
-        p_value, right = _within(views, rows, chain, apart, alpha)
+        p_value, right = _within(views, rows[fresh_draw[rows]], chain, apart, alpha)
         if right is None:
             dip_p[int(group)] = p_value
         else:
             fresh = label.max() + 1
-            label[rows[right]] = fresh
+            side = np.zeros(len(label), dtype=bool)
+            side[rows[fresh_draw[rows]][right]] = True
+            last = np.maximum.accumulate(np.where(fresh_draw, np.arange(len(label)), 0))
+            label[rows[side[last[rows]]]] = fresh
             waiting += [group, fresh]
     names, counts = np.unique(label, return_counts=True)
     order = names[np.argsort(-counts, kind="stable")]
@@ -125,6 +132,14 @@ def clusters(
         np.searchsorted(names, label)
     ]
     return Clusters(mode, {i: dip_p[int(g)] for i, g in enumerate(order)})
+
+
+def _moves(views: Sequence[View], chain: Array) -> Array:
+    """Which draws differ from the one before: a chain that stands still is one draw, many times."""
+    moved = np.ones(len(chain), dtype=bool)
+    changed = [(view.values[1:] != view.values[:-1]).any(axis=1) for view in views]
+    moved[1:] = np.logical_or.reduce(changed) | (chain[1:] != chain[:-1])
+    return moved
 
 
 def separation(one: Array, two: Array) -> float:
@@ -141,19 +156,29 @@ def separation(one: Array, two: Array) -> float:
     float
         J of :func:`clusters`.
     """
-    first, second = [], []
-    for draws in (one, two):
-        odd = (np.arange(len(draws)) * _PARTS // len(draws)) % 2 == 1
-        first.append(draws[~odd])
-        second.append(draws[odd])
-    gap = first[0].mean(axis=0) - first[1].mean(axis=0)
-    variance = (first[0].var(axis=0) + first[1].var(axis=0)) / 2
+    parts = [_parted(draws) for draws in (one, two)]
+    gap = parts[0][0].mean(axis=0) - parts[1][0].mean(axis=0)
+    variance = (parts[0][0].var(axis=0) + parts[1][0].var(axis=0)) / 2
     if (gap[variance == 0] != 0).any():
         return np.inf
     direction = np.divide(gap, variance, out=np.zeros_like(gap), where=variance > 0)
-    a, b = second[0] @ direction, second[1] @ direction
+    a, b = (part[1] @ direction for part in parts)
     spread = a.std() + b.std()
     return float(max(a.mean() - b.mean(), 0.0) / spread) if spread > 0 else 0.0
+
+
+def _parted(draws: Array) -> tuple[Array, Array]:
+    """Draws that choose a direction, and draws that are compared along it; all, if they are few."""
+    if len(draws) < 2 * _PARTS:
+        return draws, draws
+    odd = (np.arange(len(draws)) * _PARTS // len(draws)) % 2 == 1
+    return draws[~odd], draws[odd]
+
+
+def _wander(draws: Array) -> float:
+    """How far apart the two halves of one chain are: a chain that is slow has no more than that."""
+    half = len(draws) // 2
+    return separation(draws[:half], draws[half:])
 
 
 def _by_chain(views: Sequence[View], chain: Array, apart: float) -> Array:
@@ -161,12 +186,14 @@ def _by_chain(views: Sequence[View], chain: Array, apart: float) -> Array:
     chains, place, counts = np.unique(chain, return_inverse=True, return_counts=True)
     if len(chains) > _MOST_PAIRED or counts.min() < _LEAST_DRAWS:
         return np.zeros(len(chain), dtype=int)
-    linked = np.eye(len(chains), dtype=bool)
-    for a, b in combinations(range(len(chains)), 2):
-        rows = np.flatnonzero(place == a), np.flatnonzero(place == b)
-        linked[a, b] = all(
-            separation(view.values[rows[0]], view.values[rows[1]]) <= apart for view in views
-        )
+    rows = [np.flatnonzero(place == c) for c in range(len(chains))]
+    linked = np.ones((len(chains), len(chains)), dtype=bool)
+    for view in views:
+        own = [_wander(view.values[r]) for r in rows]
+        for a, b in combinations(range(len(chains)), 2):
+            bound = max(apart, _SLOW * own[a], _SLOW * own[b])
+            linked[a, b] &= separation(view.values[rows[a]], view.values[rows[b]]) <= bound
+    linked &= linked.T
     label: Array = connected_components(linked, directed=False)[1]
     return label[place]
 

@@ -52,7 +52,8 @@ def convergence(arrays: Iterable[Array]) -> Convergence:
     Parameters
     ----------
     arrays : iterable of ndarray of shape (chain, draw, ...)
-        Draws that hold a NaN or an infinity in any of them are left out of all.
+        Draws that hold a NaN or an infinity are left out, and chains that have fewer than half as
+        many draws left as the longest; the others are cut to the length of the shortest.
 
     Returns
     -------
@@ -79,8 +80,7 @@ def convergence(arrays: Iterable[Array]) -> Convergence:
         return Convergence(np.nan, np.nan, 0, 0, 1)
     chosen = np.unique(np.linspace(0, n - 1, min(n, _MOST)).round().astype(int))
     values = [columns[c][0][:, :, columns[c][1]].astype(float) for c in chosen]
-    stacked = np.stack(values)
-    stacked = stacked[:, :, np.isfinite(stacked).all(axis=(0, 1))]
+    stacked = _finite(np.stack(values))
     segments = 1
     if stacked.shape[1] == 1 and stacked.shape[2] >= 4 * _SEGMENTS:
         segments = _SEGMENTS
@@ -90,6 +90,18 @@ def convergence(arrays: Iterable[Array]) -> Convergence:
         return Convergence(np.nan, np.nan, n, len(values), segments)
     rhat, ess = _statistics(stacked)
     return Convergence(rhat, ess, n, len(values), segments)
+
+
+def _finite(values: Array) -> Array:
+    """Finite draws of quantities laid out (quantity, chain, draw), as many of every chain."""
+    finite = np.asarray(np.isfinite(values).all(axis=0))
+    if finite.all():
+        return values
+    counts = finite.sum(axis=1)
+    chains = np.flatnonzero(counts >= max(1, counts.max() / 2))
+    length = int(counts[chains].min()) if chains.size else 0
+    cut = [values[:, c, np.flatnonzero(finite[c])[:length]] for c in chains.tolist()]
+    return np.stack(cut, axis=1) if cut else values[:, :0, :0]
 
 
 def effective_size(values: Array, chain: Array) -> float:

@@ -19,6 +19,9 @@ from relabel.solve import solve
 __all__ = ["Null", "agreement_of_starts", "shuffled_null", "variance_explained"]
 
 Array = NDArray[Any]
+
+_UNITS = 8000  # of all draws that are looked at together
+_LEAST_DRAWS = 50
 Step = Callable[[int, int], None]
 
 
@@ -82,8 +85,9 @@ def shuffled_null(
         Shuffled copies: the null varies by a few thousandths from one to the next, so the interval
         of ten is narrow beside any difference that matters.
     max_draws : int, default 500
-        Draws, evenly spaced, that all this is computed on: *V* of K units has a standard error
-        below 0.02 from then on, and the null costs ten alignments of them.
+        Draws, evenly spaced, that all this is computed on, fewer where there are more than 16
+        units: *V* has a standard error below 0.02 from then on, and the null costs ten alignments
+        of them.
     seed : int, default 0
         Of the shuffling.
     step : callable, optional
@@ -104,7 +108,7 @@ def shuffled_null(
     >>> round(found.explained, 2), bool(found.shuffled.mean() < 0.8)
     (0.96, True)
     """
-    chosen = _thinned(problem.n_draws if rows is None else rows, max_draws)
+    chosen = _thinned(problem.n_draws if rows is None else rows, _enough(problem, max_draws))
     some = problem.selected(chosen)
     sizes = some.bound.sizes
     still = {u: Monomial.identity((some.n_draws,), k) for u, k in sizes.items()}
@@ -187,7 +191,7 @@ def agreement_of_starts(
     """
     if criterion.max_sweeps == 0 and criterion.initial() is None:
         return None
-    chosen = _thinned(problem.n_draws if rows is None else rows, max_draws)
+    chosen = _thinned(problem.n_draws if rows is None else rows, _enough(problem, max_draws))
     some = problem.selected(chosen)
     rng = np.random.default_rng(seed)
     firsts = rng.choice(some.n_draws, size=min(n_starts, some.n_draws), replace=False)
@@ -200,6 +204,11 @@ def agreement_of_starts(
         if step is not None:
             step(number + 1, len(firsts))
     return {units: np.array(shares) for units, shares in found.items()}
+
+
+def _enough(problem: Problem, most: int) -> int:
+    """Fewer draws where there are many units, which all tell of the same."""
+    return max(_LEAST_DRAWS, min(most, _UNITS // sum(problem.bound.sizes.values())))
 
 
 def _thinned(rows: Array | int, most: int) -> Array:

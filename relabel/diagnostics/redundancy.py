@@ -403,11 +403,15 @@ def _proximate_rank(
     flips = (1.0, -1.0) if group.signs else (1.0,)
     outer = -1.0 if action is not None and action.signed else 1.0
     own = np.concatenate([w, c[:, :, None]], axis=2)
-    apart = np.stack(
-        [np.abs(own[:, :, None] - s * own[:, None]).max(axis=3) for s in flips], axis=-1
-    )
-    rank = [_cover(np.abs(w).max(axis=2), apart, v, float(e), outer) for e in epsilon]
-    return ProximateRank(epsilon, np.stack(rank, axis=1))
+    step = max(1, _MEMORY // (16 * own.shape[1] ** 2 * own.shape[2]))
+    ranks = []
+    for start in range(0, len(own), step):
+        rows = slice(start, start + step)
+        gaps = [np.abs(own[rows, :, None] - s * own[rows, None]).max(axis=3) for s in flips]
+        apart, size = np.stack(gaps, axis=-1), np.abs(w[rows]).max(axis=2)
+        cover = [_cover(size, apart, v[rows], float(e), outer) for e in epsilon]
+        ranks.append(np.stack(cover, axis=1))
+    return ProximateRank(epsilon, np.concatenate(ranks))
 
 
 def _cover(size: Array, apart: Array, v: Array, epsilon: float, outer: float) -> Array:
