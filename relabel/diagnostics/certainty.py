@@ -21,9 +21,10 @@ __all__ = ["Certainty", "soft_labels"]
 Array = NDArray[Any]
 
 _ROUNDING = 1e-10  # share of a feature's second moment below which its variance is rounding
-_SETTLED = 1e-3  # change of a slot's mean probability at which the fit ends
+_SETTLED = 3e-4  # change of a slot's mean probability at which the fit ends
 _FOLD_ITERATIONS = 15  # enough to compare, since all start from the same labels
 _SURE = 0.99  # mean probability of a draw's labels from which on the shrinkage does not matter
+_WORK = 4_000_000  # draws × K 2^K of a step of the fit, so that ten units cost no more than eight
 _FEWER = 200  # draws that are fitted where matchings are sampled: many units tell enough
 _EXCHANGES = 400  # of the sampler in a step of the fit, whose errors average out over draws
 
@@ -60,7 +61,7 @@ def soft_labels(
     shrinkage: Sequence[float] = (2.0, 20.0, 200.0, 2000.0),
     max_features: int = 60,
     max_fit: int = 1000,
-    max_iterations: int = 100,
+    max_iterations: int = 200,
     exact_up_to: int = EXACT_UP_TO,
     seed: int = 0,
 ) -> Certainty:
@@ -96,7 +97,7 @@ def soft_labels(
     max_fit : int, default 1000
         Draws, evenly spaced, that the Gaussians are fitted to: the error of a mean is then about
         1/30 of a standard deviation.
-    max_iterations : int, default 100
+    max_iterations : int, default 200
         Bound on the steps of EM.
     exact_up_to : int, default 10
         Units up to which permutations are summed exactly; beyond, they are sampled.
@@ -134,8 +135,10 @@ def soft_labels(
     options = {"exact_up_to": exact_up_to, "seed": seed}
     rough = options | {"n_exchanges": _EXCHANGES}
     rows = np.arange(len(values)) if fit is None else np.flatnonzero(fit)
+    most = _WORK // (size * 2**size)
     if size > exact_up_to:
-        max_fit, max_iterations = min(max_fit, _FEWER), min(max_iterations, _FOLD_ITERATIONS)
+        most, max_iterations = _FEWER, min(max_iterations, _FOLD_ITERATIONS)
+    max_fit = min(max_fit, most)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, max_fit).round().astype(int))]
     some, chosen = values[rows], shrinkage[0]
     slots = _fitted(some, signed, group, chosen, rough, max_iterations)
