@@ -16,7 +16,8 @@ from relabel.likelihood import Likelihood
 from relabel.progress import Report, reporting
 from relabel.propose import propose
 from relabel.questions import Questions
-from relabel.verdict import diagnosis_of, with_findings
+from relabel.summary import with_findings
+from relabel.verdict import diagnosis_of
 
 __all__ = ["diagnose"]
 

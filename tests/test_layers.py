@@ -46,6 +46,7 @@ ORDER = [
     "diagnosis",
     "progress",
     "questions",
+    "summary",
     "verdict",
     "diagnose",
     "io",
