@@ -6,7 +6,7 @@ structure; how often :func:`relabel.diagnose` says so, with Wilson's 95 % interv
 whether the probabilities that it gives to labels are right, by their deciles. ``cost``: its time as
 the number of draws grows.
 
-Run ``python benchmarks/diagnosis.py`` (about five minutes), or name one study.
+Run ``python benchmarks/diagnosis.py`` (about eight minutes), or name one study.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", nargs="*", choices=["planted", "labels", "cost"], default=[])
-    parser.add_argument("--runs", type=int, default=30, help="simulated posteriors of each kind")
+    parser.add_argument("--runs", type=int, default=12, help="simulated posteriors of each kind")
     parser.add_argument("--seeds", type=int, default=2, help="of each kind in the study of labels")
     parser.add_argument("--draws", type=int, default=250, help="per chain in the study of labels")
     parser.add_argument("--misses", action="store_true", help="print what went wrong")
