@@ -156,7 +156,9 @@ def align_command(
     ] = False,
     exclude_flagged: Annotated[
         bool,
-        typer.Option("--exclude-flagged", help="Chains in other modes: no part in the reference."),
+        typer.Option(
+            "--exclude-flagged", help="Keep chains of low lp or other outputs out of the reference."
+        ),
     ] = False,
     random_starts: Annotated[int, typer.Option(min=0, help="Random starts per draw.")] = 0,
     kicks: Annotated[int, typer.Option(min=0, help="Rounds of local search per open draw.")] = 30,
@@ -211,7 +213,7 @@ def diagnose_command(
         Pairs, typer.Option(help="Standard deviation of a variable's normal prior, as in W1=1.")
     ] = None,
     threshold: Annotated[
-        Pairs, typer.Option("--set", help="A threshold, as in null_gap=0.2.")
+        Pairs, typer.Option("--set", help="A threshold of relabel.Thresholds, as in null_gap=0.2.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of a report.")
@@ -223,7 +225,11 @@ def diagnose_command(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say what remains in aligned draws: labels, chains, units and modes."""
+    """Say what remains in draws that `align` wrote: labels, chains, units and modes.
+
+    Lines with !! say that labels cannot be believed, ! that something needs a decision, - what was
+    assumed or stayed open. Status 0; with --strict 3 if labels cannot be believed; 2 for an error.
+    """
     with _errors():
         if output is not None:
             check_target(output, file, force=force)

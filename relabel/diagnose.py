@@ -47,8 +47,8 @@ def diagnose(
     Parameters
     ----------
     aligned : InferenceData, DataTree or Dataset
-        What :func:`relabel.align` returned. Draws that were not aligned are asked what labels do
-        not matter to.
+        What :func:`relabel.align` returned. Of draws that were not aligned, only those questions
+        are answered to which labels do not matter.
     inputs : ndarray of shape (n, n_inputs) or str, optional
         Inputs of the network, as an array or as an address (``"constant_data/X"``). By default
         those that the alignment used, or the only variable that fits, or the only one of those

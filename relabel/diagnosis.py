@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["Diagnosis", "Finding", "Thresholds", "schema"]
 
 Severity = Literal["error", "warning", "info"]
+_NAMES = {
+    "weights_before": "weights before",
+    "weights_after": "weights after",
+    "weights_after_unflagged": "weights after, without flagged chains",
+    "invariant": "sums over units",
+    "function": "outputs",
+}
 _MOST_SHOWN = 20  # slots of the report
 _LEAST_SHOWN = 0.005  # share of draws that is named
 _MARK = {"error": "!!", "warning": "! ", "info": "- "}
@@ -26,39 +33,45 @@ _MARK = {"error": "!!", "warning": "! ", "info": "- "}
 class Thresholds:
     """Where :func:`relabel.diagnose` draws its lines; none depends on the data set.
 
+    On the command line each is set as in ``--set null_gap=0.2``.
+
     Parameters
     ----------
     confidence : float, default 0.9
-        A slot's label can be believed if it is right with this mean probability. One wrong label in
-        ten moves a slot's mean by a tenth of the distance of two units, which is what a plot shows.
+        ``loose-slots``: a slot's label can be believed if it is right with this mean probability.
+        One wrong label in ten moves a slot's mean by a tenth of the distance of two units, which is
+        what a plot shows.
     ambiguous : float, default 0.9
-        A draw is ambiguous if all its labels are right with a lower probability. In posteriors that
-        are identified it is hardly any draw, in diffuse ones most.
+        ``ambiguous-draws``: a draw is ambiguous if all its labels are right with a lower
+        probability. In posteriors that are identified it is hardly any draw, in diffuse ones most.
     null_gap : float, default 0.1
-        The slots must explain this much more of the variance than those of shuffled units. The
-        null's own spread is some thousandths; below a tenth little more than noise was sorted.
+        ``null``: the slots must explain this much more of the variance than those of shuffled
+        units. The null's own spread is some hundredths at most; below a tenth little more than
+        noise was sorted.
     agreement : float, default 0.9
-        Share of labels that must come out alike from other starts (median over starts): below it
-        the labels tell the start, not the draws.
+        ``starts-disagree``: share of labels that must come out alike from other starts (median over
+        starts): below it the labels tell the start, not the draws.
     sweeps : int, default 10
-        More sweeps of the reference are worth a remark: sharp modes settle in fewer than five.
+        ``many-sweeps``: more are worth a remark: sharp modes settle in fewer than five.
     rhat : float, default 1.05
-        Larger values of R-hat are pointed out. Vehtari et al. (2021) ask for 1.01, of which weights
-        of networks are seldom capable.
+        ``rhat-weights``: larger values are pointed out. Vehtari et al. (2021) ask for 1.01, of
+        which weights of networks are seldom capable.
     n_sd, n_nats : float, default 5.0
-        Gap of a chain's median `lp` beyond which it is flagged, in standard deviations within
-        chains plus nats (see :func:`relabel.diagnostics.chains.flag_chains`).
+        ``chains-flagged``: gap of a chain's median `lp` beyond which it is flagged, in standard
+        deviations within chains plus nats (see :func:`relabel.diagnostics.chains.flag_chains`).
     function_sd : float, default 3.0
-        Distance of a chain's mean outputs beyond which it is flagged, in standard deviations.
+        ``chains-flagged``: distance of a chain's mean outputs, in standard deviations.
     level : float, default 0.95
-        Level of the chi-squared quantile that removal and merge losses are held against.
+        ``spare-units``, ``duplicates``: level of the chi-squared quantile that removal and merge
+        losses are held against.
     apart : float, default 2.0
-        Separation of modes (see :func:`relabel.diagnostics.clusters.clusters`).
+        ``modes``: separation (see :func:`relabel.diagnostics.clusters.clusters`).
     alpha : float, default 0.01
-        Level of tests: dip, uniformity over copies, law of the scale. A hundred sound posteriors
+        ``modes``, ``orbit-not-uniform``, ``scale-law``: level of tests. A hundred sound posteriors
         give one false alarm each.
     equivalent : float, default 1.0
-        Distance in function, in standard deviations, below which two modes have one function.
+        ``equivalent-modes``: distance in function, in standard deviations, below which two modes
+        have nearly one function: predictions hardly tell them apart.
 
     Raises
     ------
@@ -118,7 +131,7 @@ class Finding:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """What :func:`relabel.diagnose` found.
 
@@ -164,11 +177,17 @@ class Diagnosis:
 
         return pd.DataFrame(self.numbers["slots"])
 
+    def __repr__(self) -> str:
+        """Show the report, as ``print`` does."""
+        return str(self)
+
     def __str__(self) -> str:
         """Lay the diagnosis out as a short report."""
-        verdict = "can be believed" if self.labels_trustworthy else "CANNOT all be believed"
-        apart = ", each mode by itself" if len(self.numbers["modes"]) > 1 else ""
-        lines = [f"labels {verdict}{apart}"]
+        apart = " within each mode" if len(self.numbers["modes"]) > 1 else ""
+        lines = [f"labels {'can' if self.labels_trustworthy else 'CANNOT all'} be believed{apart}"]
+        flagged = self.numbers["chains_flagged"]
+        if flagged and len(flagged) < len(self.numbers["chains"]):
+            lines[0] += f" ({len(flagged)} of {len(self.numbers['chains'])} chains left out)"
         facts = _facts(self.numbers)
         width = max(len(word) for word, _ in facts) if facts else 0
         lines += [f"{word:<{width}}  {line}" for word, line in facts]
@@ -194,10 +213,13 @@ def _facts(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
         shuffled = _shown(numbers["variance_explained_null"], ".3f")
         line = f"slots explain {explained} of the variance, shuffled ones {shuffled}"
         facts.append(("structure", f"{line} ({low} to {high})"))
-    rhat = {k: v for k, v in numbers["rhat"].items() if v is not None}
-    if rhat:
-        named = ", ".join(f"{k.replace('_', ' ')} {value:.3f}" for k, value in rhat.items())
-        facts.append(("max R-hat", named))
+    for word, key, form in (("max R-hat", "rhat", ".3f"), ("min ESS", "ess", ".0f")):
+        known = {k: v for k, v in numbers[key].items() if v is not None}
+        named = ", ".join(f"{_NAMES.get(k, k)} {format(v, form)}" for k, v in known.items())
+        facts += [(word, named)] if known else []
+    for units, law in numbers["scale_law"].items():
+        if law["p_value"] is not None:
+            facts.append(("scale law", f"{units}: p = {law['p_value']:.2g}"))
     for units, width in numbers["effective_width"].items():
         pmf = enumerate(width["pmf"])
         needed = ", ".join(f"{n} in {share:.0%}" for n, share in pmf if share >= _LEAST_SHOWN)

@@ -18,7 +18,7 @@ from relabel.containers import Groups, sharing
 from relabel.diagnosis import Thresholds
 from relabel.diagnostics.certainty import Certainty, soft_labels
 from relabel.diagnostics.chains import Chains, flag_chains
-from relabel.diagnostics.comparison import all_outputs, invariants, weights_of
+from relabel.diagnostics.comparison import N_POINTS, all_outputs, invariants, weights_of
 from relabel.diagnostics.convergence import Convergence, convergence
 from relabel.diagnostics.modes import Mode, find_modes
 from relabel.diagnostics.null import Null, agreement_of_starts, shuffled_null
@@ -36,7 +36,6 @@ __all__ = ["Answers", "Open", "Questions"]
 
 Array = NDArray[Any]
 
-_N_POINTS = 64  # inputs at which outputs of chains and modes are compared
 _SHORT = 10  # draws of a chain, too few to judge it by
 _FEW = 20  # draws, of which a handful of noise can look like structure by chance
 
@@ -133,17 +132,16 @@ class Questions:
     def _outputs(self, answers: Answers, points: Array | None, where: str) -> Array | None:
         """Outputs of all draws at some of the inputs, (chain, draw, n); nan for excluded ones."""
         aligned = answers.aligned
+        if aligned.network is None and not _arrows(aligned):
+            return None  # no network was spoken of
         if points is None or aligned.network is None:
-            answers.open.append(
-                Open(
-                    "function, chains in function space, redundancy",
-                    where,
-                    "name the inputs (inputs=, --inputs), in a spec with arrows",
-                )
-            )
+            remedy = "name the inputs (inputs=, --inputs)"
+            if aligned.network is None:
+                remedy = "align under a spec whose arrows describe a network of dense layers"
+            answers.open.append(Open("outputs, chains by outputs, redundancy", where, remedy))
             return None
         answers.inputs = where
-        rows = np.unique(np.linspace(0, len(points) - 1, _N_POINTS).round().astype(int))
+        rows = np.unique(np.linspace(0, len(points) - 1, N_POINTS).round().astype(int))
         posterior = aligned.groups["posterior"]
         outputs = all_outputs(aligned.network, aligned.bound, posterior, points[rows])
         outputs[aligned.draws.excluded] = np.nan
@@ -370,6 +368,12 @@ class Questions:
             alpha=t.alpha,
             equivalent=t.equivalent,
         )
+
+
+def _arrows(aligned: Aligned) -> bool:
+    """Whether the spec has arrows, as those of networks do."""
+    axes = [axis for variable in aligned.bound.measured() for axis in variable.axes]
+    return any(axis.role in ("head", "tail") for axis in axes)
 
 
 def _check_priors(priors: Any, names: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.align import provenance
 from relabel.containers import sharing, unpack
-from relabel.diagnostics.comparison import outputs_of, weights_of
+from relabel.diagnostics.comparison import N_POINTS, outputs_of, weights_of
 from relabel.diagnostics.convergence import Convergence, convergence
 from relabel.elements import Monomial
 from relabel.errors import SpecError
@@ -26,7 +26,6 @@ __all__ = ["Account", "account", "as_planted", "shown"]
 
 Array = NDArray[Any]
 
-_N_POINTS = 20
 _APART = 1.1  # R-hat of weights after alignment, above which chains are named
 
 
@@ -210,7 +209,7 @@ def _outputs(
         return None
     group, _, name = str(inputs).rpartition("/")
     values = groups[group][name].values
-    points = values[np.unique(np.linspace(0, len(values) - 1, _N_POINTS).round().astype(int))]
+    points = values[np.unique(np.linspace(0, len(values) - 1, N_POINTS).round().astype(int))]
     return outputs_of(network, bound, groups["posterior"], points)
 
 

@@ -155,6 +155,9 @@ def pair_numbers(units: str, pair: Pair) -> dict[str, Any]:
 def mode_numbers(answers: Answers, number: int) -> dict[str, Any]:
     """What is known of a mode."""
     mode, names = answers.modes[number], chain_names(answers)
+    assert answers.mode is not None
+    rows = answers.mode == number
+    confidence = {u: _list(c.label[rows].mean(axis=0)) for u, c in answers.certainty.items()}
     return {
         "mode": number,
         "n_draws": mode.n_draws,
@@ -166,6 +169,7 @@ def mode_numbers(answers: Answers, number: int) -> dict[str, Any]:
         "function_distance": plain(mode.function_distance),
         "equivalent_to": mode.equivalent_to,
         "cause": mode.cause,
+        "confidence": confidence,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ __all__ = ["diagnosis_of"]
 
 Array = NDArray[Any]
 
+_APART = "select the draws of a mode, align and diagnose them by themselves"
+_CERTAIN = 0.99  # of every slot: noise is never sorted that surely by probabilities that are fitted
+_DRAWS_A_FEATURE = 20  # draws for each feature, so that they are fitted, not remembered
 _GRAVITY = ("error", "warning", "info")
 
 
@@ -115,14 +118,34 @@ def _null(answers: Answers, t: Thresholds) -> Iterator[Finding]:
                 "look at the draws: a sampler that moves does not return this",
             )
         elif not explained - shuffled.mean() > t.null_gap:
-            yield Finding(
-                "null",
-                "error",
-                f"labels of {units!r} mean nothing: slots explain {explained:.2f} of the variance, "
-                f"and {shuffled.mean():.2f} if units are shuffled and aligned again",
-                evidence,
-                "use what labels do not matter to: outputs, sums over units, effective widths",
-            )
+            yield _no_gap(answers, units, explained, float(shuffled.mean()), evidence)
+
+
+def _no_gap(
+    answers: Answers, units: str, explained: float, null: float, evidence: dict[str, Any]
+) -> Finding:
+    """Slots explain hardly more than shuffled ones: noise, or a few good features among noise."""
+    said = (
+        f"slots of {units!r} explain {explained:.2f} of the variance, and {null:.2f} if units are "
+    )
+    said += "shuffled and aligned again"
+    found = answers.certainty.get(units)
+    many = found is not None and answers.sound.sum() >= _DRAWS_A_FEATURE * found.n_features
+    if many and (answers.confidence(units) >= _CERTAIN).all():
+        return Finding(
+            "noisy-features",
+            "warning",
+            f"{said}; yet labels are certain: some features tell the units apart, most do not",
+            evidence,
+            "match on the features that do: relabel.Mean(variables=...)",
+        )
+    return Finding(
+        "null",
+        "error",
+        f"labels of {units!r} mean nothing: {said}",
+        evidence,
+        "use what labels do not matter to: outputs, sums over units, effective widths",
+    )
 
 
 def _starts(answers: Answers, t: Thresholds) -> Iterator[Finding]:
@@ -184,6 +207,8 @@ def _on_chains(answers: Answers) -> Iterator[Finding]:
     reasons = {str(names[c]): why for c, why in chains.reasons.items()}
     told = listed([f"{c}: {why}" for c, why in reasons.items()], most=5, between="; ")
     evidence = {"chains": [names[c] for c in chains.reasons], "reasons": reasons}
+    done = answers.aligned.notes["options"].get("exclude_flagged", False)
+    advice = "" if done else "; exclude_flagged=True keeps them out of the reference"
     if len(chains.reasons) == chains.n_chains:
         yield Finding(
             "all-chains-flagged",
@@ -196,10 +221,10 @@ def _on_chains(answers: Answers) -> Iterator[Finding]:
     yield Finding(
         "chains-flagged",
         "warning",
-        f"chains {listed(list(reasons))} do not sit in the mode of the others: {told}",
+        f"not in the mode of the others: {_chains(list(reasons))} ({told})",
         evidence,
-        "look at them apart (variable mode); align with exclude_flagged=True, so that they have no "
-        "part in the reference. How many chains sit in a mode says nothing of its mass",
+        f"look at them apart (variable mode){advice}. How many chains sit in a mode says "
+        "nothing of its mass",
     )
 
 
@@ -208,16 +233,16 @@ def _on_modes(answers: Answers) -> Iterator[Finding]:
     for number, mode in enumerate(answers.modes):
         if number == 0:
             continue
-        chains = listed([names[c] for c in mode.chains])
-        where = f"mode {number} ({mode.n_draws} draws, chains {chains})"
+        where = f"mode {number} ({mode.n_draws} draws, {_chains([names[c] for c in mode.chains])})"
         evidence = mode_numbers(answers, number)
         if mode.equivalent_to is not None:
             yield Finding(
                 "equivalent-modes",
                 "warning",
-                f"{where} has the same outputs as mode {mode.equivalent_to}: {mode.cause}",
+                f"{where} has nearly the outputs of mode {mode.equivalent_to} "
+                f"({mode.equivalent_by:.2f} sd apart): {mode.cause}",
                 evidence,
-                "declare the symmetry in the spec, if it is one",
+                f"{_APART}; declare the symmetry in the spec, if it is one",
             )
         else:
             yield Finding(
@@ -225,7 +250,7 @@ def _on_modes(answers: Answers) -> Iterator[Finding]:
                 "warning",
                 f"{where} is another mode, which no relabelling of the units explains",
                 evidence,
-                "treat modes apart; weights must not be averaged over them",
+                f"{_APART}; weights must not be averaged over modes",
             )
 
 
@@ -240,7 +265,7 @@ def _on_units(answers: Answers) -> Iterator[Finding]:
         size = found.eliminated.shape[1]
         if width < size:
             spare = found.spare if answers.was_aligned else []
-            which = f": slots {listed(spare)}" if spare else ""
+            which = f"; spare: {_slots(spare)}" if spare else ""
             yield Finding(
                 "spare-units",
                 "warning",
@@ -330,3 +355,11 @@ def _remarks(answers: Answers) -> Iterator[Finding]:
             {"question": question.question},
             question.remedy,
         )
+
+
+def _chains(names: Sequence[Any]) -> str:
+    return f"chain{'s' if len(names) > 1 else ''} {listed(names)}"
+
+
+def _slots(slots: Sequence[int]) -> str:
+    return f"slot{'s' if len(slots) > 1 else ''} {listed(slots)}"

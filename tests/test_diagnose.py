@@ -272,6 +272,40 @@ def test_mixtures_have_no_network():
         relabel.diagnose(aligned, inputs=np.zeros((5, 2)))
 
 
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("with_mu", [True, False])
+def test_weights_that_add_up_to_one_are_no_structure(size, with_mu):
+    rng = np.random.default_rng(size)
+    values = {"w": rng.dirichlet(np.full(size, 5.0), size=(4, 250))}
+    if with_mu:
+        values["mu"] = rng.normal(size=(4, 250, size))
+    draws = xr.Dataset({k: (("chain", "draw", "component"), v) for k, v in values.items()})
+    _, found = relabel.diagnose(relabel.align(draws, {"component": "permutation"}))
+    assert "null" in found.codes
+    assert not found.labels_trustworthy
+    assert max(found.numbers["confidence"]["component"]) < 0.9
+    invariant = found.numbers["rhat"]["invariant"]
+    assert invariant < 1.02  # not that of the rounding of a sum that is one
+
+
+def test_few_good_features_among_noise():
+    rng = np.random.default_rng(0)
+    mu = 3 * np.arange(5) + rng.normal(size=(4, 250, 5)) / 3
+    w = rng.dirichlet(np.full(5, 5.0), size=(4, 250))
+    order = rng.permuted(np.tile(np.arange(5), (4, 250, 1)), axis=2)
+    values = {"mu": np.take_along_axis(mu, order, 2), "w": np.take_along_axis(w, order, 2)}
+    draws = xr.Dataset({k: (("chain", "draw", "component"), v) for k, v in values.items()})
+    units = {"component": "permutation"}
+    good = relabel.align(draws, units, criterion=relabel.Gaussian())
+    slots = good["mu"].values.reshape(-1, 5)
+    assert (slots.argsort(axis=1) == slots[0].argsort()).all()
+    _, found = relabel.diagnose(good)
+    assert found.labels_trustworthy
+    assert "noisy-features" in found.codes
+    _, poor = relabel.diagnose(relabel.align(draws, units))
+    assert not poor.labels_trustworthy
+
+
 def test_the_same_units_on_both_sides_only():
     transition = np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 30, 3))
     draws = xr.Dataset({"P": (("chain", "draw", "a", "b"), transition)})
@@ -363,7 +397,9 @@ def test_progress_is_told():
 
 
 def test_a_threshold_moves_the_line():
-    _, found = diagnosed("sigmoid_2-4-1", "sigmoid", every=4, thresholds=Thresholds(confidence=0.99))
+    _, found = diagnosed(
+        "sigmoid_2-4-1", "sigmoid", every=4, thresholds=Thresholds(confidence=0.99)
+    )
     loose = next(f for f in found.findings if f.code == "loose-slots")
     assert loose.evidence["slots"] == [0, 1, 2, 3]
 

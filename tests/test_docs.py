@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from relabel.groups import SYMMETRIES
@@ -60,13 +61,13 @@ def test_the_diagnosis_prints_what_the_readme_says(tmp_path):
             cwd=ROOT,
             encoding="utf-8",
         )
-    said, printed = (words_of(text) for text in (block[1], done.stdout))
-    assert printed == said
+    said, printed = block[1], done.stdout
+    assert NUMBER.sub("#", printed) == NUMBER.sub("#", said)
+    numbers = [np.array(NUMBER.findall(text), dtype=float) for text in (printed, said)]
+    np.testing.assert_allclose(*numbers, rtol=0.1, atol=0.05)  # sums differ between machines
 
 
-def words_of(text: str) -> str:
-    """The text without the digits of its numbers, the last of which differ between machines."""
-    return re.sub(r"[0-9][0-9.%]*", "#", text)
+NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 def test_every_code_of_a_finding_is_explained():

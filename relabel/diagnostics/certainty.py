@@ -44,12 +44,15 @@ class Certainty:
         that changes this slot.
     how : str
         "exact" or "sampled", and what was left out.
+    n_features : int
+        By which units were told apart.
     """
 
     label: Array
     unmoved: Array
     pair: Array
     how: str
+    n_features: int
 
 
 def soft_labels(
@@ -148,7 +151,8 @@ def soft_labels(
         slots = _fitted(some, signed, group, chosen, rough, max_iterations)
     plus, _, unmoved, score = slots.probabilities(values, group, options)
     label = np.clip(np.einsum("tkk->tk", plus), 0.0, 1.0)
-    return Certainty(label, np.clip(unmoved, 0.0, 1.0), _against_the_next(score, group), how)
+    pair = _against_the_next(score, group)
+    return Certainty(label, np.clip(unmoved, 0.0, 1.0), pair, how, values.shape[2])
 
 
 def _fitted(
@@ -228,7 +232,9 @@ class _Slots:
         floor = np.where(square > 0, _ROUNDING * square, 1.0)
         spread = np.maximum(np.einsum("krr->kr", scatter).mean(axis=0), floor)
         nu = shrinkage * n_features
-        scatter = scatter + np.diag(floor)
+        wider = _beyond_sums(values, signed)
+        scatter = (scatter + np.diag(floor)) * np.outer(wider, wider)
+        spread = spread * wider**2
         return cls(
             mean,
             precision_root((n_draws * scatter + nu * np.diag(spread)) / (n_draws + nu)),
@@ -258,6 +264,26 @@ class _Slots:
             {"": self.mean}, {}, {"": np.ones(n_features)}, (), (), 0.0, {"": self.root}
         )
         return Gaussian().unary(Block.of({"": values}, ()), layout, reference, "")
+
+
+def _beyond_sums(values: Array, signed: Array) -> Array:
+    r"""Factor of a feature's standard deviation that makes up for sums over units.
+
+    Where units add up to something that varies little (weights of a mixture), what one slot says
+    has been said by the others. The differences between units are then wider than the units
+    themselves, by :math:`\sqrt{(K - q) / (K - 1)}` with *q* the variance of the sum over that of
+    independent units; the likelihood of a labelling is one of differences.
+    """
+    size = values.shape[1]
+    if size < 2:
+        return np.ones(values.shape[2])
+    apart = values - values.mean(axis=0)
+    alone = (apart**2).sum(axis=(0, 1))
+    together = (apart.sum(axis=1) ** 2).sum(axis=0)
+    ratio = np.divide(together, alone, out=np.ones_like(alone), where=alone > 0)
+    ratio = np.where(signed, 1.0, np.minimum(ratio, 1.0))
+    factor: Array = np.sqrt((size - ratio) / (size - 1))
+    return factor
 
 
 def _against_the_next(score: Score, group: Group) -> Array:

@@ -12,10 +12,12 @@ from relabel.features import Layout, Problem
 from relabel.network import Network
 from relabel.spec import SAMPLE_DIMS, Bound
 
-__all__ = ["all_outputs", "invariants", "outputs_of", "weights_of"]
+__all__ = ["N_POINTS", "all_outputs", "invariants", "outputs_of", "weights_of"]
 
 Array = NDArray[Any]
 
+N_POINTS = 64  # inputs, evenly spaced, at which outputs are compared
+_ROUNDING = 1e-6  # of the largest summary: draws may be stored with single precision
 _MOST_PRODUCTS = 8  # features whose products are summed, of each kind
 
 
@@ -96,7 +98,14 @@ def invariants(problem: Problem, layout: Layout) -> dict[str, Array]:
                 upper = np.triu_indices(some.shape[2])
                 summaries.append(products[:, upper[0], upper[1]])
             found.setdefault(units, []).append(np.concatenate(summaries, axis=1))
-    return {units: np.concatenate(parts) for units, parts in found.items()}
+    return {units: _varying(np.concatenate(parts)) for units, parts in found.items()}
+
+
+def _varying(summaries: Array) -> Array:
+    """Leave out what varies by rounding only, such as the sum of weights that add up to one."""
+    size = np.sqrt((summaries**2).mean(axis=0)).max(initial=0.0)
+    kept: Array = summaries[:, summaries.std(axis=0) > _ROUNDING * size]
+    return kept
 
 
 def _some(columns: Array) -> Array:

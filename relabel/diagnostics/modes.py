@@ -47,7 +47,9 @@ class Mode:
         From the first mode: difference of mean outputs in standard deviations, where it is large
         (the 95 % quantile over inputs); nan without outputs.
     equivalent_to : int or None
-        An earlier mode with the same outputs.
+        An earlier mode with nearly the same outputs.
+    equivalent_by : float
+        Distance of their outputs, likewise; nan if there is none.
     cause : str or None
         Why, most likely.
     """
@@ -60,6 +62,7 @@ class Mode:
     weight_distance: float = 0.0
     function_distance: float = 0.0
     equivalent_to: int | None = None
+    equivalent_by: float = float("nan")
     cause: str | None = None
 
 
@@ -144,8 +147,8 @@ def find_modes(
     apart, alpha : float
         As in :func:`relabel.diagnostics.clusters.clusters`.
     equivalent : float, default 1.0
-        Two modes have the same function if their mean outputs differ by less than one posterior
-        standard deviation at 95 % of the inputs: no prediction would tell them apart.
+        Two modes have nearly the same function if their mean outputs differ by less than one
+        posterior standard deviation at 95 % of the inputs: predictions hardly tell them apart.
 
     Returns
     -------
@@ -265,9 +268,10 @@ def _compared(
             function_distance=_function_distance(first, own),
         )
         for earlier in range(min(m, _MOST_COMPARED)):
-            if _function_distance(parts[earlier], own) < equivalent:
+            near = _function_distance(parts[earlier], own)
+            if near < equivalent:
                 cause = _cause(parts[earlier], own, narrow[earlier] or narrow[m])
-                mode = replace(mode, equivalent_to=earlier, cause=cause)
+                mode = replace(mode, equivalent_to=earlier, equivalent_by=near, cause=cause)
                 break
         done.append(mode)
     return done
@@ -289,11 +293,13 @@ def _function_distance(one: _Part, two: _Part) -> float:
 
 def _cause(one: _Part, two: _Part, narrow: bool) -> str:
     """Name the likely reason why two modes with the same function have other weights."""
-    units = one.problem.bound.sizes
-    incoming = [_nearer_if_flipped(one, two, name, incoming_only=True) for name in units]
-    wholly = [_nearer_if_flipped(one, two, name, incoming_only=False) for name in units]
+    bound = one.problem.bound
+    plain = [u for u in bound.sizes if not bound.group(u).signs and not bound.group(u).gauges()]
+    scaled = [u for u in bound.sizes if not bound.group(u).signs and bound.group(u).gauges()]
+    incoming = [_nearer_if_flipped(one, two, name, incoming_only=True) for name in scaled]
+    wholly = [_nearer_if_flipped(one, two, name, incoming_only=False) for name in plain]
     if any(wholly):
-        return "unresolved symmetry: signs of units, which the spec does not let change"
+        return "perhaps an unresolved symmetry: signs of units, which the spec does not let change"
     if any(incoming):
         return "orientation flips: incoming weights of some units have the other sign"
     if narrow:
@@ -303,10 +309,7 @@ def _cause(one: _Part, two: _Part, narrow: bool) -> str:
 
 def _nearer_if_flipped(one: _Part, two: _Part, units: str, *, incoming_only: bool) -> bool:
     """Whether changes of sign more than halve the squared distance of two modes' units."""
-    layout = one.problem.layout
-    if layout.groups[units].signs:
-        return False
-    ends = []
+    layout, ends = one.problem.layout, []
     for part in (one, two):
         block, element = part.problem.draw(part.middle), part.elements[units][[part.middle]]
         ends.append(aligned_own(block, layout, units, element)[0])

@@ -71,7 +71,9 @@ def shuffled_null(
     (zero for features that flip with their unit). An alignment makes *V* as large as it can, and
     it is far from zero for units that were dealt at random. So the units of all draws are pooled,
     shuffled and dealt into draws again, which leaves nothing but chance in a label; the same
-    criterion aligns them; and *V* is compared.
+    criterion aligns them; and *V* is compared. What does not flip with its unit keeps its mean over
+    the units of a draw (weights of a mixture still add up to one), since a sum over units makes
+    them differ within a draw without any structure.
 
     Parameters
     ----------
@@ -219,20 +221,37 @@ def _thinned(rows: Array | int, most: int) -> Array:
 
 
 def _shuffled(problem: Problem, rng: np.random.Generator) -> Problem:
-    """Pool the units of all draws, and deal them into draws anew."""
+    """Pool the units of all draws, and deal them into draws anew.
+
+    Of what does not flip, the mean over the units of a draw stays with the draw, and only what
+    units differ by is dealt: weights that add up to one still do.
+    """
     arrays = dict(problem.arrays)
     n_draws = problem.n_draws
     for units, size in problem.bound.sizes.items():
         order = rng.permutation(n_draws * size)
         for variable in problem.bound.measured():
-            for axis, name, _ in variable.unit_axes():
+            carried = variable.unit_axes()
+            for axis, name, action in carried:
                 if name == units:
                     values = arrays[variable.name].reshape(n_draws, *variable.shape)
                     front = np.moveaxis(values, axis + 1, 1)
-                    pool = front.reshape(n_draws * size, *front.shape[2:])[order]
-                    dealt = np.moveaxis(pool.reshape(front.shape), 1, axis + 1)
+                    summing = len(carried) == 1 and not action.signed and size > 1
+                    dealt = np.moveaxis(_dealt(front, order, summing=summing), 1, axis + 1)
                     arrays[variable.name] = dealt.reshape(arrays[variable.name].shape)
     return problem.of(arrays)
+
+
+def _dealt(front: Array, order: Array, *, summing: bool) -> Array:
+    """Deal units (draws, K, ...) in another order; `summing` keeps the mean of every draw."""
+    mean = front.mean(axis=1, keepdims=True) if summing else np.zeros(())
+    size = front.shape[1]
+    pool = (front - mean).reshape(-1, *front.shape[2:])[order].reshape(front.shape)
+    if not summing:
+        return pool
+    apart = pool - pool.mean(axis=1, keepdims=True)
+    dealt: Array = mean + apart * np.sqrt(size / (size - 1))
+    return dealt
 
 
 def _relabelled(problem: Problem, rng: np.random.Generator) -> tuple[Problem, dict[str, Monomial]]:
