@@ -157,7 +157,8 @@ def align(
     probes = find_probes(draws.bound, groups, inputs, criterion, seed)
     search = {"n_random": n_random, "n_kicks": n_kicks, "seed": seed}
     job = _Job(criterion, probes, search, progress, exclude_flagged)
-    solution = job.run(draws, groups)
+    flagged = job.flagged(draws)
+    solution = job.run(draws, groups, flagged)
     found = {"": (draws, solution)}
     warmup = sharing(groups, "warmup_")
     if warmup:
@@ -166,6 +167,8 @@ def align(
     changed: dict[str, xr.Dataset | None] = {}
     for prefix, (part, result) in found.items():
         notes = provenance_of(part, result, criterion, job.options)
+        if exclude_flagged:
+            notes["no_part_in_reference"] = np.flatnonzero(flagged).tolist()
         own = found_variables(part, result)
         changed |= _transformed(groups, prefix, part.bound, part.transformation(result), own, notes)
     return pack(data, changed)
@@ -340,9 +343,8 @@ class _Job:
     progress: Progress | None
     exclude_flagged: bool
 
-    def run(self, draws: Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
+    def run(self, draws: Draws, groups: Mapping[str, xr.Dataset], flagged: Array) -> Solution:
         """Align the draws; those of flagged chains to the reference of the others."""
-        flagged = self._flagged(draws) if self.exclude_flagged else np.zeros(0, dtype=bool)
         if not flagged.any():
             return self._run(draws, groups)
         away = np.broadcast_to(flagged[:, None], draws.excluded.shape)
@@ -352,8 +354,10 @@ class _Job:
         parts = [(main, leading), (rest, self.follow(rest, main, leading.reference))]
         return _joined(parts)
 
-    def _flagged(self, draws: Draws) -> Array:
-        """Which chains are not in the mode of the others: bool of shape (chain,)."""
+    def flagged(self, draws: Draws) -> Array:
+        """Which chains are to be kept out of the reference: bool of shape (chain,)."""
+        if not self.exclude_flagged:
+            return np.zeros(len(draws.excluded), dtype=bool)
         lp = log_density(draws.groups)
         known = self.probes is not None and self.probes.where is not None
         if lp is None and not known:

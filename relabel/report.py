@@ -167,6 +167,11 @@ def _facts(
     left_out = int(own["excluded"].sum()) if "excluded" in own else 0
     moved = f"{notes['n_moved']} of {chains * draws - left_out} relabelled"
     facts.append(("draws", f"{chains} × {draws} (chain × draw), {moved}"))
+    if "no_part_in_reference" in notes:
+        left = ", ".join(str(_chain(own, c)) for c in notes["no_part_in_reference"])
+        facts.append(
+            ("reference", f"without chains {left}" if left else "of all chains: none flagged")
+        )
     options = ", ".join(
         f"{k}={v}" for k, v in notes["criterion"].items() if k != "name" and v is not None
     )
@@ -180,6 +185,10 @@ def _facts(
     facts.append(("starts", ", ".join(won)))
     facts += [("margin", _margins(units, own)) for units in bound.sizes]
     return facts
+
+
+def _chain(own: xr.Dataset, position: int) -> Any:
+    return own["chain"].values[position] if "chain" in own.coords else position
 
 
 def _margins(units: str, own: xr.Dataset) -> str:

@@ -43,6 +43,7 @@ def numbers_of(answers: Answers, t: Thresholds) -> dict[str, Any]:
             u: float((c.unmoved[answers.sound] < t.ambiguous).mean()) for u, c in certainty.items()
         },
         "certainty": {u: c.how for u, c in certainty.items()},
+        "sweeps": len(answers.aligned.notes["losses"]) if answers.was_aligned else None,
         **_structure(answers),
         "rhat": _statistics(answers, "rhat"),
         "ess": _statistics(answers, "ess"),
