@@ -142,7 +142,7 @@ def _no_gap(
     return Finding(
         "null",
         "error",
-        f"labels of {units!r} mean nothing: {said}",
+        f"labels of {units!r} can hardly be told from chance: {said}",
         evidence,
         "use what labels do not matter to: outputs, sums over units, effective widths",
     )
@@ -174,17 +174,18 @@ def _loose_slots(answers: Answers, units: str, t: Thresholds) -> Iterator[Findin
     ambiguous = float((draws < t.ambiguous).mean())
     if loose:
         firm = sorted(set(range(len(confidence))) - set(loose))
-        rest = f"those of slots {listed(firm)} can" if firm else "so no label can"
+        rest = f"those of {_slots(firm)} can" if firm else "so no label can"
         spare = set(answers.sound_redundancy(units).spare) if units in answers.redundancy else set()
         why = "; spare units have no label" if spare & set(loose) else ""
         named = listed([f"{k} ({confidence[k]:.2f})" for k in loose])
+        many = "slots" if len(loose) > 1 else "slot"
         yield Finding(
             "loose-slots",
             "error",
-            f"units {units!r}: labels of slots {named} cannot be believed (in brackets how "
+            f"units {units!r}: labels of {many} {named} cannot be believed (in brackets how "
             f"probable it is that they are right{why}); {rest}",
             {"units": units, "slots": loose, "confidence": confidence.tolist()},
-            f"use the weights of slots {listed(firm)}" if firm else "use outputs, not weights",
+            f"use the weights of {_slots(firm)}" if firm else "use outputs, not weights",
         )
     elif ambiguous > 1 - t.ambiguous:
         yield Finding(
