@@ -1,6 +1,7 @@
 """The whole diagnosis: on draws of real samplers, on what is missing, and in files."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import jsonschema
@@ -18,10 +19,22 @@ DATA = Path(__file__).parent / "data"
 CHECK = jsonschema.Draft202012Validator(schema())
 
 
-def diagnosed(name, symmetry, every=1, **options):
+@cache
+def aligned_draws(name, symmetry, every):
     tree = read(name, draw=slice(None, None, every))
-    aligned = relabel.align(tree, spec_of(name.split("/")[-1], symmetry))
-    data, diagnosis = relabel.diagnose(aligned, **options)
+    return relabel.align(tree, spec_of(name.split("/")[-1], symmetry))
+
+
+@cache
+def found_in(name, symmetry, every):
+    return relabel.diagnose(aligned_draws(name, symmetry, every))
+
+
+def diagnosed(name, symmetry, every=1, **options):
+    if options:
+        data, diagnosis = relabel.diagnose(aligned_draws(name, symmetry, every), **options)
+    else:
+        data, diagnosis = found_in(name, symmetry, every)
     CHECK.validate(json.loads(diagnosis.to_json()))
     return data, diagnosis
 
@@ -34,7 +47,7 @@ def certain(diagnosis, units="h"):
 
 
 def test_chains_in_worse_modes():
-    data, found = diagnosed("relu_3-4-1", "relu")
+    data, found = diagnosed("relu_3-4-1", "relu", every=2)
     assert found.numbers["chains_flagged"] == [3, 4, 5, 7]
     assert found.labels_trustworthy
     modes = found.numbers["modes"]
@@ -50,7 +63,7 @@ def test_chains_in_worse_modes():
 
 
 def test_modes_of_one_function_are_flips_of_relu_units():
-    _, found = diagnosed("relu_3-4-1", "relu")
+    _, found = diagnosed("relu_3-4-1", "relu", every=2)
     last = found.numbers["modes"][2]
     assert last["equivalent_to"] == 1
     assert "orientation" in last["cause"]
@@ -125,7 +138,7 @@ def test_priors_check_the_scales():
 
 
 def test_labels_of_a_diffuse_posterior_mean_nothing():
-    _, found = diagnosed("relu_10-10-1", "relu", every=2)
+    _, found = diagnosed("relu_10-10-1", "relu", every=4)
     assert not found.labels_trustworthy
     null = next(f for f in found.findings if f.code == "null")
     assert null.evidence["variance_explained"] - null.evidence["variance_explained_null"] < 0.1

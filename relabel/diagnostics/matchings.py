@@ -8,6 +8,7 @@ With weights :math:`w_{kj} \ge 0`, the probability of a permutation is
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -105,22 +106,31 @@ def _all_matchings(weight: Array) -> tuple[Array, Array]:
     full = 2**size - 1
     forward, backward = np.zeros((2, full + 1, n_draws))
     forward[0] = backward[full] = 1.0
-    steps = [
-        (used, used.bit_count(), j)
-        for used in range(full)
-        for j in range(size)
-        if not used >> j & 1
-    ]
-    for used, slot, j in steps:
-        forward[used | 1 << j] += forward[used] * w[slot, j]
+    steps = _steps(size)
+    for slot, j, before, after in steps:
+        forward[after] += forward[before] * w[slot, j]
     pairs = np.zeros_like(w)
-    for used, slot, j in reversed(steps):
-        after = backward[used | 1 << j]
-        backward[used] += w[slot, j] * after
-        pairs[slot, j] += forward[used] * after
+    for slot, j, before, after in reversed(steps):
+        rest = backward[after]
+        backward[before] += w[slot, j] * rest
+        pairs[slot, j] = np.einsum("st,st->t", forward[before], rest)
     total = np.where(forward[full] > 0, forward[full], np.nan)
     unmoved = np.einsum("kkt->kt", w).prod(axis=0) / total
     return (pairs * w / total).transpose(2, 0, 1), unmoved
+
+
+@lru_cache(maxsize=16)
+def _steps(size: int) -> list[tuple[int, int, Array, Array]]:
+    """For every slot and unit: sets of units that the slots before may have used, and with it."""
+    used = np.arange(2**size)
+    count = (used[:, None] >> np.arange(size) & 1).sum(axis=1)
+    steps = []
+    for slot in range(size):
+        for j in range(size):
+            before = used[(count == slot) & (used >> j & 1 == 0)]
+            if before.size:
+                steps.append((slot, j, before, before | 1 << j))
+    return steps
 
 
 def _best_only(log_weight: Array) -> tuple[Array, Array, Array]:
