@@ -43,10 +43,6 @@ class SlotFeatures:
     values: Array
     signed: Array
 
-    def chosen(self, rows: Array) -> SlotFeatures:
-        """Select draws."""
-        return SlotFeatures(self.values[rows], self.signed)
-
 
 @dataclass(frozen=True)
 class Aligned:

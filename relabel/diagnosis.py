@@ -23,6 +23,7 @@ _NAMES = {
     "weights_after_unflagged": "weights after, without flagged chains",
     "invariant": "sums over units",
     "function": "outputs",
+    "function_unflagged": "outputs, without flagged chains",
 }
 _MOST_SHOWN = 20  # slots of the report
 _LEAST_SHOWN = 0.005  # share of draws that is named
@@ -43,7 +44,8 @@ class Thresholds:
         what a plot shows.
     ambiguous : float, default 0.9
         ``ambiguous-draws``: a draw is ambiguous if all its labels are right with a lower
-        probability. In posteriors that are identified it is hardly any draw, in diffuse ones most.
+        probability. In posteriors that are identified it is hardly any draw, in diffuse ones most;
+        more than one less this share of them are pointed out.
     null_gap : float, default 0.1
         ``null``: the slots must explain this much more of the variance than those of shuffled
         units. The null's own spread is some hundredths at most; below a tenth little more than
@@ -172,7 +174,7 @@ class Diagnosis:
         return cls(bool(values["labels_trustworthy"]), numbers, findings)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return one row per slot: units, slot, confidence, spare, median removal loss, kind."""
+        """Return one row per slot: confidence, spare or not, median removal loss, kind."""
         import pandas as pd
 
         return pd.DataFrame(self.numbers["slots"])

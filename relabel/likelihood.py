@@ -15,6 +15,7 @@ from scipy import special, stats
 from relabel.binding import closest
 from relabel.errors import SpecError
 from relabel.network import Network
+from relabel.probes import TARGET_GROUPS, find_targets
 from relabel.spec import SAMPLE_DIMS
 
 __all__ = ["FAMILIES", "Fitted", "Likelihood", "find_likelihood"]
@@ -22,8 +23,6 @@ __all__ = ["FAMILIES", "Fitted", "Likelihood", "find_likelihood"]
 Array = NDArray[Any]
 
 FAMILIES = ("gaussian", "bernoulli", "categorical")
-_TARGET_GROUPS = ("constant_data", "observed_data")
-_TARGETS = ("y", "target", "targets", "response", "obs", "y_obs")
 _NOISE = (
     "sigma",
     "noise",
@@ -190,12 +189,6 @@ class Fitted:
             p = _softmax(f)
             root = np.sqrt(self.weight * p)[..., None] * (eye - p[..., None, :])
         return root
-
-    def fisher(self, f: Array) -> Array:
-        """Fisher metric of one input's outputs at *f*; shapes as in :meth:`root`."""
-        root = self.root(f)
-        metric: Array = root.swapaxes(-1, -2) @ root
-        return metric
 
     def limit(self, n_parameters: Any, level: float = 0.95) -> Array:
         r"""Divergence below which parameters are not worth having.
@@ -378,12 +371,8 @@ class _Search:
         """Targets as named, or as found if only one variable fits."""
         if asked is not None and asked.targets is not None:
             return self._named_targets(asked.targets), asked.targets
-        found = [
-            f"{group}/{name}"
-            for group in _TARGET_GROUPS
-            for name, values in self.groups.get(group, xr.Dataset()).data_vars.items()
-            if str(name).lower() in _TARGETS and self._fits(values.values)
-        ]
+        named = find_targets(self.groups, len(self.inputs))
+        found = [address for address in named if self._fits(self._at(address))]
         if not found:
             return None, None
         different = [a for a in found if not np.array_equal(self._at(a), self._at(found[0]))]
@@ -408,7 +397,7 @@ class _Search:
     def _named_targets(self, address: str) -> Array:
         group, _, name = address.rpartition("/")
         if group not in self.groups or name not in self.groups[group]:
-            known = [f"{g}/{n}" for g in _TARGET_GROUPS for n in self.groups.get(g, ())]
+            known = [f"{g}/{n}" for g in TARGET_GROUPS for n in self.groups.get(g, ())]
             raise SpecError(
                 f"likelihood: there is no variable {address!r}{closest(address, known)}; name the "
                 "targets as group/name"

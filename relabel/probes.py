@@ -15,12 +15,14 @@ from relabel.errors import SpecError
 from relabel.network import Network
 from relabel.spec import Bound
 
-__all__ = ["Probes", "find_inputs", "find_probes", "find_targets", "input_values"]
+__all__ = ["TARGET_GROUPS", "Probes", "find_inputs", "find_probes", "find_targets", "input_values"]
 
 Array = NDArray[Any]
 
 _N_PROBES = 64
-_TARGETS = ("y", "target", "targets", "response")
+#: Groups in which targets are looked for.
+TARGET_GROUPS = ("constant_data", "observed_data")
+_TARGETS = ("y", "target", "targets", "response", "obs", "y_obs")
 
 
 @dataclass(frozen=True)
@@ -176,12 +178,12 @@ def find_targets(groups: Mapping[str, xr.Dataset], n: int) -> list[str]:
     Returns
     -------
     list of str
-        Variables of observed_data and constant_data that are named like targets (``y``) and have
-        so many rows; in both groups under one name, that of observed_data alone.
+        Variables of constant_data and observed_data that are named like targets (``y``) and have
+        so many rows.
     """
-    found: dict[str, str] = {}
-    for group in ("observed_data", "constant_data"):
-        for name, variable in groups.get(group, xr.Dataset()).data_vars.items():
-            if str(name).lower() in _TARGETS and variable.ndim > 0 and len(variable) == n:
-                found.setdefault(str(name), f"{group}/{name}")
-    return list(found.values())
+    return [
+        f"{group}/{name}"
+        for group in TARGET_GROUPS
+        for name, variable in groups.get(group, xr.Dataset()).data_vars.items()
+        if str(name).lower() in _TARGETS and variable.ndim > 0 and len(variable) == n
+    ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from relabel.aligned import Aligned
 from relabel.binding import closest
-from relabel.containers import Groups, sharing
+from relabel.containers import Groups
 from relabel.diagnosis import Thresholds
 from relabel.diagnostics.certainty import Certainty, soft_labels
 from relabel.diagnostics.chains import Chains, flag_chains
@@ -29,6 +29,7 @@ from relabel.diagnostics.scales import ScaleLaw, scale_law
 from relabel.draws import log_density
 from relabel.errors import SpecError
 from relabel.likelihood import Fitted, Likelihood, find_likelihood
+from relabel.probes import TARGET_GROUPS
 from relabel.progress import Report
 from relabel.spec import SAMPLE_DIMS
 
@@ -163,7 +164,7 @@ class Questions:
         n_draws = aligned.draws.excluded.shape[1]
         if n_draws < _SHORT:
             answers.open.append(
-                Open("chains", f"there are {n_draws} draws a chain", f"{_SHORT} and more tell")
+                Open("chains", f"draws a chain are few ({n_draws})", f"{_SHORT} and more tell")
             )
         if lp is not None or outputs is not None:
             answers.chains = flag_chains(
@@ -173,7 +174,7 @@ class Questions:
     def _convergence(self, answers: Answers, outputs: Array | None) -> None:
         aligned = answers.aligned
         bound, posterior = aligned.bound, aligned.groups["posterior"]
-        shared = sharing(aligned.groups)
+        shared = aligned.draws.groups
         before = aligned.transformation.inverse().apply(shared, bound)["posterior"]
         found = {"weights_before": convergence(weights_of(bound, before))}
         if answers.was_aligned:
@@ -182,6 +183,8 @@ class Questions:
             if answers.chains is not None and answers.chains.reasons:
                 sound = answers.chains.sound
                 found["weights_after_unflagged"] = convergence([array[sound] for array in after])
+                if outputs is not None:
+                    found["function_unflagged"] = convergence([outputs[sound]])
         summaries = invariants(aligned.problem, aligned.layout).values()
         found["invariant"] = convergence([aligned.by_chain(array) for array in summaries])
         if outputs is not None:
@@ -191,7 +194,7 @@ class Questions:
             found["lp"] = convergence([lp[:, :, None]])
         answers.convergence = found
         if np.isnan(found["weights_before"].rhat):
-            why = f"there are {posterior.sizes['draw']} draws a chain, or all are the same"
+            why = f"draws a chain are few ({posterior.sizes['draw']}), or all the same"
             answers.open.append(Open("R-hat and ESS", why, "draw more"))
 
     # ------------------------------------------------------------------ redundancy
@@ -247,13 +250,12 @@ class Questions:
             return aligned.groups
         stored = [
             variable.values
-            for group in ("constant_data", "observed_data")
+            for group in TARGET_GROUPS
             for variable in aligned.groups.get(group, xr.Dataset()).data_vars.values()
         ]
         if any(np.array_equal(points, values) for values in stored):
             return aligned.groups
-        targets = ("constant_data", "observed_data")
-        return {name: group for name, group in aligned.groups.items() if name not in targets}
+        return {name: ds for name, ds in aligned.groups.items() if name not in TARGET_GROUPS}
 
     def _known_priors(self, answers: Answers) -> dict[str, float] | None:
         """Priors of what is written to units, if all are known."""
@@ -280,7 +282,11 @@ class Questions:
     # ------------------------------------------------------------------ labels
 
     def _certainty(self, answers: Answers) -> None:
-        aligned = answers.aligned
+        aligned, n_draws = answers.aligned, int(answers.sound.sum())
+        if n_draws < _FEW:
+            why = f"Gaussians that are fitted to few draws ({n_draws}) make any label look certain"
+            answers.open.append(Open("certainty", why, f"at least {_FEW} are needed"))
+            return
         for units in aligned.bound.sizes:
             features = aligned.features(units)
             if not features.values.shape[2]:
@@ -307,7 +313,7 @@ class Questions:
             return  # one unit is in its slot
         if len(rows) < _FEW:
             answers.open.append(
-                Open("null", f"there are {len(rows)} draws", f"at least {_FEW} are needed")
+                Open("null", f"draws are few ({len(rows)})", f"at least {_FEW} are needed")
             )
             return
         problem, criterion, seed = aligned.problem, aligned.criterion, self.seed

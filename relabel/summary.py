@@ -187,6 +187,7 @@ def _slots(answers: Answers) -> list[dict[str, Any]]:
                 kinds = {name: float(share[slot]) for name, share in found.kind_shares.items()}
                 row |= {
                     "spare": slot in found.spare,
+                    "spare_alone": slot in found.spare_alone,
                     "removal_loss": plain(np.median(found.removal_loss[:, slot])),
                     "kind": max(kinds, key=lambda name: kinds[name]),
                 }

@@ -295,10 +295,10 @@ def _on_units(answers: Answers) -> Iterator[Finding]:
 def _on_the_sampler(answers: Answers, t: Thresholds) -> Iterator[Finding]:
     rhat = {name: found.rhat for name, found in answers.convergence.items()}
     after = rhat.get("weights_after_unflagged", rhat.get("weights_after", np.nan))
-    function = rhat.get("function", np.nan)
+    function = rhat.get("function_unflagged", rhat.get("function", np.nan))
     if after > t.rhat and answers.was_aligned:
         if function > t.rhat:
-            why = "and so have outputs: chains sit in different modes, or have not run long enough"
+            why = "and so have outputs: they have not run long enough, or sit in several modes"
         elif np.isfinite(function):
             why = "outputs have not: what is left is in the labels, or in spare units"
         else:
@@ -337,7 +337,10 @@ def _remarks(answers: Answers) -> Iterator[Finding]:
     excluded = int(answers.aligned.draws.excluded.sum())
     if excluded:
         yield Finding(
-            "excluded", "info", f"{excluded} draws are not finite and take no part", {"n": excluded}
+            "excluded",
+            "info",
+            f"draws that are not finite and take no part: {excluded}",
+            {"n": excluded},
         )
     if answers.aligned.draws.excluded.shape[0] == 1:
         yield Finding(

@@ -14,6 +14,7 @@ import relabel
 from relabel import Diagnosis, Spec, Thresholds
 from relabel.diagnosis import schema
 from relabel.simulate import network
+from relabel.simulate import posterior as posterior_of
 
 DATA = Path(__file__).parent / "data"
 CHECK = jsonschema.Draft202012Validator(schema())
@@ -203,7 +204,12 @@ def test_little_data(options):
     tree, spec = small(**options)
     _, found = relabel.diagnose(relabel.align(tree, spec))
     CHECK.validate(found.to_dict())
-    assert np.isfinite(found.numbers["confidence"]["h"]).all()
+    if options.get("chains", 4) * options.get("draws", 60) < 20:
+        assert found.numbers["confidence"] == {}
+        assert "certainty" in questions(found)
+        assert not found.labels_trustworthy
+    else:
+        assert np.isfinite(found.numbers["confidence"]["h"]).all()
     if options.get("chains") == 1:
         assert "one-chain" in found.codes
     if options.get("draws") == 3:
@@ -394,7 +400,15 @@ def test_every_variable_says_what_it_means():
 def test_the_report_in_all_its_forms():
     _, found = diagnosed("redundancy/tanh_2-4-1_two_spare", "tanh")
     frame = found.to_dataframe()
-    assert list(frame.columns) == ["units", "slot", "confidence", "spare", "removal_loss", "kind"]
+    assert list(frame.columns) == [
+        "units",
+        "slot",
+        "confidence",
+        "spare",
+        "spare_alone",
+        "removal_loss",
+        "kind",
+    ]
     assert len(frame) == 4
     assert frame["spare"].sum() == 2
     assert str(found).startswith("labels CANNOT")
@@ -415,6 +429,125 @@ def test_a_threshold_moves_the_line():
     )
     loose = next(f for f in found.findings if f.code == "loose-slots")
     assert loose.evidence["slots"] == [0, 1, 2, 3]
+
+
+# ---------------------------------------------------------------------- what goes with what
+
+
+def with_lp(tree, lp):
+    lp = xr.Dataset({"lp": (("chain", "draw"), lp)})
+    lp = lp.assign_coords(chain=np.arange(4), draw=np.arange(60))
+    posterior = tree["posterior"].to_dataset().assign_coords(lp.coords)
+    return {"posterior": posterior, "sample_stats": lp}
+
+
+def test_lp_of_chains_in_another_order_is_not_that_of_the_draws():
+    tree, spec = small()
+    lp = np.random.default_rng(0).normal(size=(4, 60))
+    lp[3] -= 1000
+    groups = with_lp(tree, lp)
+    _, found = relabel.diagnose(relabel.align(xr.DataTree.from_dict(groups), spec))
+    assert found.numbers["chains_flagged"] == [3]
+    groups["sample_stats"] = groups["sample_stats"].isel(chain=[3, 2, 1, 0])
+    _, found = relabel.diagnose(relabel.align(xr.DataTree.from_dict(groups), spec))
+    assert found.numbers["chains_flagged"] == []
+    assert "chains by lp" in questions(found)
+
+
+def test_a_chain_without_draws_leaves_the_others_their_rhat():
+    tree, spec = small()
+    posterior = tree["posterior"].to_dataset().copy(deep=True)
+    posterior["W1"].values[2] = np.nan
+    _, found = relabel.diagnose(relabel.align(posterior, spec, nonfinite="skip"))
+    assert found.numbers["rhat"]["weights_after"] < 1.1
+    assert found.labels_trustworthy
+
+
+def gaussian_data(targets=None):
+    """Draws with a noise variable, inputs and targets that agree with it."""
+    made = posterior_of((2, 2, 1), "tanh", chains=4, draws=60, sigma=0.3)
+    groups = {name: node.to_dataset().copy(deep=True) for name, node in made.data.children.items()}
+    if targets is not None:
+        y = groups["constant_data"]["y"]
+        groups["constant_data"]["y"] = y.copy(data=targets(y.values))
+    return groups, made.spec
+
+
+def likelihood_of(groups, spec, **options):
+    aligned = relabel.align(xr.DataTree.from_dict(groups), spec, nonfinite="skip")
+    return relabel.diagnose(aligned, **options)[1].numbers["likelihood"]
+
+
+def test_noise_of_the_draws_that_take_part():
+    groups, spec = gaussian_data()
+    for name in ("W1", "sigma"):
+        groups["posterior"][name].values[1, 3] = np.nan
+    assert "variable 'sigma'" in likelihood_of(groups, spec)
+
+
+def test_targets_of_zeros_and_ones_with_a_noise_variable():
+    groups, spec = gaussian_data(targets=lambda y: (y > np.median(y)).astype(float))
+    assert likelihood_of(groups, spec).startswith("Gaussian")
+    del groups["posterior"]["sigma"]
+    assert likelihood_of(groups, spec).startswith("Bernoulli")
+
+
+def test_other_inputs_are_not_paired_with_stored_targets():
+    groups, spec = gaussian_data()
+    X = groups["constant_data"]["X"].values
+    assert "variable 'sigma'" in likelihood_of(groups, spec, inputs=X[::-1])
+    assert "variable 'sigma'" in likelihood_of(groups, spec, inputs=X)
+    del groups["posterior"]["sigma"]
+    assert "root mean square" in likelihood_of(groups, spec, inputs=X)
+    assert "No likelihood" in likelihood_of(groups, spec, inputs=X[::-1])
+
+
+def test_some_priors_leave_the_question_open():
+    tree, spec = small()
+    aligned = relabel.align(tree, spec)
+    _, found = relabel.diagnose(aligned, priors={"W1": 1.0, "b1": None})
+    assert "duplicated pairs against the prior" in questions(found)
+    for priors in ({"W9": 1.0}, {"W1": "a"}, {"W1": -1.0}, [1.0]):
+        with pytest.raises(relabel.SpecError, match="priors"):
+            relabel.diagnose(aligned, priors=priors)
+
+
+def test_inputs_that_are_gone_are_an_open_question():
+    tree, spec = small()
+    aligned = relabel.align(tree, spec, inputs="constant_data/X")
+    del aligned["constant_data"]
+    _, found = relabel.diagnose(aligned)
+    assert any("redundancy" in question for question in questions(found))
+
+
+def test_reducing_diagnosed_draws_drops_what_no_longer_holds():
+    tree, spec = small()
+    data, _ = relabel.diagnose(relabel.align(tree, spec))
+    own = relabel.reduce(data)["relabel"]
+    assert "h_removal_loss" not in own
+    assert "diagnosis" not in json.loads(own.attrs["relabel"])
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "a", None, True])
+def test_seeds_that_are_none(seed):
+    tree, spec = small(draws=5)
+    with pytest.raises(relabel.SpecError, match="seed"):
+        relabel.diagnose(relabel.align(tree, spec), seed=seed)
+
+
+def test_numbers_of_any_kind_are_thresholds():
+    assert Thresholds(alpha=np.float32(0.1), n_sd=np.int64(3)).n_sd == 3
+
+
+def test_reduced_draws_are_refused():
+    tree, spec = small()
+    for data in (tree, tree["posterior"].to_dataset()):
+        reduced = relabel.reduce(relabel.align(data, spec))
+        for refused in (relabel.undo, relabel.diagnose, lambda d: relabel.align(d, spec)):
+            with pytest.raises(relabel.DataError, match="were reduced"):
+                refused(reduced)
+        with pytest.raises(relabel.DataError, match="were reduced"):
+            relabel.apply(relabel.undo(relabel.align(data, spec)), reduced)
 
 
 # ---------------------------------------------------------------------- flagged chains

@@ -6,7 +6,7 @@ from scipy.optimize import linprog
 
 import relabel
 from relabel.aligned import Aligned
-from relabel.diagnostics.clusters import View, clusters, separation
+from relabel.diagnostics.clusters import clusters, separation
 from relabel.diagnostics.dip import dip, dip_test, holm
 from relabel.diagnostics.modes import find_modes
 from relabel.simulate import network
@@ -97,7 +97,7 @@ def test_slow_chains_of_one_mode_are_one_mode():
     chain = np.repeat(np.arange(6), 300)
     for _ in range(10):
         values = slow_chains(rng, 6, 300, 13).reshape(1800, 13)
-        assert clusters([View("weights", values)], chain).mode.max() == 0
+        assert clusters([values], chain).mode.max() == 0
 
 
 @pytest.mark.parametrize("n_features", [40])
@@ -105,9 +105,9 @@ def test_slow_chains_of_many_features_are_one_mode(n_features):
     rng = np.random.default_rng(9)
     values = slow_chains(rng, 8, 400, n_features, memory=0.98)
     chain = np.repeat(np.arange(8), 400)
-    assert clusters([View("weights", values.reshape(3200, -1))], chain).mode.max() == 0
+    assert clusters([values.reshape(3200, -1)], chain).mode.max() == 0
     values[5:, :, :3] += 12
-    found = clusters([View("weights", values.reshape(3200, -1))], chain)
+    found = clusters([values.reshape(3200, -1)], chain)
     assert np.bincount(found.mode).tolist() == [2000, 1200]
 
 
@@ -115,7 +115,7 @@ def test_a_chain_that_stands_still_is_no_mode_by_itself():
     rng = np.random.default_rng(10)
     values = rng.normal(size=(4, 250, 6))
     values[3, 100:] = values[3, 99]
-    found = clusters([View("weights", values.reshape(1000, 6))], np.repeat(np.arange(4), 250))
+    found = clusters([values.reshape(1000, 6)], np.repeat(np.arange(4), 250))
     assert found.mode.max() == 0
 
 
@@ -132,7 +132,7 @@ def test_chains_in_three_modes():
     values = slow_chains(rng, 7, 300, 13)
     values[[1, 2], :, 4] += 15
     values[6, :, 7] -= 20
-    found = clusters([View("weights", values.reshape(-1, 13))], np.repeat(np.arange(7), 300))
+    found = clusters([values.reshape(-1, 13)], np.repeat(np.arange(7), 300))
     by_chain = found.mode.reshape(7, 300)
     assert (by_chain == by_chain[:, :1]).all()
     assert by_chain[:, 0].tolist() == [0, 1, 1, 0, 0, 0, 2]
@@ -143,7 +143,7 @@ def test_modes_that_every_chain_visits():
     values = rng.normal(size=(4, 500, 6))
     other = rng.random((4, 500)) < 0.4
     values[other, 2] += 14
-    found = clusters([View("weights", values.reshape(-1, 6))], np.repeat(np.arange(4), 500))
+    found = clusters([values.reshape(-1, 6)], np.repeat(np.arange(4), 500))
     assert found.mode.max() == 1
     np.testing.assert_array_equal(found.mode == 1, other.reshape(-1))
 
@@ -152,7 +152,7 @@ def test_many_short_chains():
     rng = np.random.default_rng(7)
     values = rng.normal(size=(300, 8))
     values[:90, 0] += 15
-    found = clusters([View("weights", values)], np.arange(300))
+    found = clusters([values], np.arange(300))
     assert np.bincount(found.mode).tolist() == [210, 90]
 
 
@@ -161,7 +161,7 @@ def test_either_view_tells_modes_apart():
     weights, outputs = rng.normal(size=(2, 400, 5))
     outputs[:200, 1] += 12
     chain = np.repeat(np.arange(4), 100)
-    views = [View("weights", weights), View("outputs", outputs)]
+    views = [weights, outputs]
     assert clusters(views, chain).mode.tolist() == [0] * 200 + [1] * 200
     assert clusters(views[:1], chain).mode.max() == 0
 

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from relabel.diagnostics.convergence import effective_size
 from relabel.diagnostics.dip import dip_test, holm
 
-__all__ = ["Clusters", "View", "clusters", "separation"]
+__all__ = ["Clusters", "clusters", "separation"]
 
 Array = NDArray[Any]
 _MOST_PAIRED = 64  # chains, whose pairs are compared one by one
@@ -23,20 +23,6 @@ _LEAST_SHARE = 0.02  # of the draws, in a mode that is split off within chains
 _N_AXES = 5
 _SLOW = 2.0  # times the separation of a chain's own halves, which are shorter than chains
 _PARTS = 10  # of a chain: every other one chooses the direction, the rest are compared along it
-
-
-@dataclass(frozen=True)
-class View:
-    """One way to look at the draws: their weights, or their outputs.
-
-    Attributes
-    ----------
-    name : str
-    values : ndarray of shape (draws, F)
-    """
-
-    name: str
-    values: Array
 
 
 @dataclass(frozen=True)
@@ -56,7 +42,7 @@ class Clusters:
 
 
 def clusters(
-    views: Sequence[View],
+    views: Sequence[Array],
     chain: Array,
     *,
     apart: float = 2.0,
@@ -80,8 +66,8 @@ def clusters(
 
     Parameters
     ----------
-    views : sequence of View
-        Weights and outputs: modes that differ in either are told apart.
+    views : sequence of ndarray of shape (draws, F)
+        What to look at, weights and outputs: modes that differ in either are told apart.
     chain : ndarray of int, shape (draws,)
         Which chain each draw belongs to.
     apart : float, default 2.0
@@ -105,7 +91,7 @@ def clusters(
     >>> import numpy as np
     >>> values = np.random.default_rng(0).normal(size=(400, 6))
     >>> values[:100, 0] += 12
-    >>> found = clusters([View("weights", values)], np.repeat(np.arange(4), 100))
+    >>> found = clusters([values], np.repeat(np.arange(4), 100))
     >>> np.bincount(found.mode)
     array([300, 100])
     """
@@ -134,10 +120,10 @@ def clusters(
     return Clusters(mode, {i: dip_p[int(g)] for i, g in enumerate(order)})
 
 
-def _moves(views: Sequence[View], chain: Array) -> Array:
+def _moves(views: Sequence[Array], chain: Array) -> Array:
     """Which draws differ from the one before: a chain that stands still is one draw, many times."""
     moved = np.ones(len(chain), dtype=bool)
-    changed = [(view.values[1:] != view.values[:-1]).any(axis=1) for view in views]
+    changed = [(view[1:] != view[:-1]).any(axis=1) for view in views]
     moved[1:] = np.logical_or.reduce(changed) | (chain[1:] != chain[:-1])
     return moved
 
@@ -155,6 +141,13 @@ def separation(one: Array, two: Array) -> float:
     -------
     float
         J of :func:`clusters`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one, two = np.random.default_rng(0).normal(size=(2, 200, 5))
+    >>> separation(one, two) < 1, separation(one, two + np.array([9, 0, 0, 0, 0])) > 3
+    (True, True)
     """
     parts = [_parted(draws) for draws in (one, two)]
     gap = parts[0][0].mean(axis=0) - parts[1][0].mean(axis=0)
@@ -181,7 +174,7 @@ def _wander(draws: Array) -> float:
     return separation(draws[:half], draws[half:])
 
 
-def _by_chain(views: Sequence[View], chain: Array, apart: float) -> Array:
+def _by_chain(views: Sequence[Array], chain: Array, apart: float) -> Array:
     """Mode of every draw by its chain: groups of chains that are linked."""
     chains, place, counts = np.unique(chain, return_inverse=True, return_counts=True)
     if len(chains) > _MOST_PAIRED or counts.min() < _LEAST_DRAWS:
@@ -189,20 +182,20 @@ def _by_chain(views: Sequence[View], chain: Array, apart: float) -> Array:
     rows = [np.flatnonzero(place == c) for c in range(len(chains))]
     linked = np.ones((len(chains), len(chains)), dtype=bool)
     for view in views:
-        own = [_wander(view.values[r]) for r in rows]
+        own = [_wander(view[r]) for r in rows]
         for a, b in combinations(range(len(chains)), 2):
             bound = max(apart, _SLOW * own[a], _SLOW * own[b])
-            linked[a, b] &= separation(view.values[rows[a]], view.values[rows[b]]) <= bound
+            linked[a, b] &= separation(view[rows[a]], view[rows[b]]) <= bound
     linked &= linked.T
     label: Array = connected_components(linked, directed=False)[1]
     return label[place]
 
 
 def _within(
-    views: Sequence[View], rows: Array, chain: Array, apart: float, alpha: float
+    views: Sequence[Array], rows: Array, chain: Array, apart: float, alpha: float
 ) -> tuple[float, Array | None]:
     """Smallest p-value of dip tests of some draws, and which of them to split off, if any."""
-    axes = [axis for view in views for axis in _axes(view.values[rows])]
+    axes = [axis for view in views for axis in _axes(view[rows])]
     p_values = np.array([dip_test(axis, effective_size(axis, chain[rows])) for axis in axes])
     adjusted = holm(p_values)
     if np.isnan(adjusted).all():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relabel.criteria import Criterion, ToReference
 from relabel.diagnostics.chains import distance_of_means
-from relabel.diagnostics.clusters import Clusters, View, clusters, separation
+from relabel.diagnostics.clusters import Clusters, clusters, separation
 from relabel.diagnostics.convergence import convergence
 from relabel.elements import Monomial
 from relabel.features import Problem, aligned_own, aligned_pair
@@ -183,7 +183,7 @@ def _rank(mode: Mode) -> tuple[float, int]:
     return (0.0 if np.isnan(mode.lp_median) else mode.lp_median, mode.n_draws)
 
 
-def _views(problem: Problem, outputs: Array | None, loose: Mapping[str, Array]) -> list[View]:
+def _views(problem: Problem, outputs: Array | None, loose: Mapping[str, Array]) -> list[Array]:
     """Weights of the slots that have a label, and outputs."""
     kept, elements = [], {}
     for units, size in problem.bound.sizes.items():
@@ -191,9 +191,9 @@ def _views(problem: Problem, outputs: Array | None, loose: Mapping[str, Array]) 
         kept.append(np.setdiff1d(np.arange(size), loose.get(units, ())))
     values = all_features(problem, elements)
     mask = np.concatenate(_firm(problem, dict(zip(problem.bound.sizes, kept, strict=True))))
-    views = [View("weights", values[:, mask])] if mask.any() else []
+    views = [values[:, mask]] if mask.any() else []
     if outputs is not None:
-        views.append(View("outputs", outputs))
+        views.append(outputs)
     return views
 
 

@@ -37,14 +37,11 @@ class Null:
         Of draws whose units are shuffled, aligned again.
     by_units : dict of str to (float, ndarray)
         The same for each set of units.
-    n_draws : int
-        Number of draws that both were computed on.
     """
 
     explained: float
     shuffled: Array
     by_units: dict[str, tuple[float, Array]]
-    n_draws: int
 
     def interval(self, shuffled: Array) -> tuple[float, float]:
         """Monte Carlo interval of a shuffled value: mean ± 1.96 standard deviations."""
@@ -125,7 +122,7 @@ def shuffled_null(
         if step is not None:
             step(replicate + 1, n_replicates)
     by_units = {u: (actual[u], np.array(found[u])) for u in sizes}
-    return Null(actual[""], np.array(found[""]), by_units, some.n_draws)
+    return Null(actual[""], np.array(found[""]), by_units)
 
 
 def variance_explained(problem: Problem, elements: Mapping[str, Monomial]) -> dict[str, float]:

@@ -139,11 +139,6 @@ class Pairs:
         return copies
 
     @property
-    def any_copies(self) -> float:
-        """Share of draws in which some two units are copies, whichever they are."""
-        return float(self.copies.any(axis=1).mean())
-
-    @property
     def pairs(self) -> list[Pair]:
         """What is found of each pair."""
         return [self._pair(number) for number in range(len(self.slots))]
