@@ -5,9 +5,12 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
+import relabel
+from relabel.aligned import Aligned
 from relabel.diagnostics.certainty import soft_labels
 from relabel.diagnostics.matchings import matching_probabilities
 from relabel.groups import group_of
+from relabel.simulate import network, recovery
 
 RNG = np.random.default_rng(0)
 
@@ -145,3 +148,40 @@ def test_few_draws_and_constant_ones_give_numbers(n_draws):
     found = soft_labels(values, np.array([False, False]), group_of("permutation"))
     assert np.isfinite(found.label).all()
     assert found.label.min() > 0.9
+
+
+def test_a_shrinkage_that_the_draws_choose_claims_better():
+    """Covariances of their own are fitted to chance where units overlap (Brier score)."""
+    group, kinds = group_of("permutation"), np.zeros(6, bool)
+    every = np.array(list(permutations(range(3))))
+    chosen, least = [], []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        centres = rng.normal(size=(3, 6))
+        moved = (centres + 2.2 * rng.normal(size=(60, 3, 6)))[:, every]
+        best = ((moved - centres) ** 2).sum(axis=(2, 3)).argmin(axis=1)
+        values, right = moved[np.arange(60), best], every[best] == np.arange(3)
+        label = soft_labels(values, kinds, group).label
+        chosen.append(((label - right) ** 2).mean())
+        label = soft_labels(values, kinds, group, shrinkage=(2.0,)).label
+        least.append(((label - right) ** 2).mean())
+    assert np.mean(chosen) < 0.9 * np.mean(least)
+
+
+def test_relu_units_are_compared_with_incoming_norms_one():
+    """Balanced, a weight that passes through zero makes right labels look impossible."""
+    made = network((2, 2, 1), "relu", draws=250, noise=0.3, seed=1)
+    aligned = relabel.align(made.data, made.spec)
+    assert recovery(aligned["relabel"], made.planted)["h"] == 1
+    read = Aligned.read(aligned)
+    features = read.features("h")
+    norms = (features.values + read_centre(read, "h"))[:, :, :3]
+    np.testing.assert_allclose((norms**2).sum(axis=2), 1, rtol=1e-9)
+    label = soft_labels(features.values, features.signed, group_of("relu")).label
+    assert (label < 0.1).mean() < 0.002
+
+
+def read_centre(read, units):
+    """What was subtracted from the features: the mean of all units."""
+    raw = np.concatenate([read.smooth.block(n).own[units] for n in range(len(read.smooth.slices))])
+    return raw.mean(axis=(0, 1))

@@ -12,7 +12,9 @@ from test_posteriors import AXES, read, spec_of
 
 import relabel
 from relabel import Diagnosis, Spec, Thresholds
+from relabel.aligned import Aligned
 from relabel.diagnosis import schema
+from relabel.diagnostics.comparison import invariants
 from relabel.simulate import network
 from relabel.simulate import posterior as posterior_of
 
@@ -512,6 +514,41 @@ def test_some_priors_leave_the_question_open():
             relabel.diagnose(aligned, priors=priors)
 
 
+def test_of_several_inputs_those_that_go_with_the_targets():
+    groups, spec = gaussian_data()
+    groups["constant_data"]["X_grid"] = (("grid", "input"), np.zeros((7, 2)))
+    aligned = relabel.align(xr.DataTree.from_dict(groups), spec)
+    assert relabel.diagnose(aligned)[1].numbers["inputs"] == "constant_data/X"
+
+
+def test_two_units_that_cancel_are_spare_not_duplicated():
+    simulated = network((2, 3, 1), "tanh", chains=4, draws=60, noise=0.03)
+    clean = simulated.clean.copy(deep=True)
+    for name in ("W1", "b1"):
+        clean[name].values[..., 2] = clean[name].values[..., 1]
+    clean["W2"].values[..., 2, :] = -clean["W2"].values[..., 1, :]
+    constant = simulated.data["constant_data"].to_dataset()
+    tree = xr.DataTree.from_dict({"posterior": clean, "constant_data": constant})
+    kind = relabel.Likelihood("gaussian", scale=0.05)
+    _, found = relabel.diagnose(relabel.align(tree, simulated.spec), likelihood=kind)
+    assert len(found.numbers["spare_units"]["h"]) == 2
+    cancelling = [p for p in found.numbers["pairs"] if p["kind"] == "cancelling"]
+    assert [p["slots"] for p in cancelling if p["share"] > 0.5] == [
+        found.numbers["spare_units"]["h"]
+    ]
+    assert found.numbers["duplicate_pairs"] == []
+    assert "duplicates" not in found.codes
+
+
+def test_sums_that_are_one_are_no_invariants():
+    w = np.random.default_rng(0).dirichlet(np.full(3, 5.0), size=(2, 50)).astype(np.float32)
+    draws = xr.Dataset({"w": (("chain", "draw", "component"), w)})
+    read = Aligned.unaligned({"posterior": draws}, Spec({"component": "permutation"}))
+    (found,) = invariants(read.problem, read.layout).values()
+    assert found.shape == (100, 4)  # three sorted norms and a sum of squares, but no sum
+    assert found.std(axis=0).min() > 1e-3
+
+
 def test_inputs_that_are_gone_are_an_open_question():
     tree, spec = small()
     aligned = relabel.align(tree, spec, inputs="constant_data/X")
@@ -563,7 +600,11 @@ def test_flagged_chains_have_no_part_in_the_reference():
     assert relabel.undo(whole)["posterior"]["sigma"].identical(tree["posterior"]["sigma"])
     again = relabel.align(whole, spec, exclude_flagged=True)
     np.testing.assert_array_equal(again["posterior"]["W1"], whole["posterior"]["W1"])
+    notes = json.loads(whole["relabel"].attrs["relabel"])
+    assert notes["no_part_in_reference"] == [3, 4, 5, 7]
+    assert notes["options"]["exclude_flagged"] is True
     loss = whole["relabel"]["loss"].values
+    np.testing.assert_allclose(loss[[0, 1, 2, 6]], alone["relabel"]["loss"].values, rtol=1e-9)
     assert np.isfinite(loss).all()
     assert loss[[3, 4, 5, 7]].min() > loss[[0, 1, 2, 6]].max()
 

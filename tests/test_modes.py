@@ -8,7 +8,8 @@ import relabel
 from relabel.aligned import Aligned
 from relabel.diagnostics.clusters import clusters, separation
 from relabel.diagnostics.dip import dip, dip_test, holm
-from relabel.diagnostics.modes import find_modes
+from relabel.diagnostics.modes import all_features, find_modes
+from relabel.elements import Monomial
 from relabel.simulate import network
 
 
@@ -226,10 +227,20 @@ def test_the_mode_of_highest_density_comes_first():
 
 
 def test_slots_without_a_label_have_no_say():
-    simulated = network((2, 3, 1), "tanh", chains=4, draws=100, switching="chain")
-    aligned = relabel.align(simulated.data, simulated.spec)
-    posterior = aligned["posterior"].to_dataset().copy(deep=True)
-    posterior["W1"].values[2:, :, :, 1] += 8.0
-    moved = relabel.align(posterior, simulated.spec, criterion=relabel.Order("b1"))
-    read = Aligned.read(moved)
-    assert len(find_modes(read.problem, relabel.Mean(), read.draws.chain)[1]) == 2
+    simulated = network((2, 3, 1), "tanh", chains=4, draws=100)
+    clean = simulated.clean.copy(deep=True)
+    clean["W1"].values[2:, :, :, 1] += 8.0
+    read = Aligned.unaligned({"posterior": clean}, simulated.spec)
+    chain = read.draws.chain
+    assert len(find_modes(read.problem, relabel.Mean(), chain)[1]) == 2
+    loose = {"h": np.array([1])}
+    assert len(find_modes(read.problem, relabel.Mean(), chain, loose=loose)[1]) == 1
+
+
+def test_what_one_relabelling_brings_together_is_one_mode():
+    simulated = network((2, 4, 1), "tanh", chains=4, draws=100, switching="chain", noise=0.03)
+    raw = simulated.data["posterior"].to_dataset()
+    read = Aligned.unaligned({"posterior": raw}, simulated.spec)
+    values = all_features(read.problem, {"h": Monomial.identity((400,), 4)})
+    assert clusters([values], read.draws.chain).mode.max() == 3
+    assert len(find_modes(read.problem, relabel.Mean(), read.draws.chain)[1]) == 1
