@@ -316,21 +316,14 @@ def posterior(
     spec = _spec({"h": activation}, biases=True)
     clean = _dataset(task.arrays(whole), SAMPLE_DIMS)
     bound = spec.bind(clean)
-    element = _random_element(task.group, (chains, draws), sizes[1], switching, rng)
-    if isinstance(task.group, ScaledPermutation):
-        sign = np.sign(element.factor)
-        scale = np.take_along_axis(task.scales(whole, rng), element.index, axis=-1)
-        element = Monomial(element.index, sign * scale)
-    planted = Transformation({"h": element})
+    planted = _planted(task, whole, sizes[1], switching, rng)
     moved = planted.apply({"posterior": clean}, bound)["posterior"]
     lp = task.log_density(task.theta(moved), targets)
     truth = {k: v[0, 0] for k, v in task.arrays(task.mean(modes[0], spare)[None, None]).items()}
     groups = {
         "posterior": moved.assign(sigma=(SAMPLE_DIMS, np.full((chains, draws), sigma))),
         "sample_stats": xr.Dataset({"lp": (SAMPLE_DIMS, lp)}),
-        "constant_data": xr.Dataset(
-            {"X": (("obs", "input"), task.inputs[:, :-1]), "y": ("obs", targets)}
-        ),
+        "constant_data": _data_of(task, targets),
         "truth": _dataset(truth, ()),
     }
     return SimulatedPosterior(
@@ -345,6 +338,25 @@ def posterior(
         priors={"W1": prior_sd, "b1": prior_sd, "W2": prior_sd, "b2": _WIDE * prior_sd},
         sigma=sigma,
     )
+
+
+def _planted(
+    task: _Task, whole: Array, size: int, switching: str, rng: np.random.Generator
+) -> Transformation:
+    """Random elements for all draws; scales of ReLU units from their exact law."""
+    chains, draws = whole.shape[:2]
+    element = _random_element(task.group, (chains, draws), size, switching, rng)
+    if isinstance(task.group, ScaledPermutation):
+        sign = np.sign(element.factor)
+        scale = np.take_along_axis(task.scales(whole, rng), element.index, axis=-1)
+        element = Monomial(element.index, sign * scale)
+    return Transformation({"h": element})
+
+
+def _data_of(task: _Task, targets: Array) -> xr.Dataset:
+    """Inputs without the column of ones, and targets."""
+    inputs = task.inputs[:, :-1]
+    return xr.Dataset({"X": (("obs", "input"), inputs), "y": ("obs", targets)})
 
 
 def structureless(

@@ -289,9 +289,7 @@ def pairs(
         if space.own.shape[1] < 2:
             continue
         slots, distance, sign, least = _distances(space, max_pairs)
-        one = {name: values[:1] for name, values in arrays.items()}
-        p = Site.of(network, units, one, inputs, fitted[:1]).n_parameters
-        limit = float(fitted.limit(p, level))
+        p, limit = _limit_of(network, units, arrays, inputs, fitted, level)
         removal = None if removal_loss is None else removal_loss[units][rows]
         job = _Merging(network, units, inputs, limit, max_steps)
         merge, held, lone = job.losses(merged, fitted[rows], slots, sign[rows], removal)
@@ -311,6 +309,20 @@ def pairs(
             space.how,
         )
     return found
+
+
+def _limit_of(
+    network: Network,
+    units: str,
+    arrays: Mapping[str, Array],
+    inputs: Array,
+    fitted: Fitted,
+    level: float,
+) -> tuple[int, float]:
+    """Parameters of one unit, and the loss below which they are not worth having."""
+    one = {name: values[:1] for name, values in arrays.items()}
+    p = Site.of(network, units, one, inputs, fitted[:1]).n_parameters
+    return p, float(fitted.limit(p, level))
 
 
 def _same_sign(v: Array, slots: Array, sign: Array, outer: float) -> Array:
