@@ -4,7 +4,17 @@ The main entry point is :func:`align`; :class:`Spec` declares what is exchangeab
 """
 
 from relabel.align import align, apply, relabelled, undo
-from relabel.criteria import Activations, Gaussian, Mean, Order, ToReference
+from relabel.criteria import (
+    ECR,
+    Activations,
+    ECRIterative1,
+    ECRIterative2,
+    Gaussian,
+    Mean,
+    Order,
+    Stephens,
+    ToReference,
+)
 from relabel.diagnose import diagnose
 from relabel.diagnosis import Diagnosis, Finding, Thresholds
 from relabel.errors import DataError, FileError, RelabelError, SpecError
@@ -22,9 +32,12 @@ from relabel.versions import installed
 __version__ = installed("posterior-relabel")
 
 __all__ = [
+    "ECR",
     "Activations",
     "DataError",
     "Diagnosis",
+    "ECRIterative1",
+    "ECRIterative2",
     "FileError",
     "Finding",
     "Gaussian",
@@ -34,6 +47,7 @@ __all__ = [
     "RelabelError",
     "Spec",
     "SpecError",
+    "Stephens",
     "Thresholds",
     "ToReference",
     "Transformation",

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel.allocated import AllocationProblem, with_labels
 from relabel.containers import pack, sharing, unpack
 from relabel.criteria import Activations, Criterion, Mean, ToReference
 from relabel.criteria.base import Reference
@@ -152,13 +153,13 @@ def align(
     if "relabel" in groups:
         stored_elements(groups, "")
         refuse_reduced(groups)
-    spec = _as_before(spec, groups)
+    spec = with_labels(_as_before(spec, groups), criterion)
     draws = Draws.read(sharing(groups), spec, nonfinite)
     probes = find_probes(draws.bound, groups, inputs, criterion, seed)
     search = {"n_random": n_random, "n_kicks": n_kicks, "seed": seed}
-    job = _Job(criterion, probes, search, progress, exclude_flagged)
+    job = _Job(groups, criterion, probes, search, progress, exclude_flagged)
     flagged = job.flagged(draws)
-    solution = job.run(draws, groups, flagged)
+    solution = job.run(draws, flagged)
     found = {"": (draws, solution)}
     warmup = sharing(groups, "warmup_")
     if warmup:
@@ -337,20 +338,21 @@ _Start = tuple[Problem, int] | Reference | None
 class _Job:
     """Everything :func:`solve` needs beside the draws."""
 
+    groups: Mapping[str, xr.Dataset]
     criterion: Criterion
     probes: Probes | None
     search: dict[str, Any]
     progress: Progress | None
     exclude_flagged: bool
 
-    def run(self, draws: Draws, groups: Mapping[str, xr.Dataset], flagged: Array) -> Solution:
+    def run(self, draws: Draws, flagged: Array) -> Solution:
         """Align the draws; those of flagged chains to the reference of the others."""
         if not flagged.any():
-            return self._run(draws, groups)
+            return self._run(draws)
         away = np.broadcast_to(flagged[:, None], draws.excluded.shape)
         main = replace(draws, excluded=draws.excluded | away)
         rest = replace(draws, excluded=draws.excluded | ~away)
-        leading = self._run(main, groups)
+        leading = self._run(main)
         parts = [(main, leading), (rest, self.follow(rest, main, leading.reference))]
         return _joined(parts)
 
@@ -375,16 +377,17 @@ class _Job:
             lp = np.where(draws.excluded, np.nan, lp)
         return ~flag_chains(lp, outputs).sound
 
-    def _run(self, draws: Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
+    def _run(self, draws: Draws) -> Solution:
         """Align the draws that form the reference."""
         problem = draws.problem(self.criterion.variables)
-        if self.criterion.max_sweeps > 0 and _aligned_alike(groups, self.criterion, self.options):
+        alike = _aligned_alike(self.groups, self.criterion, self.options)
+        if self.criterion.max_sweeps > 0 and alike:
             return self._solve(problem, draws, None, self.criterion)
-        to = self.criterion.to if isinstance(self.criterion, ToReference) else None
+        to = self.criterion.first
         if isinstance(to, xr.Dataset):
             start = (_given(to, draws.bound, problem), 0)
             return self._solve(problem, draws, start, self.criterion)
-        row = _first_row(draws, to, self.criterion.variables)
+        row = _first_row(draws, to, self.criterion)
         if to == "medoid":
             assert isinstance(self.criterion, ToReference)
             middle = Mean(scale=self.criterion.scale, variables=self.criterion.variables)
@@ -401,7 +404,7 @@ class _Job:
     def follow(self, draws: Draws, leading: Draws, reference: Reference) -> Solution:
         """Align further draws to the reference of others, which may have more variables."""
         problem = draws.problem(self.criterion.variables)
-        if not isinstance(self.criterion, Activations):
+        if not (isinstance(self.criterion, Activations) or self.criterion.reads):
             layout = leading.problem(self.criterion.variables).layout
             reference = reference.restricted(layout, problem.layout)
         return self._solve(problem, draws, reference, self.criterion)
@@ -410,22 +413,32 @@ class _Job:
         self, problem: Problem, draws: Draws, start: _Start, criterion: Criterion
     ) -> Solution:
         """Solve from a draw, from a reference, or from the labels as they are."""
-        by_activations = isinstance(criterion, Activations)
-        view = self._seen if by_activations else _as_it_is
+        if criterion.reads:
+            source: Source = AllocationProblem(draws, criterion, self.groups)
+            first = source.draw(start[1]) if isinstance(start, tuple) else start
+        else:
+            by_activations = isinstance(criterion, Activations)
+            view = self._seen if by_activations else _as_it_is
+            source = view(problem)
+            first = view(start[0]).draw(start[1]) if isinstance(start, tuple) else start
         found = solve(
-            view(problem),
+            source,
             criterion,
-            view(start[0]).draw(start[1]) if isinstance(start, tuple) else start,
+            first,
             chain=draws.chain,
-            known_starts={} if by_activations else self._known_starts(problem, start),
+            known_starts=self._known_starts(problem, start, criterion),
             progress=self.progress,
             **self.search,
         )
         return _with_gauge(found, problem)
 
-    def _known_starts(self, problem: Problem, start: _Start) -> dict[str, dict[str, Monomial]]:
+    def _known_starts(
+        self, problem: Problem, start: _Start, criterion: Criterion
+    ) -> dict[str, dict[str, Monomial]]:
         """Matching of activations, for deep networks whose forward pass is known."""
         if self.probes is None or not isinstance(start, tuple) or not problem.layout.coupled:
+            return {}
+        if criterion.reads or isinstance(criterion, Activations):
             return {}
         first = self._seen(start[0]).draw(start[1])
         rough = Activations(max_sweeps=_PROBE_SWEEPS)
@@ -450,7 +463,8 @@ def _aligned_alike(
     Draws of several alignments, put together, are not: their losses do not add up to the record's.
     Of inputs that were given as an array the record does not know which they were.
     """
-    if "relabel" not in groups or options["inputs"] == "given":
+    given = "given" in criterion.describe().values()
+    if "relabel" not in groups or options["inputs"] == "given" or given:
         return False
     stored_elements(groups, "")
     notes = json.loads(groups["relabel"].attrs["relabel"])
@@ -513,7 +527,7 @@ def _with_gauge(solution: Solution, problem: Problem) -> Solution:
     return replace(solution, elements=elements)
 
 
-def _first_row(draws: Draws, to: Any, variables: tuple[str, ...] | None) -> int:
+def _first_row(draws: Draws, to: Any, criterion: Criterion) -> int:
     """Row of the draw that serves as the first reference."""
     posterior = draws.groups["posterior"]
     if isinstance(to, Mapping):
@@ -522,21 +536,22 @@ def _first_row(draws: Draws, to: Any, variables: tuple[str, ...] | None) -> int:
             index = posterior.indexes.get(dim)
             labels = list(range(posterior.sizes[dim])) if index is None else list(index)
             if to[dim] not in labels:
-                raise SpecError(f"criterion reference: there is no {dim} {to[dim]!r}")
+                raise SpecError(f"criterion {criterion.name}: there is no {dim} {to[dim]!r}")
             place.append(labels.index(to[dim]))
         row = np.flatnonzero(draws.rows == place[0] * posterior.sizes["draw"] + place[1])
         if not row.size:
-            raise DataError(f"criterion reference: the draw {dict(to)} is not finite")
+            raise DataError(f"criterion {criterion.name}: the draw {dict(to)} is not finite")
         return int(row[0])
     lp = log_density(draws.groups)
     if lp is not None and np.isfinite(lp.reshape(-1)[draws.rows]).any():
         return int(np.nanargmax(lp.reshape(-1)[draws.rows]))
     if to == "map":
+        medoid = ", or use 'medoid'" if isinstance(criterion, ToReference) else ""
         raise DataError(
-            "criterion reference: 'map' needs the log density sample_stats/lp of the same draws, "
-            "which is not there; use 'medoid', or a draw by its chain and draw"
+            f"criterion {criterion.name}: 'map' needs the log density sample_stats/lp of the same "
+            f"draws, which is not there; name a draw by its chain and draw{medoid}"
         )
-    return _central_row(draws, variables)
+    return _central_row(draws, criterion.variables)
 
 
 def _central_row(draws: Draws, variables: tuple[str, ...] | None) -> int:

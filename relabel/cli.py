@@ -137,6 +137,7 @@ def align_command(
     spec: SpecFile = None,
     units: Annotated[Pairs, typer.Option(help="A set of units, as in h=tanh.")] = None,
     axes: Annotated[Pairs, typer.Option(help="A variable's axes, as in 'W1: x -> h'.")] = None,
+    values: Annotated[Pairs, typer.Option(help="Whose labels values are, as in z=state.")] = None,
     gauge: Annotated[Pairs, typer.Option(help="How scales are fixed, as in h=unit.")] = None,
     criterion: Annotated[
         str | None, typer.Option(help=f"What is maximised: {', '.join(CRITERIA)}; default mean.")
@@ -170,7 +171,7 @@ def align_command(
     with _errors():
         check_target(output, file, force=force)
         draws = open_draws(file)
-        declared, table, assumed = _spec_of(draws, spec, units, axes, gauge)
+        declared, table, assumed = _spec_of(draws, spec, units, axes, values, gauge)
         chosen, told = _criterion_of(criterion, options, reference, table)
         load(draws, {*declared.axes, *declared.values}, file)
         with reporting(_bar(quiet)) as progress:
@@ -321,12 +322,12 @@ def _data_folder() -> Path:
 
 
 def _spec_of(
-    draws: Any, file: Path | None, units: Pairs, axes: Pairs, gauge: Pairs
+    draws: Any, file: Path | None, units: Pairs, axes: Pairs, values: Pairs, gauge: Pairs
 ) -> tuple[Spec, dict[str, Any] | None, list[str]]:
     """Spec from a file or from options; what was assumed is told."""
     if file is not None:
-        if units or axes or gauge:
-            raise SpecError("give either --spec, or --units with --axes and --gauge")
+        if units or axes or values or gauge:
+            raise SpecError("give either --spec, or --units with --axes, --values and --gauge")
         spec, table = read_spec(file)
         return spec, table, []
     if not units:
@@ -337,7 +338,8 @@ def _spec_of(
     named = dict(_split(pair, "=", "--units h=tanh") for pair in units)
     lines = dict(_split(pair, ":", "--axes 'W1: x -> h'") for pair in axes or [])
     gauges = dict(_split(pair, "=", "--gauge h=unit") for pair in gauge or [])
-    spec = Spec(units=named, axes=lines, gauges=gauges)
+    labels = dict(_split(pair, "=", "--values z=component") for pair in values or [])
+    spec = Spec(units=named, axes=lines, values=labels, gauges=gauges)
     if lines:
         return spec, None, []
     dims = {str(dim) for dataset in sharing(unpack(draws)).values() for dim in dataset.dims}
@@ -348,7 +350,7 @@ def _spec_of(
             raise
         return spec, None, []
     if proposal.certain and proposal.spec is not None and proposal.spec.axes:
-        spec = Spec(named, proposal.spec.axes, gauges=gauges)
+        spec = replace(spec, axes=proposal.spec.axes)
         return (
             spec,
             None,

@@ -24,7 +24,16 @@ from relabel.network import Network
 from relabel.spec import Bound, BoundVariable
 from relabel.transformation import sum_over_units
 
-__all__ = ["ActivationProblem", "Block", "Column", "Layout", "Pair", "Problem", "Source"]
+__all__ = [
+    "ActivationProblem",
+    "Block",
+    "Column",
+    "Layout",
+    "Pair",
+    "Problem",
+    "Source",
+    "slices_of",
+]
 
 Array = NDArray[Any]
 
@@ -125,11 +134,20 @@ class Block:
     pairs : tuple of ndarray of shape (draws, K1, K2, R)
     norms : tuple of pairs of ndarray, shapes (draws, K1) and (draws, K2)
         Squared norms of the units on either side of each pair.
+    beside : dict of str to ndarray
+        What criteria read that is no feature of a unit (allocations), draws first.
+    fixed : dict of str to ndarray
+        Likewise, the same in every draw (data, a pivot).
+    memo : dict of str to ndarray
+        A few numbers per draw that a criterion works out once.
     """
 
     own: dict[str, Array]
     pairs: tuple[Array, ...]
     norms: tuple[tuple[Array, Array], ...]
+    beside: dict[str, Array] = field(default_factory=dict)
+    fixed: dict[str, Array] = field(default_factory=dict)
+    memo: dict[str, Array] = field(default_factory=dict)
 
     @classmethod
     def of(cls, own: dict[str, Array], pairs: tuple[Array, ...]) -> Block:
@@ -150,6 +168,8 @@ class Block:
             {units: array[rows] for units, array in self.own.items()},
             tuple(array[rows] for array in self.pairs),
             tuple((one[rows], two[rows]) for one, two in self.norms),
+            {name: array[rows] for name, array in self.beside.items()},
+            self.fixed,
         )
 
 
@@ -212,7 +232,7 @@ class Problem:
     @property
     def slices(self) -> list[slice]:
         """The draws of every block."""
-        return _slices(self.n_draws, self.block_size)
+        return slices_of(self.n_draws, self.block_size)
 
     @cached_property
     def scales(self) -> dict[str, Array]:
@@ -338,7 +358,7 @@ class ActivationProblem:
     @property
     def slices(self) -> list[slice]:
         """The draws of every block."""
-        return _slices(self.n_draws, self.block_size)
+        return slices_of(self.n_draws, self.block_size)
 
     def block(self, number: int) -> Block:
         """Features of one block."""
@@ -362,7 +382,7 @@ def layer_size(bound: Bound, name: str) -> int:
     return next((a.size for v in bound.variables for a in v.axes if a.name == name), 1)
 
 
-def _slices(n_draws: int, block_size: int) -> list[slice]:
+def slices_of(n_draws: int, block_size: int) -> list[slice]:
     """Cut the draws into blocks."""
     starts = range(0, n_draws, block_size)
     return [slice(start, min(start + block_size, n_draws)) for start in starts]

@@ -56,9 +56,17 @@ class View:
     unary: dict[str, Score] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, block: Block, layout: Layout, reference: Reference, criterion: Criterion) -> View:
-        """Score a block by its own features."""
-        unary = {u: criterion.unary(block, layout, reference, u) for u in layout.sizes}
+    def of(
+        cls,
+        block: Block,
+        layout: Layout,
+        reference: Reference,
+        criterion: Criterion,
+        unary: dict[str, Score] | None = None,
+    ) -> View:
+        """Score a block by its own features, if that was not done before."""
+        if unary is None:
+            unary = {u: criterion.unary(block, layout, reference, u) for u in layout.sizes}
         return cls(block, layout, reference, unary)
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from relabel.criteria.base import Criterion, Reference, Statistics, add
 from relabel.elements import Monomial
 from relabel.features import Block, Layout, Source
+from relabel.groups import Score
 from relabel.moments import Pooled, pooled_moments
 from relabel.search import (
     TOLERANCE,
@@ -54,6 +55,7 @@ STARTS = (
 )
 
 _AGREEING = 3  # starts that end alike before a draw counts as settled
+_MOST_SCORES = 2**26  # bytes of scores that are kept as long as the reference stays
 _MAX_SEARCHES = 5  # how often all starts are tried; more would go on for ever on diffuse draws
 
 
@@ -231,6 +233,28 @@ def _loop(
 
 
 @dataclass
+class _Scores:
+    """Scores of blocks under the last reference, where those of all draws are small."""
+
+    bytes_left: int = _MOST_SCORES
+    reference: Reference | None = None
+    known: dict[int, dict[str, Score]] = field(default_factory=dict)
+
+    def of(self, number: int, reference: Reference) -> dict[str, Score] | None:
+        """Scores of one block, if they are known."""
+        if self.reference is not reference:
+            self.reference, self.known, self.bytes_left = reference, {}, _MOST_SCORES
+        return self.known.get(number)
+
+    def keep(self, number: int, unary: dict[str, Score]) -> None:
+        """Keep the scores of one block, if there is room."""
+        size = 2 * sum(score.even.nbytes for score in unary.values())
+        if number not in self.known and size <= self.bytes_left:
+            self.known[number] = unary
+            self.bytes_left -= size
+
+
+@dataclass
 class _Loop:
     source: Source
     layout: Layout
@@ -243,14 +267,17 @@ class _Loop:
     seed: int
     progress: Progress | None
     rounding: float = 0.0  # of the total loss
+    scores: _Scores = field(default_factory=_Scores)
 
     def run(self, first: Block | Reference | None) -> Solution:
         """Drive the loop from the first reference to the last."""
         state = _State.unmoved(self.layout, self.source.n_draws)
+        if not isinstance(first, Reference):
+            first = self.criterion.form(self.source) or first
         if isinstance(first, Reference):
             return self._to_reference(state, first)
         refined = self.criterion.initial()
-        if first is None:
+        if first is None or self.criterion.from_labels:
             return self._iterate(state, None, searching=False)
         if refined is not None:
             begin = replace(self, criterion=refined).run(first)
@@ -278,7 +305,12 @@ class _Loop:
     def _to_reference(self, state: _State, reference: Reference) -> Solution:
         """Match once: the reference stays."""
         before = self._total(self._unmoved(reference), reference)
-        self._search(state, reference)
+        picked = self.criterion.pick(self.source, reference)
+        if picked is None:
+            self._search(state, reference)
+        else:
+            state.elements = picked
+            state = self._gained(state, reference)
         return self._solution(state, reference, [self._total(state, reference)], before, True)
 
     def _iterate(
@@ -310,7 +342,8 @@ class _Loop:
                 changed = self._search(state, reference)
                 searches += 1
             losses.append(self._total(state, reference))
-            self._check_falling(losses)
+            if self.criterion.monotone:
+                self._check_falling(losses)
         assert reference is not None
         return reference, losses, not changed
 
@@ -321,7 +354,10 @@ class _Loop:
 
     def _unmoved(self, reference: Reference) -> _State:
         """All draws as they are, under a reference."""
-        state = _State.unmoved(self.layout, self.source.n_draws)
+        return self._gained(_State.unmoved(self.layout, self.source.n_draws), reference)
+
+    def _gained(self, state: _State, reference: Reference) -> _State:
+        """What the elements of all draws are worth under a reference."""
         for rows, view in self._views(reference, "comparing"):
             state.gain[rows] = view.gain(state.rows(rows))
         return state
@@ -341,7 +377,10 @@ class _Loop:
         slices = self.source.slices
         for number, rows in enumerate(slices):
             block = self.source.block(number)
-            yield rows, View.of(block, self.layout, reference, self.criterion)
+            unary = self.scores.of(number, reference)
+            view = View.of(block, self.layout, reference, self.criterion, unary)
+            self.scores.keep(number, view.unary)
+            yield rows, view
             if self.progress is not None:
                 self.progress(stage, number + 1, len(slices))
 

@@ -304,6 +304,6 @@ def non_finite(bound: Bound, groups: Mapping[str, xr.Dataset]) -> np.ndarray[Any
         values = groups[variable.group][variable.name]
         if values.dtype.kind == "f":
             core = [dim for dim in values.dims if dim not in SAMPLE_DIMS]
-            finite = (abs(values) < np.inf).all(core).transpose(*SAMPLE_DIMS)
-            bad |= ~finite.values
+            for extreme in (values.min(core, skipna=False), values.max(core, skipna=False)):
+                bad |= ~np.isfinite(extreme.transpose(*SAMPLE_DIMS).values)
     return bad

@@ -32,6 +32,7 @@ ORDER = [
     "solve",
     "containers",
     "draws",
+    "allocated",
     "probes",
     "suspicions",
     "record",

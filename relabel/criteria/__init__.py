@@ -8,26 +8,45 @@ from typing import Any
 
 from relabel.criteria.activations import Activations
 from relabel.criteria.base import Criterion
+from relabel.criteria.ecr import ECR
+from relabel.criteria.ecr_iterative_1 import ECRIterative1
+from relabel.criteria.ecr_iterative_2 import ECRIterative2
 from relabel.criteria.gaussian import Gaussian
 from relabel.criteria.given import ToReference
 from relabel.criteria.mean import Mean
 from relabel.criteria.order import Order
+from relabel.criteria.stephens import Stephens
 from relabel.errors import SpecError
 
 __all__ = [
     "CRITERIA",
+    "ECR",
     "Activations",
     "Criterion",
+    "ECRIterative1",
+    "ECRIterative2",
     "Gaussian",
     "Mean",
     "Order",
+    "Stephens",
     "ToReference",
     "criterion_of",
 ]
 
 #: Name, as on the command line -> criterion.
 CRITERIA: dict[str, type[Criterion]] = {
-    criterion.name: criterion for criterion in (Mean, ToReference, Gaussian, Activations, Order)
+    criterion.name: criterion
+    for criterion in (
+        Mean,
+        ToReference,
+        Gaussian,
+        Activations,
+        Order,
+        Stephens,
+        ECR,
+        ECRIterative1,
+        ECRIterative2,
+    )
 }
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.elements import Monomial
 from relabel.errors import DataError, SpecError
-from relabel.features import Block, Layout, Pair
+from relabel.features import Block, Layout, Pair, Source
 from relabel.groups import Score
 from relabel.moments import Pooled
 
@@ -22,6 +22,7 @@ __all__ = [
     "Statistics",
     "add",
     "check_count",
+    "check_start",
     "checked_variables",
     "pair_score",
     "unary_distance",
@@ -53,15 +54,18 @@ class Reference:
     root : dict of str to ndarray of shape (K, R, R)
         Where a criterion has full covariances: the factor L of the precision of each slot,
         precision = L L'.
+    beside : dict of str to ndarray
+        What a criterion compares that is no feature of a unit (a pivot allocation).
     """
 
-    own: dict[str, Array]
-    centre: dict[str, Array]
-    weight: dict[str, Array]
-    pairs: tuple[Array, ...]
-    pair_weight: tuple[float, ...]
+    own: dict[str, Array] = field(default_factory=dict)
+    centre: dict[str, Array] = field(default_factory=dict)
+    weight: dict[str, Array] = field(default_factory=dict)
+    pairs: tuple[Array, ...] = ()
+    pair_weight: tuple[float, ...] = ()
     pair_constant: float = 0.0
     root: dict[str, Array] = field(default_factory=dict)
+    beside: dict[str, Array] = field(default_factory=dict)
 
     def restricted(self, have: Layout, want: Layout) -> Reference:
         """Return the reference for draws that lack some of the variables.
@@ -108,10 +112,29 @@ class Criterion(ABC):
         As on the command line.
     is_distance : bool
         Whether its loss is a squared distance, so that a negative one is rounding.
+    monotone : bool
+        Whether a new reference never raises the loss of the labels it was formed from. Where it
+        may, the loop keeps the best labels it has seen.
     """
 
     name: ClassVar[str]
     is_distance: ClassVar[bool] = False
+    monotone: ClassVar[bool] = True
+
+    @property
+    def reads(self) -> dict[str, Any]:
+        """Return what is read beside the features of units: name -> address or array."""
+        return {}
+
+    @property
+    def first(self) -> Any:
+        """Return the draw that the first reference is formed from; None for the usual one."""
+        return None
+
+    @property
+    def from_labels(self) -> bool:
+        """Whether the loop starts from the labels the draws came with, and from no draw."""
+        return False
 
     @property
     def max_sweeps(self) -> int:
@@ -121,6 +144,14 @@ class Criterion(ABC):
     @property
     def variables(self) -> tuple[str, ...] | None:
         """Variables that units are matched on; None for all that carry units."""
+        return None
+
+    def form(self, source: Source) -> Reference | None:
+        """Return the only reference, where it is not formed from aligned draws sweep by sweep."""
+        return None
+
+    def pick(self, source: Source, reference: Reference) -> dict[str, Monomial] | None:
+        """Return elements of all draws, where they are not those of the highest score."""
         return None
 
     def initial(self) -> Criterion | None:
@@ -163,6 +194,12 @@ def check_count(criterion: str, option: str, value: Any) -> None:
     """Refuse what is no positive integer."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SpecError(f"criterion {criterion}: {option} is a positive integer, not {value!r}")
+
+
+def check_start(criterion: str, value: Any) -> None:
+    """Refuse what is no start."""
+    if value not in ("draw", "labels"):
+        raise SpecError(f"criterion {criterion}: start is 'draw' or 'labels', not {value!r}")
 
 
 def checked_variables(criterion: str, value: Any) -> tuple[str, ...] | None:

@@ -49,6 +49,11 @@ class ToReference(Mean):
     to: xr.Dataset | Mapping[str, Any] | str = "map"
     name: ClassVar[str] = "reference"
 
+    @property
+    def first(self) -> Any:
+        """Return which draw is the reference."""
+        return self.to
+
     def __post_init__(self) -> None:
         """Check the options."""
         if self.max_sweeps != 0:

@@ -1,0 +1,279 @@
+"""The draws as criteria see them that compare allocations, and no features of units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.criteria import Criterion
+from relabel.draws import Draws
+from relabel.errors import DataError, SpecError
+from relabel.features import Block, Layout, slices_of
+from relabel.spec import SAMPLE_DIMS, BoundVariable, Spec
+
+__all__ = ["AllocationProblem", "with_labels"]
+
+Array = NDArray[Any]
+
+_BLOCK_BYTES = 2**21  # of the largest array of a block: several of them stay in the cache
+
+
+def with_labels(spec: Spec, criterion: Criterion) -> Spec:
+    """Declare the allocations that a criterion reads, where the spec does not and they are named.
+
+    With one set of units there is no doubt whose labels they are.
+    """
+    z = criterion.reads.get("z")
+    if not isinstance(z, str) or len(spec.units) != 1:
+        return spec
+    if {z, z.rpartition("/")[2]} & set(spec.values):
+        return spec
+    (units,) = spec.units
+    return Spec(spec.units, spec.axes, {**spec.values, z: units}, spec.sizes, spec.gauges)
+
+
+class AllocationProblem:
+    """All draws, seen through what a criterion reads beside the features of units.
+
+    Arrays are kept as they are (a view where the draws are all there and the units come last) and
+    handed out in blocks; what is backed by dask is read block by block.
+
+    Parameters
+    ----------
+    draws : Draws
+        The draws that take part.
+    criterion : Criterion
+        What is read.
+    groups : mapping of str to Dataset
+        All groups of the data, for what is the same in every draw.
+
+    Raises
+    ------
+    SpecError
+        If there are several sets of units, or a variable is not there or of another shape.
+    DataError
+        If allocations are no labels of the units, or probabilities no probabilities.
+    """
+
+    def __init__(
+        self, draws: Draws, criterion: Criterion, groups: Mapping[str, xr.Dataset]
+    ) -> None:
+        self.n_draws = len(draws.rows)
+        reader = _Reader.of(draws, criterion, groups)
+        self.beside: dict[str, Array] = {}
+        self.fixed: dict[str, Array] = {}
+        for name, given in criterion.reads.items():
+            read = getattr(reader, name)
+            (self.fixed if name in _FIXED else self.beside)[name] = read(given)
+        reader.check_sizes(self.beside, self.fixed)
+        units, size = reader.units, reader.size
+        group = draws.bound.group(units)
+        self.layout = Layout({units: size}, {units: group}, {units: ()}, ())
+        largest = max(8 * math.prod(array.shape[1:]) for array in self.beside.values())
+        self.block_size = max(1, _BLOCK_BYTES // largest)
+        self.slices = slices_of(self.n_draws, self.block_size)
+        self._memos: dict[int, dict[str, Array]] = {}
+
+    def block(self, number: int) -> Block:
+        """One block; what a criterion works out of it once is kept."""
+        return self._make_block(self.slices[number], self._memos.setdefault(number, {}))
+
+    def draw(self, row: int) -> Block:
+        """One draw."""
+        return self._make_block(slice(row, row + 1), {})
+
+    def _make_block(self, rows: slice, memo: dict[str, Array]) -> Block:
+        beside = {name: np.asarray(array[rows]) for name, array in self.beside.items()}
+        (size,) = self.layout.sizes.values()
+        own = {units: np.zeros((rows.stop - rows.start, size, 0)) for units in self.layout.sizes}
+        return Block(own, (), (), beside, self.fixed, memo)
+
+
+#: What is the same in every draw.
+_FIXED = ("pivot", "x")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Finds what a criterion reads, checks it and lays it out, draws first."""
+
+    criterion: str
+    draws: Draws
+    groups: Mapping[str, xr.Dataset]
+    units: str
+
+    @classmethod
+    def of(cls, draws: Draws, criterion: Criterion, groups: Mapping[str, xr.Dataset]) -> _Reader:
+        """Build the reader for the one set of units there is."""
+        sizes = draws.bound.sizes
+        if len(sizes) != 1:
+            raise SpecError(
+                f"criterion {criterion.name} relabels one set of units, and the spec has "
+                f"{len(sizes)} ({', '.join(sizes)}); use mean"
+            )
+        (units,) = sizes
+        if draws.bound.group(units).signs:
+            raise SpecError(
+                f"criterion {criterion.name} tells no signs, and the units {units!r} "
+                f"({draws.bound.spec.units[units]}) have some; declare them 'permutation', or use "
+                "mean"
+            )
+        return cls(criterion.name, draws, groups, units)
+
+    @property
+    def size(self) -> int:
+        """Number of units."""
+        return self.draws.bound.sizes[self.units]
+
+    def z(self, given: str | Array) -> Array:
+        """Allocations, shape (draws, n), -1 where missing."""
+        if not isinstance(given, str):
+            values = self._rows(self._by_draw(given, "z"))
+            return _labels(values.reshape(len(values), -1), self.size, "z")
+        variable = self._bound(given, "z")
+        if variable.labels_of != self.units:
+            raise SpecError(
+                f"criterion {self.criterion}: the values of {given!r} are not declared as labels; "
+                f"add values={{{given!r}: {self.units!r}}} (in a spec file, the table [values])"
+            )
+        values = self._rows(self._flat(variable, variable.dims))
+        return _labels(values.reshape(len(values), -1), self.size, variable.address)
+
+    def prob(self, given: str | Array) -> Array:
+        """Allocation probabilities, shape (draws, n, K)."""
+        if isinstance(given, str):
+            variable = self._bound(given, "prob")
+            values, address = self._units_last(variable), variable.address
+        else:
+            values, address = self._by_draw(given, "prob"), "prob"
+        if values.shape[-1] != self.size:
+            raise SpecError(
+                f"criterion {self.criterion}: {address!r} has {values.shape[-1]} probabilities for "
+                f"each observation (its last axis), but there are {self.size} units {self.units!r}"
+            )
+        values = self._rows(values)
+        return values.reshape(len(values), -1, self.size)
+
+    def pivot(self, given: str | Array) -> Array:
+        """A pivot allocation, shape (n,)."""
+        values = self._constant(given, "pivot").reshape(1, -1)
+        labels: Array = _labels(values, self.size, "pivot")[0]
+        return labels
+
+    def x(self, given: str | Array) -> Array:
+        """Data, shape (n, features)."""
+        values = self._constant(given, "x")
+        return values.reshape(len(values), -1).astype(float)
+
+    def check_sizes(self, beside: Mapping[str, Array], fixed: Mapping[str, Array]) -> None:
+        """Refuse arrays of different numbers of observations."""
+        sizes = {name: array.shape[1] for name, array in beside.items() if name in ("z", "prob")}
+        sizes |= {name: len(array) for name, array in fixed.items()}
+        if len(set(sizes.values())) > 1:
+            shown = ", ".join(f"{name} has {n}" for name, n in sizes.items())
+            raise SpecError(
+                f"criterion {self.criterion}: the numbers of observations differ: {shown}"
+            )
+
+    # ------------------------------------------------------------------ where things are
+
+    def _bound(self, given: str, what: str) -> BoundVariable:
+        """The bound variable of an address, or of a name that only one group has."""
+        found = [v for v in self.draws.bound.variables if given in (v.address, v.name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise SpecError(
+                f"criterion {self.criterion}: {given!r} is in the groups "
+                f"{', '.join(v.group for v in found)}; write {what} as group/name"
+            )
+        stored = [
+            f"{group}/{name}" for group, dataset in self.draws.groups.items() for name in dataset
+        ]
+        if any(given in (address, address.rpartition("/")[2]) for address in stored):
+            remedy = (
+                f"values={{{given!r}: {self.units!r}}}"
+                if what == "z"
+                else f"axes={{{given!r}: '_ {self.units}', ...}}"
+            )
+            raise SpecError(
+                f"criterion {self.criterion}: the spec does not say that {given!r} carries the "
+                f"units {self.units!r}; declare it: {remedy}"
+            )
+        raise SpecError(
+            f"criterion {self.criterion}: there is no variable {given!r} of these draws for "
+            f"{what}; there are {', '.join(stored)}"
+        )
+
+    def _units_last(self, variable: BoundVariable) -> Array:
+        """Values of a variable with its units on the last axis, shape (draws, ..., K)."""
+        places = [i for i, axis in enumerate(variable.axes) if axis.units == self.units]
+        if len(places) != 1 or len(variable.axes) != len(variable.dims):
+            raise SpecError(
+                f"criterion {self.criterion}: {variable.address!r} is to have one axis of "
+                f"{self.units!r}; it has ({variable.line})"
+            )
+        (place,) = places
+        others = [dim for i, dim in enumerate(variable.dims) if i != place]
+        return self._flat(variable, (*others, variable.dims[place]))
+
+    def _flat(self, variable: BoundVariable, dims: tuple[str, ...]) -> Array:
+        """Values of a variable, one draw after the other; lazy ones stay lazy."""
+        array = self.draws.groups[variable.group][variable.name].transpose(*SAMPLE_DIMS, *dims)
+        values = array.data if array.chunks is not None else array.values
+        flat: Array = values.reshape(-1, *values.shape[2:])
+        return flat
+
+    def _by_draw(self, given: Any, what: str) -> Array:
+        """An array that was given for all draws, one draw after the other."""
+        values = np.asarray(given)
+        batch = self.draws.excluded.shape
+        if values.shape[:2] != batch:
+            raise SpecError(
+                f"criterion {self.criterion}: {what} has the shape {values.shape}; its first two "
+                f"axes are to be chain and draw, {batch}"
+            )
+        return values.reshape(-1, *values.shape[2:])
+
+    def _rows(self, values: Array) -> Array:
+        """Those draws that take part."""
+        return values[self.draws.rows] if self.draws.excluded.any() else values
+
+    def _constant(self, given: str | Array, what: str) -> Array:
+        """Values that are the same in every draw, as an array or by their address."""
+        if not isinstance(given, str):
+            return np.asarray(given)
+        group, _, name = given.rpartition("/")
+        found = [g for g, dataset in self.groups.items() if name in dataset and group in ("", g)]
+        if len(found) != 1:
+            known = [
+                f"{g}/{n}"
+                for g in ("constant_data", "observed_data")
+                for n in self.groups.get(g, {})
+            ]
+            state = f"is in the groups {', '.join(found)}" if found else "is not there"
+            raise SpecError(
+                f"criterion {self.criterion}: {what} {given!r} {state}; write it as group/name"
+                + (f", such as {', '.join(known)}" if known else "")
+            )
+        variable = self.groups[found[0]][name]
+        if set(SAMPLE_DIMS) & set(variable.dims):
+            raise SpecError(
+                f"criterion {self.criterion}: {given!r} differs from draw to draw; {what} is to be "
+                "the same in all"
+            )
+        values: Array = variable.values
+        return values
+
+
+def _labels(values: Array, n_units: int, address: str) -> Array:
+    """Labels from 0 to n_units - 1, -1 where missing."""
+    if values.min() < -1 or values.max() >= n_units:
+        raise DataError(f"{address} out of range")
+    return values
