@@ -4,6 +4,7 @@ The main entry point is :func:`align`; :class:`Spec` declares what is exchangeab
 """
 
 from relabel.align import align, apply, relabelled, undo
+from relabel.compare import compare
 from relabel.criteria import (
     ECR,
     Activations,
@@ -54,6 +55,7 @@ __all__ = [
     "account",
     "align",
     "apply",
+    "compare",
     "diagnose",
     "mlp",
     "open_draws",

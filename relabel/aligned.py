@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.containers import Groups, sharing, unpack
-from relabel.criteria import Activations, Criterion, Mean, ToReference, criterion_of
+from relabel.criteria import CRITERIA, Activations, Criterion, Mean, ToReference, criterion_of
 from relabel.draws import Draws
 from relabel.errors import SpecError
 from relabel.features import Layout, Problem
@@ -94,12 +94,15 @@ class Aligned:
 
     @cached_property
     def criterion(self) -> Criterion:
-        """The criterion of the alignment; of one with a given reference, the mean on its variables.
+        """The criterion of the alignment; of one that no shuffled units could follow, the mean.
 
-        A given point is not in the record, and activations are no features of shuffled units.
+        A given point is not in the record, and neither activations nor allocations are features of
+        single units.
         """
         settings = {k: v for k, v in self.notes["criterion"].items() if k != "name"}
         name = self.notes["criterion"]["name"]
+        if CRITERIA[name].reads is not Criterion.reads:
+            return Mean()
         if name in (ToReference.name, Activations.name):
             keep = {k: v for k, v in settings.items() if k in ("scale", "variables")}
             return criterion_of(Mean.name, keep)

@@ -1,4 +1,4 @@
-"""The command line: inspect, align, diagnose, undo, demo."""
+"""The command line: inspect, align, compare, diagnose, undo, demo."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from rich.text import Text
 
 from relabel import __version__
 from relabel.align import align, relabelled, undo
+from relabel.compare import compare
 from relabel.containers import sharing, unpack
-from relabel.criteria import CRITERIA, Criterion, ToReference, criterion_of
+from relabel.criteria import CRITERIA, Criterion, ToReference, criterion_of, options_of
 from relabel.diagnose import diagnose
 from relabel.diagnosis import Thresholds
 from relabel.errors import FileError, RelabelError, SpecError
@@ -259,6 +260,52 @@ def diagnose_command(
         raise typer.Exit(3)
 
 
+@app.command("compare")
+def compare_command(
+    file: File,
+    spec: SpecFile = None,
+    units: Annotated[Pairs, typer.Option(help="A set of units, as in h=tanh.")] = None,
+    axes: Annotated[Pairs, typer.Option(help="A variable's axes, as in 'W1: x -> h'.")] = None,
+    values: Annotated[Pairs, typer.Option(help="Whose labels values are, as in z=state.")] = None,
+    gauge: Annotated[Pairs, typer.Option(help="How scales are fixed, as in h=unit.")] = None,
+    criterion: Annotated[
+        Pairs, typer.Option(help=f"A criterion, several times: {', '.join(CRITERIA)}.")
+    ] = None,
+    options: Annotated[
+        Pairs,
+        typer.Option(
+            "--set", help="An option of all criteria that have it, or of one, as in order.by=mu."
+        ),
+    ] = None,
+    skip_nonfinite: Annotated[
+        bool, typer.Option("--skip-nonfinite", help="Leave out draws with NaN or infinities.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of a report.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Align the draws of FILE by several criteria; say where they agree. Nothing is written."""
+    with _errors():
+        draws = open_draws(file)
+        declared, _, assumed = _spec_of(draws, spec, units, axes, values, gauge)
+        chosen = _criteria_of(criterion, options)
+        with reporting(_bar(quiet)) as progress:
+            found = compare(
+                draws,
+                declared,
+                chosen,
+                nonfinite="skip" if skip_nonfinite else "raise",
+                progress=progress,
+            )
+        if as_json:
+            typer.echo(found.to_json())
+        elif not quiet:
+            typer.echo(str(found))
+            for line in assumed:
+                typer.echo(f"note: {line}")
+
+
 @app.command("undo")
 def undo_command(file: File, output: Output, force: Force = False, quiet: Quiet = False) -> None:
     """Write the draws of FILE as they were before they were aligned."""
@@ -385,6 +432,27 @@ def _criterion_of(
         raise SpecError(f"--reference goes with the criterion 'reference', not with {name!r}")
     point, told = _reference_of(reference)
     return criterion_of(ToReference.name, settings | {"to": point}), told
+
+
+def _criteria_of(names: Pairs, options: Pairs) -> list[Criterion] | None:
+    """Criteria of a comparison; an option without a criterion's name goes to all that know it."""
+    pairs = [_split(pair, "=", "--set stephens.start=labels") for pair in options or []]
+    if not names:
+        if pairs:
+            raise SpecError("--set needs --criterion: name the criteria that are compared")
+        return None
+    settings: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for key, text in pairs:
+        one, dot, option = key.partition(".")
+        if not dot:
+            option, known = key, [name for name in names if key in options_of(name)]
+        else:
+            known = [name for name in names if name == one]
+        if not known:
+            raise SpecError(f"--set {key}={text}: none of {', '.join(names)} has this option")
+        for name in known:
+            settings[name][option] = _value(text)
+    return [criterion_of(name, settings[name]) for name in names]
 
 
 def _reference_of(text: str) -> tuple[Any, list[str]]:

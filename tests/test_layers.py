@@ -40,6 +40,7 @@ ORDER = [
     "likelihood",
     "diagnostics",
     "align",
+    "compare",
     "redraw",
     "reduce",
     "architecture",

@@ -31,6 +31,7 @@ __all__ = [
     "Stephens",
     "ToReference",
     "criterion_of",
+    "options_of",
 ]
 
 #: Name, as on the command line -> criterion.
@@ -74,10 +75,8 @@ def criterion_of(name: str, options: Mapping[str, Any] | None = None) -> Criteri
     >>> criterion_of("mean", {"scale": "none"})
     Mean(scale='none', max_sweeps=100, variables=None)
     """
-    if name not in CRITERIA:
-        raise SpecError(f"unknown criterion {name!r}; there are {', '.join(CRITERIA)}")
+    known = options_of(name)
     criterion = CRITERIA[name]
-    known = [f.name for f in fields(criterion)]  # type: ignore[arg-type]
     given = dict(options or {})
     for key in given:
         if key not in known:
@@ -88,3 +87,21 @@ def criterion_of(name: str, options: Mapping[str, Any] | None = None) -> Criteri
         return criterion(**given)
     except TypeError as error:
         raise SpecError(f"criterion {name}: {error}") from error
+
+
+def options_of(name: str) -> list[str]:
+    """Return the names of a criterion's options.
+
+    Raises
+    ------
+    SpecError
+        If there is no such criterion.
+
+    Examples
+    --------
+    >>> options_of("stephens")
+    ['prob', 'start', 'max_sweeps']
+    """
+    if name not in CRITERIA:
+        raise SpecError(f"unknown criterion {name!r}; there are {', '.join(CRITERIA)}")
+    return [f.name for f in fields(CRITERIA[name])]  # type: ignore[arg-type]
