@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.containers import Groups, sharing, unpack
@@ -19,12 +20,14 @@ from relabel.moments import pooled_moments
 from relabel.network import Network
 from relabel.probes import find_inputs, find_targets, input_values
 from relabel.record import refuse_reduced, stored_elements
-from relabel.spec import Bound, Spec
+from relabel.spec import SAMPLE_DIMS, Bound, BoundVariable, Spec
 from relabel.transformation import Transformation
 
 __all__ = ["Aligned", "SlotFeatures"]
 
 Array = NDArray[Any]
+
+_MOST_OBSERVATIONS = 200  # evenly spaced, by which labels of allocations are judged
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,42 @@ class Aligned:
     def problem(self) -> Problem:
         """The aligned draws laid out for matching."""
         return self.draws.problem(self.criterion.variables)
+
+    @cached_property
+    def compared(self) -> tuple[Problem, Criterion]:
+        """What told the labels, as features, and a criterion that units dealt anew can follow.
+
+        Criteria that read allocations are judged by these, not by parameters that may say little:
+        by the probabilities, or the allocations as zeros and ones, of some observations.
+        """
+        read = {k: v for k, v in self.notes["criterion"].items() if k in ("prob", "z")}
+        for kind in ("prob", "z"):
+            for variable in self.bound.variables:
+                if read.get(kind) in (variable.address, variable.name):
+                    return self._allocations(variable), Mean(scale="none")
+        return self.problem, self.criterion
+
+    def _allocations(self, variable: BoundVariable) -> Problem:
+        """Allocations, or their probabilities, at some observations, as features of units."""
+        ((units, size),) = self.bound.sizes.items()
+        array = self.draws.groups[variable.group][variable.name]
+        carrying = [variable.dims[place] for place, _, _ in variable.unit_axes()]
+        rest = [dim for dim in variable.dims if dim not in carrying]
+        values = array.transpose(*SAMPLE_DIMS, *rest, *carrying).data
+        if variable.labels_of is None:
+            values = values.reshape(*values.shape[:2], -1, size)
+        else:
+            values = values.reshape(*values.shape[:2], -1)
+        chosen = np.unique(np.linspace(0, values.shape[2] - 1, _MOST_OBSERVATIONS).round())
+        values = np.asarray(values[:, :, chosen.astype(int)])
+        if variable.labels_of is not None:
+            values = values[..., None] == np.arange(size)
+        allocation = xr.Dataset(
+            {"allocation": ((*SAMPLE_DIMS, "obs", "unit"), np.nan_to_num(values.astype(float)))}
+        )
+        spec = Spec({units: self.bound.spec.units[units]}, {"allocation": f"_ {units}"})
+        draws = Draws.read({"posterior": allocation}, spec, "skip")
+        return replace(draws, excluded=self.draws.excluded).problem(None)
 
     @cached_property
     def layout(self) -> Layout:

@@ -316,7 +316,7 @@ class Questions:
                 Open("null", f"draws are few ({len(rows)})", f"at least {_FEW} are needed")
             )
             return
-        problem, criterion, seed = aligned.problem, aligned.criterion, self.seed
+        (problem, criterion), seed = aligned.compared, self.seed
         step = partial(self.report, "null")
         answers.null = shuffled_null(problem, criterion, rows=rows, seed=seed, step=step)
         step = partial(self.report, "other starts")
