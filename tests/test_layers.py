@@ -39,6 +39,8 @@ ORDER = [
     "likelihood",
     "diagnostics",
     "align",
+    "regions",
+    "slots",
     "redraw",
     "reduce",
     "architecture",
