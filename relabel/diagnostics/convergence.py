@@ -105,7 +105,7 @@ def pointwise(array: Array) -> tuple[Array, Array]:
     --------
     >>> import numpy as np
     >>> rhat, ess = pointwise(np.random.default_rng(0).normal(size=(4, 500, 3)))
-    >>> rhat.max() < 1.02, ess.min() > 1500
+    >>> bool(rhat.max() < 1.02), bool(ess.min() > 1500)
     (True, True)
     """
     stacked, _ = _in_chains(np.moveaxis(array, 2, 0).astype(float))

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from relabel.elements import Monomial
 from relabel.groups import Group
+from relabel.kernels import assign
 from relabel.spec import Spec
 from relabel.transformation import Transformation
 
-__all__ = ["Simulated", "dataset_of", "random_element", "recovery"]
+__all__ = ["Simulated", "dataset_of", "random_element", "recovery", "shares_of"]
 
 Array = NDArray[Any]
 
@@ -54,8 +55,9 @@ def recovery(
     """Compare the elements that were found with those that had been planted.
 
     What was found undoes what was planted up to one global relabelling, which nothing determines:
-    ``found @ planted`` should be the same element for all draws. The most frequent one of each
-    set of units is taken for it. Scales are not compared, only units and signs.
+    ``found @ planted`` should be the same element for all draws. For the share of slots it is the
+    element that agrees with most slots, for the share of draws the most frequent one. Scales are
+    not compared, only units and signs.
 
     Parameters
     ----------
@@ -79,21 +81,28 @@ def recovery(
     if not isinstance(found, Transformation):
         stored = found.to_dataset() if isinstance(found, xr.DataTree) else found
         found = Transformation.from_dataset(stored, list(planted.elements))
+    return shares_of((found @ planted).elements)
+
+
+def shares_of(elements: Mapping[str, Monomial]) -> dict[str, float]:
+    """Share of slots, and of whole draws, in which elements are what one element says.
+
+    For slots it is the element that agrees with most of them, which is an assignment; for draws
+    the most frequent one. Scales are not compared.
+    """
     shares: dict[str, float] = {}
     wholly = np.array(True)
-    for units, element in (found @ planted).elements.items():
-        right = _as_the_mode(element)
-        shares[units] = float(right.mean())
-        wholly = wholly & right.all(axis=-1)
+    for units, element in elements.items():
+        labels = 2 * element.index + (element.factor < 0)  # a slot's unit and sign in one number
+        rows = labels.reshape(-1, element.size)
+        kinds, counts = np.unique(rows, axis=0, return_counts=True)
+        wholly = wholly & (labels == kinds[counts.argmax()]).all(axis=-1)
+        cells = np.arange(element.size) * (2 * element.size) + rows  # slot, unit and sign
+        table = np.bincount(cells.reshape(-1), minlength=2 * element.size**2) / len(rows)
+        table = table.reshape(element.size, element.size, 2).max(axis=-1)
+        chosen = assign(table[None])[0]
+        shares[units] = float(table[np.arange(element.size), chosen].mean())
     return shares | {"draws": float(wholly.mean())}
-
-
-def _as_the_mode(element: Monomial) -> Array:
-    """Which slots hold the unit and the sign that the most frequent element gives them."""
-    labels = 2 * element.index + (element.factor < 0)  # a slot's unit and sign in one number
-    kinds, counts = np.unique(labels.reshape(-1, element.size), axis=0, return_counts=True)
-    same: Array = labels == kinds[counts.argmax()]
-    return same
 
 
 def dataset_of(arrays: Mapping[str, Array], lead: tuple[str, ...]) -> xr.Dataset:
