@@ -325,10 +325,10 @@ def summary_command(
             tables = (("slots", labels), ("entries", entries))
             typer.echo(json.dumps({"prob": prob} | {name: _records(t) for name, t in tables}))
             return
-        for table in (labels, entries):
-            rows = table.reset_index().to_numpy(dtype=object).tolist()
-            header = list(map(str, table.reset_index().columns))
-            _print_table(header, [[_cell(value) for value in row] for row in rows])
+        for table in (labels.reset_index(), entries.reset_index()):
+            rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+            _print_table(list(map(str, table.columns)), rows, beside=False)
+            typer.echo("")
 
 
 _DEMOS = {
@@ -535,8 +535,8 @@ def _print_inputs(bound: Any, groups: Any) -> None:
     _comment(f"inputs: {which}{named}")
 
 
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    """A table with lines on a terminal, plain columns in a pipe."""
+def _print_table(header: list[str], rows: list[list[str]], beside: bool = True) -> None:
+    """A table with lines on a terminal, plain columns in a pipe: `beside` a spec as comments."""
     if sys.stdout.isatty():
         table = Table(*header)
         for row in rows:
@@ -545,7 +545,8 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
         return
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     for row in [header, *rows]:
-        _comment("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+        (_comment if beside else typer.echo)(line)
 
 
 def _axes_text(variable: Any) -> str:

@@ -34,7 +34,7 @@ def pymc_mixture() -> None:
     true_z = np.sort(rng.choice(3, p=[0.5, 0.3, 0.2], size=80))
     x = true_mu[true_z] + 0.7 * rng.normal(size=(80, 2))
     coords = {"component": ["a", "b", "c"], "dim": ["east", "north"], "obs": np.arange(80)}
-    with pm.Model(coords=coords) as model:
+    with pm.Model(coords=coords):
         w = pm.Dirichlet("w", np.ones(3), dims="component")
         mu = pm.Normal("mu", 0, 3, dims=("component", "dim"))
         sigma = pm.HalfNormal("sigma", 1.5, dims="component")
@@ -82,7 +82,7 @@ def mixture_prob(x: np.ndarray, mu: np.ndarray, sigma: np.ndarray, w: np.ndarray
 
 
 def numpyro_hmm() -> None:
-    """Three states with normal emissions, paths summed out, by NUTS in NumPyro; paths drawn after."""
+    """Three states with normal emissions by NUTS in NumPyro; paths are drawn afterwards."""
     rng = np.random.default_rng(SEED)
     true_mu, stay = np.array([-2.0, 0.5, 3.0]), 0.85
     true_z = np.zeros(150, dtype=int)
