@@ -73,8 +73,10 @@ def regions(
     Notes
     -----
     Equal values of an entry share all their ranks: the smallest of them counts above, the largest
-    below, so that :math:`S_t` is the smallest *s* whose box holds draw *t*. Entries are read and
-    sorted block by block, twice.
+    below, so that :math:`S_t` is the smallest *s* whose box holds draw *t*. With many entries and
+    few draws nearly every draw is the outermost in some entry; the box is then the whole range of
+    the draws and `share` is 1: more draws, or fewer variables, make it narrower. Entries are read
+    and sorted block by block, twice.
 
     References
     ----------

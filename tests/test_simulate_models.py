@@ -1,5 +1,7 @@
 """Simulated mixtures, hidden Markov models and factor models are what they say."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from scipy.special import logsumexp
@@ -9,7 +11,8 @@ import relabel
 from relabel import SpecError
 from relabel.elements import Monomial
 from relabel.simulate import factors, hmm, mixture, recovery, recovery_of_loadings
-from relabel.simulate.hmm import filtered
+from relabel.simulate.gibbs import Normals
+from relabel.simulate.hmm import _backward, _smoothed, filtered
 from relabel.simulate.planted import shares_of
 
 MODELS = {
@@ -86,6 +89,28 @@ def test_the_sampler_finds_the_moments_of_one_component():
     assert sigma.std() == pytest.approx(x.std() / np.sqrt(800), rel=0.1)
 
 
+def test_means_are_drawn_about_the_mean_of_the_data():
+    """Far from zero, with a variance that is held fixed: the conjugate posterior by hand."""
+    rng = np.random.default_rng(0)
+    normals = Normals(50 + rng.normal(size=(30, 1)))
+    many = (20000, 1, 1)
+    mu, _ = normals.draw(np.ones((20000, 30, 1)), np.full(many, 2.0), rng)
+    precision = 30 / 4 + normals.spread[0] ** -2.0
+    assert mu.mean() == pytest.approx(normals.x.mean(), abs=4 * (precision * 20000) ** -0.5)
+    assert mu.std() == pytest.approx(precision**-0.5, rel=0.03)
+
+
+def test_where_components_overlap_slots_are_those_of_the_best_agreement():
+    made = mixture(3, n=60, separation=1.0, draws=50)
+    groups = {k: made.data[k].to_dataset() for k in ("posterior", "allocation")}
+    back = made.planted.inverse().apply(groups, made.spec.bind(groups))["allocation"]
+    z, truth = back["z"].values, made.data["constant_data"]["true_z"].values
+    orders = np.array(list(permutations(range(3))))
+    agreement = (orders[:, z] == truth).mean(axis=-1)  # (order, chain, draw)
+    assert (agreement[0] == agreement.max(axis=0)).all()
+    assert (agreement.argmin(axis=0) != 0).any()
+
+
 def test_filter_and_smoother_against_all_paths():
     rng = np.random.default_rng(0)
     density = rng.normal(size=(5, 2))
@@ -97,8 +122,6 @@ def test_filter_and_smoother_against_all_paths():
     assert evidence == pytest.approx(logsumexp(joint))
     weight = np.exp(joint - evidence)
     assert forward[-1, 1] == pytest.approx(weight[paths[:, -1] == 1].sum())
-    from relabel.simulate.hmm import _backward, _smoothed
-
     smooth = _smoothed(forward, moves)
     np.testing.assert_allclose(smooth[:, 1], weight @ (paths == 1), rtol=1e-10)
     many = np.broadcast_to(forward, (20000, 5, 2))
