@@ -112,36 +112,23 @@ def mixture(
     lp = logsumexp(log_joint, axis=-1).sum(axis=-1) + normals.log_prior(kept["mu"], kept["sigma"])
     allocation = xr.Dataset(
         {
-            "z": ((*SAMPLE_DIMS, "obs"), kept.pop("z").astype(np.int16)),
+            "z": ((*SAMPLE_DIMS, "obs"), kept["z"].astype(np.int16)),
             "prob": ((*SAMPLE_DIMS, "obs", "component"), softmax(log_joint, axis=-1)),
         }
     )
     squeeze = slice(None) if dim > 1 else 0
-    core = ("component", "dim") if dim > 1 else ("component",)
+    core = ("component", "dim")[: min(dim, 2)]
     posterior = xr.Dataset(
-        {
-            "mu": ((*SAMPLE_DIMS, *core), kept["mu"][..., squeeze]),
-            "sigma": ((*SAMPLE_DIMS, *core), kept["sigma"][..., squeeze]),
-            "w": ((*SAMPLE_DIMS, "component"), kept["w"]),
-        }
-    )
+        {name: ((*SAMPLE_DIMS, *core), kept[name][..., squeeze]) for name in ("mu", "sigma")}
+    ).assign(w=((*SAMPLE_DIMS, "component"), kept["w"]))
     known = xr.Dataset(
         {"x": (("obs", "dim")[: min(dim, 2)], normals.x[:, squeeze]), "true_z": ("obs", true_z)}
     )
     others = {"sample_stats": xr.Dataset({"lp": (SAMPLE_DIMS, lp)}), "constant_data": known}
     truth = {"mu": mu[:, squeeze], "sigma": sigma[:, squeeze], "w": w}
+    options: dict[str, Any] = {"switching": switching, "missing": missing, "rng": rng}
     spec = _spec(" ".join(core))
-    return planted_allocations(
-        posterior,
-        allocation,
-        others,
-        spec,
-        true_z,
-        truth,
-        switching=switching,
-        missing=missing,
-        rng=rng,
-    )
+    return planted_allocations(posterior, allocation, others, spec, true_z, truth, **options)
 
 
 def _spec(core: str) -> Spec:

@@ -89,64 +89,7 @@ def numpyro_hmm() -> None:
     for t in range(1, 150):
         true_z[t] = true_z[t - 1] if rng.random() < stay else (true_z[t - 1] + 1) % 3
     x = true_mu[true_z] + 0.8 * rng.normal(size=150)
-
-    def log_density(mu, sigma):
-        return dist.Normal(mu, sigma).log_prob(x[:, None])
-
-    def model():
-        with numpyro.plate("state", 3):
-            mu = numpyro.sample("mu", dist.Normal(0, 3))
-            sigma = numpyro.sample("sigma", dist.HalfNormal(1.5))
-            transition = numpyro.sample("transition", dist.Dirichlet(jnp.ones(3)))
-        initial = numpyro.sample("initial", dist.Dirichlet(jnp.ones(3)))
-        numpyro.factor("evidence", filtered(log_density(mu, sigma), initial, transition)[1])
-
-    def filtered(log_likely, initial, transition):
-        def step(carry, row):
-            ahead, total = carry
-            joint = jnp.log(ahead) + row
-            new = jax.nn.logsumexp(joint)
-            now = jnp.exp(joint - new)
-            return (now @ transition, total + new), now
-
-        (_, total), forward = jax.lax.scan(step, (initial, 0.0), log_likely)
-        return forward, total
-
-    def path(key, draw):
-        forward, _ = filtered(
-            log_density(draw["mu"], draw["sigma"]), draw["initial"], draw["transition"]
-        )
-
-        def back(carry, row):
-            state, key = carry
-            key, now = random.split(key)
-            drawn = random.categorical(now, jnp.log(row) + jnp.log(draw["transition"][:, state]))
-            return (drawn, key), drawn
-
-        key, now = random.split(key)
-        last = random.categorical(now, jnp.log(forward[-1]))
-        _, earlier = jax.lax.scan(back, (last, key), forward[:-1], reverse=True)
-        return jnp.append(earlier, last)
-
-    chains = []
-    for chain in range(4):
-        start = {
-            "mu": jnp.array(rng.choice(x, 3, replace=False)),
-            "sigma": jnp.ones(3),
-            "transition": jnp.full((3, 3), 1 / 3),
-            "initial": jnp.full(3, 1 / 3),
-        }
-        kernel = NUTS(model, init_strategy=init_to_value(values=start))
-        mcmc = MCMC(kernel, num_warmup=400, num_samples=400, thinning=4, progress_bar=False)
-        mcmc.run(random.PRNGKey(SEED + chain), extra_fields=("potential_energy", "diverging"))
-        draws = mcmc.get_samples()
-        keys = random.split(random.PRNGKey(100 + chain), 100)
-        found = {name: np.asarray(value) for name, value in draws.items()}
-        found["z"] = np.asarray(jax.vmap(path)(keys, draws))
-        extra = mcmc.get_extra_fields()
-        found["lp"] = -np.asarray(extra["potential_energy"])
-        found["diverging"] = np.asarray(extra["diverging"])
-        chains.append(found)
+    chains = [hmm_chain(x, rng.choice(x, 3, replace=False), chain) for chain in range(4)]
     whole = {name: np.stack([chain[name] for chain in chains]) for name in chains[0]}
     sample = ("chain", "draw")
     names = {"mu": "state", "sigma": "state", "initial": "state"}
@@ -161,6 +104,68 @@ def numpyro_hmm() -> None:
             {"x": ("time", x), "true_z": ("time", true_z), "true_mu": ("state", true_mu)}
         ),
     )
+
+
+def hmm_model(x: np.ndarray) -> None:
+    """Normal emissions; paths are summed out."""
+    with numpyro.plate("state", 3):
+        mu = numpyro.sample("mu", dist.Normal(0, 3))
+        sigma = numpyro.sample("sigma", dist.HalfNormal(1.5))
+        transition = numpyro.sample("transition", dist.Dirichlet(jnp.ones(3)))
+    initial = numpyro.sample("initial", dist.Dirichlet(jnp.ones(3)))
+    log_likely = dist.Normal(mu, sigma).log_prob(x[:, None])
+    numpyro.factor("evidence", filtered(log_likely, initial, transition)[1])
+
+
+def filtered(log_likely, initial, transition):
+    """Probabilities of states given the past, and the log evidence."""
+
+    def step(carry, row):
+        ahead, total = carry
+        joint = jnp.log(ahead) + row
+        new = jax.nn.logsumexp(joint)
+        now = jnp.exp(joint - new)
+        return (now @ transition, total + new), now
+
+    (_, total), forward = jax.lax.scan(step, (initial, 0.0), log_likely)
+    return forward, total
+
+
+def path(key, draw, x):
+    """Draw a path given the parameters, from the last state to the first."""
+    log_likely = dist.Normal(draw["mu"], draw["sigma"]).log_prob(x[:, None])
+    forward, _ = filtered(log_likely, draw["initial"], draw["transition"])
+
+    def back(carry, row):
+        state, key = carry
+        key, now = random.split(key)
+        drawn = random.categorical(now, jnp.log(row) + jnp.log(draw["transition"][:, state]))
+        return (drawn, key), drawn
+
+    key, now = random.split(key)
+    last = random.categorical(now, jnp.log(forward[-1]))
+    _, earlier = jax.lax.scan(back, (last, key), forward[:-1], reverse=True)
+    return jnp.append(earlier, last)
+
+
+def hmm_chain(x: np.ndarray, start: np.ndarray, chain: int) -> Arrays:
+    """Run one chain from means that are points of the series."""
+    values = {
+        "mu": jnp.array(start),
+        "sigma": jnp.ones(3),
+        "transition": jnp.full((3, 3), 1 / 3),
+        "initial": jnp.full(3, 1 / 3),
+    }
+    kernel = NUTS(hmm_model, init_strategy=init_to_value(values=values))
+    mcmc = MCMC(kernel, num_warmup=400, num_samples=400, thinning=4, progress_bar=False)
+    mcmc.run(random.PRNGKey(SEED + chain), x, extra_fields=("potential_energy", "diverging"))
+    draws, extra = mcmc.get_samples(), mcmc.get_extra_fields()
+    keys = random.split(random.PRNGKey(100 + chain), 100)
+    found = {name: np.asarray(value) for name, value in draws.items()}
+    found["z"] = np.asarray(jax.vmap(path, (0, 0, None))(keys, draws, x))
+    found["lp"] = -np.asarray(extra["potential_energy"])
+    found["diverging"] = np.asarray(extra["diverging"])
+    return found
 
 
 def gibbs_factors() -> None:
