@@ -25,7 +25,9 @@ from relabel.presets import mlp
 from relabel.propose import propose
 from relabel.redraw import redraw_scale
 from relabel.reduce import reduce
+from relabel.regions import regions
 from relabel.report import account
+from relabel.slots import slot_summary, slots
 from relabel.spec import Spec
 from relabel.transformation import Transformation
 from relabel.versions import installed
@@ -62,7 +64,10 @@ __all__ = [
     "propose",
     "redraw_scale",
     "reduce",
+    "regions",
     "relabelled",
     "save",
+    "slot_summary",
+    "slots",
     "undo",
 ]

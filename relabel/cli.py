@@ -1,13 +1,15 @@
-"""The command line: inspect, align, compare, diagnose, undo, demo."""
+"""The command line: inspect, align, compare, diagnose, summary, undo, demo."""
 
 from __future__ import annotations
 
+import json
 import sys
 import tomllib
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +34,7 @@ from relabel.progress import reporting
 from relabel.propose import Proposal, propose
 from relabel.record import stored_elements
 from relabel.report import Account, account, as_planted, shown
+from relabel.slots import slot_summary, slots
 from relabel.spec import Spec
 
 __all__ = ["app", "main"]
@@ -350,6 +353,32 @@ def demo_command(
             typer.echo("")
 
 
+@app.command("summary")
+def summary_command(
+    file: File,
+    units: Annotated[Pairs, typer.Option(help="A set of units; all by default.")] = None,
+    variable: Annotated[Pairs, typer.Option(help="A variable; all by default.")] = None,
+    prob: Annotated[float, typer.Option(help="Of intervals and of the region.")] = 0.9,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Summarise the slots of draws that `align` wrote: labels, entries, a region for all of them.
+
+    The region holds whole draws: all its entries at once, with the probability given.
+    """
+    with _errors():
+        draws = open_draws(file)
+        labels = slots(draws, units)
+        entries = slot_summary(draws, units, var_names=variable, prob=prob)
+        if as_json:
+            tables = (("slots", labels), ("entries", entries))
+            typer.echo(json.dumps({"prob": prob} | {name: _records(t) for name, t in tables}))
+            return
+        for table in (labels.reset_index(), entries.reset_index()):
+            rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+            _print_table(list(map(str, table.columns)), rows, beside=False)
+            typer.echo("")
+
+
 _DEMOS = {
     "tanh_shallow.nc": "a 2-4-1 network whose chains started at random",
     "tanh_deep.nc": "a 3-4-4-1 network whose chains started in scrambled copies of one mode",
@@ -525,6 +554,20 @@ def _bar(quiet: bool) -> bool:
     return not quiet and sys.stderr.isatty()
 
 
+def _records(table: Any) -> list[dict[str, Any]]:
+    """Rows of a table as JSON has them: no nan, no infinity."""
+    rows = table.reset_index().to_dict("records")
+    return [
+        {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}
+        for row in rows
+    ]
+
+
+def _cell(value: Any) -> str:
+    """A number with four digits, anything else as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _print_account(found: Account, told: list[str]) -> None:
     """The account as a table on a terminal, as plain lines in a pipe."""
     found = replace(found, notes=[*told, *found.notes])
@@ -562,8 +605,8 @@ def _print_inputs(bound: Any, groups: Any) -> None:
     _comment(f"inputs: {which}{named}")
 
 
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    """A table with lines on a terminal, plain columns in a pipe."""
+def _print_table(header: list[str], rows: list[list[str]], beside: bool = True) -> None:
+    """A table with lines on a terminal, plain columns in a pipe: `beside` a spec as comments."""
     if sys.stdout.isatty():
         table = Table(*header)
         for row in rows:
@@ -572,7 +615,8 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
         return
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     for row in [header, *rows]:
-        _comment("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+        (_comment if beside else typer.echo)(line)
 
 
 def _axes_text(variable: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Convergence", "convergence", "effective_size"]
+__all__ = ["Convergence", "convergence", "effective_size", "pointwise"]
 
 Array = NDArray[Any]
 
@@ -80,16 +80,45 @@ def convergence(arrays: Iterable[Array]) -> Convergence:
         return Convergence(np.nan, np.nan, 0, 0, 1)
     chosen = np.unique(np.linspace(0, n - 1, min(n, _MOST)).round().astype(int))
     values = [columns[c][0][:, :, columns[c][1]].astype(float) for c in chosen]
-    stacked = _finite(np.stack(values))
-    segments = 1
-    if stacked.shape[1] == 1 and stacked.shape[2] >= 4 * _SEGMENTS:
-        segments = _SEGMENTS
-        length = stacked.shape[2] // segments
-        stacked = stacked[:, :, : segments * length].reshape(len(stacked), segments, length)
-    if stacked.shape[1] < 2 or stacked.shape[2] < 4:
-        return Convergence(np.nan, np.nan, n, len(values), segments)
+    stacked, segments = _in_chains(np.stack(values))
     rhat, ess = _statistics(stacked)
-    return Convergence(rhat, ess, n, len(values), segments)
+    if np.isnan(rhat).all():
+        return Convergence(np.nan, np.nan, n, len(values), segments)
+    return Convergence(float(np.nanmax(rhat)), float(np.nanmin(ess)), n, len(values), segments)
+
+
+def pointwise(array: Array) -> tuple[Array, Array]:
+    """Return R-hat and bulk ESS of every entry of one variable.
+
+    Parameters
+    ----------
+    array : ndarray of shape (chain, draw, entry)
+        Draws that are not finite are left out and a single chain is split, as in
+        :func:`convergence`.
+
+    Returns
+    -------
+    tuple of ndarray of shape (entry,)
+        nan for constants, and where there are too few draws.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rhat, ess = pointwise(np.random.default_rng(0).normal(size=(4, 500, 3)))
+    >>> bool(rhat.max() < 1.02), bool(ess.min() > 1500)
+    (True, True)
+    """
+    stacked, _ = _in_chains(np.moveaxis(array, 2, 0).astype(float))
+    return _statistics(stacked)
+
+
+def _in_chains(values: Array) -> tuple[Array, int]:
+    """Finite draws of quantities, a single chain in segments; and how many segments."""
+    values = _finite(values)
+    if values.shape[1] != 1 or values.shape[2] < 4 * _SEGMENTS:
+        return values, 1
+    length = values.shape[2] // _SEGMENTS
+    return values[:, :, : _SEGMENTS * length].reshape(len(values), _SEGMENTS, length), _SEGMENTS
 
 
 def _finite(values: Array) -> Array:
@@ -140,15 +169,18 @@ def _arviz() -> Any:
     return arviz
 
 
-def _statistics(values: Array) -> tuple[float, float]:
-    """Largest R-hat and smallest ESS of quantities laid out (quantity, chain, draw)."""
+def _statistics(values: Array) -> tuple[Array, Array]:
+    """R-hat and ESS of quantities laid out (quantity, chain, draw); nan for constants."""
     import xarray as xr
 
-    arviz = _arviz()
-
-    moving = values[np.ptp(values, axis=(1, 2)) > 0]  # ArviZ gives nan for constants, and warns
-    if not len(moving):
-        return np.nan, np.nan
-    dataset = xr.Dataset({"x": (("chain", "draw", "quantity"), np.moveaxis(moving, 0, 2))})
-    rhat, ess = arviz.rhat(dataset)["x"], arviz.ess(dataset)["x"]
-    return float(rhat.max()), float(ess.min())
+    found = np.full((2, len(values)), np.nan)
+    if values.shape[1] < 2 or values.shape[2] < 4:
+        return found[0], found[1]
+    moving = np.ptp(values, axis=(1, 2)) > 0  # ArviZ gives nan for constants, and warns
+    if moving.any():
+        arviz = _arviz()
+        laid_out = np.moveaxis(values[moving], 0, 2)
+        dataset = xr.Dataset({"x": (("chain", "draw", "quantity"), laid_out)})
+        found[0, moving] = arviz.rhat(dataset)["x"].values
+        found[1, moving] = arviz.ess(dataset)["x"].values
+    return found[0], found[1]

@@ -1,0 +1,297 @@
+"""What is known of every slot of aligned draws: its label, and the entries that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.aligned import Aligned
+from relabel.binding import closest
+from relabel.diagnostics.certainty import soft_labels
+from relabel.diagnostics.convergence import pointwise
+from relabel.errors import SpecError
+from relabel.regions import check_prob, regions
+from relabel.spec import SAMPLE_DIMS, BoundVariable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["slot_summary", "slots"]
+
+Array = NDArray[Any]
+
+_BLOCK = 1_000_000  # values that are sorted, or labels that are counted, at a time
+
+
+def slots(aligned: Any, units: str | Sequence[str] | None = None) -> pd.DataFrame:
+    """Return how far the label of every slot can be believed.
+
+    Parameters
+    ----------
+    aligned : InferenceData, DataTree or Dataset
+        What :func:`relabel.align` returned.
+    units : str or sequence of str, optional
+        Sets of units; all by default.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``units`` and ``slot``, with the columns
+
+        ==============  ==============================================================
+        ``confidence``  mean probability that the slot holds the right unit, with the
+                        right sign: as :func:`relabel.diagnose` has stored it, else
+                        computed as it does, from all draws
+        ``margin``      mean gain over the best assignment that changes the slot, in the
+                        unit of the criterion's loss; nan where none was computed
+        ``empty``       share of the draws in which no label names the slot; only where
+                        the spec declares ``values``
+        ==============  ==============================================================
+
+    Raises
+    ------
+    SpecError
+        If there are no such units.
+    DataError
+        If the draws were not aligned, or the record is damaged.
+
+    Examples
+    --------
+    >>> import relabel
+    >>> from relabel.simulate import mixture
+    >>> simulated = mixture(3, separation=6, draws=50)
+    >>> aligned = relabel.align(simulated.data, simulated.spec)
+    >>> slots(aligned).round(2)[["confidence", "empty"]]
+                    confidence  empty
+    units     slot
+    component 0            1.0    0.0
+              1            1.0    0.0
+              2            1.0    0.0
+    """
+    import pandas as pd
+
+    read = Aligned.read(aligned)
+    stored = read.groups["relabel"]
+    tables = []
+    for name in _chosen(units, read.bound.sizes):
+        size = read.bound.sizes[name]
+        columns = {"confidence": _confidence(read, name), "margin": np.full(size, np.nan)}
+        if f"{name}_margin" in stored:
+            columns["margin"] = _mean_over_draws(read, stored[f"{name}_margin"], name)
+        labels = [v for v in read.bound.variables if v.labels_of == name]
+        if labels:
+            columns["empty"] = _empty(read, labels, size)
+        tables.append(pd.DataFrame(columns, index=_index({"units": [name] * size}, range(size))))
+    return pd.concat(tables)
+
+
+def slot_summary(
+    aligned: Any,
+    units: str | Sequence[str] | None = None,
+    *,
+    var_names: str | Sequence[str] | None = None,
+    prob: float = 0.9,
+) -> pd.DataFrame:
+    """Return a summary of every entry of every slot, as ``arviz.summary`` gives it of variables.
+
+    Parameters
+    ----------
+    aligned : InferenceData, DataTree or Dataset
+        What :func:`relabel.align` returned.
+    units : str or sequence of str, optional
+        Sets of units; all by default.
+    var_names : str or sequence of str, optional
+        Variables of the posterior that carry units; all by default. Statistics of convergence
+        cost milliseconds for each entry.
+    prob : float, default 0.9
+        Of intervals and of the region.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``units``, ``slot`` and ``entry`` (``W1[0, 2]``). An entry between two sets of
+        units is listed with both; one of an array that has the same units on both sides with the
+        slot on its first.
+
+        ==========================  ==================================================
+        ``mean``, ``sd``            over the draws of all chains
+        ``hdi_lb``, ``hdi_ub``      highest density interval of this entry alone
+        ``region_lb``, ``_ub``      :func:`relabel.regions` of all entries that are listed
+        ``ess_bulk``, ``r_hat``     by ArviZ; nan for constants. A single chain is split
+                                    into four segments
+        ==========================  ==================================================
+
+    Raises
+    ------
+    SpecError
+        If there are no such units or variables, or `prob` is no probability.
+    DataError
+        If the draws were not aligned, or the record is damaged.
+
+    Examples
+    --------
+    >>> import relabel
+    >>> from relabel.simulate import mixture
+    >>> simulated = mixture(3, separation=6, draws=50)
+    >>> aligned = relabel.align(simulated.data, simulated.spec)
+    >>> table = slot_summary(aligned, var_names="mu")
+    >>> table.index.get_level_values("entry").tolist()
+    ['mu[0]', 'mu[1]', 'mu[2]']
+    >>> bool((table["region_lb"] <= table["hdi_lb"]).all())
+    True
+    """
+    import pandas as pd
+
+    check_prob(prob)
+    read = Aligned.read(aligned)
+    chosen = _chosen(units, read.bound.sizes)
+    variables = _carrying(read, chosen, var_names)
+    box = regions(aligned, [v.name for v in variables], prob=prob)
+    tables = [_entries(read, variable, box[variable.name], prob) for variable in variables]
+    rows = []
+    for name in chosen:
+        for variable, table in zip(variables, tables, strict=True):
+            axes = [axis for axis, units_of, _ in variable.unit_axes() if units_of == name]
+            if axes:
+                slot = np.indices(variable.shape)[axes[0]].reshape(-1)
+                index = _index({"units": [name] * len(table)}, slot, entry=table.index)
+                rows.append(table.set_axis(index))
+    found = pd.concat(rows)
+    order = np.lexsort((found.index.get_level_values("slot"), found.index.codes[0]))
+    sorted_rows: pd.DataFrame = found.iloc[order]
+    return sorted_rows
+
+
+def _index(first: dict[str, list[str]], slot: Any, **more: Any) -> pd.MultiIndex:
+    """Make an index of units, slot and, it may be, more."""
+    import pandas as pd
+
+    levels = {**first, "slot": list(map(int, slot)), **{k: list(v) for k, v in more.items()}}
+    return pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
+
+
+def _chosen(units: str | Sequence[str] | None, sizes: dict[str, int]) -> list[str]:
+    """Return the names of the sets of units that are asked for."""
+    names = list(sizes) if units is None else [units] if isinstance(units, str) else list(units)
+    for name in names:
+        if name not in sizes:
+            raise SpecError(f"there are no units {name!r}{closest(name, sizes)}")
+    return names
+
+
+def _carrying(
+    read: Aligned, units: Sequence[str], var_names: str | Sequence[str] | None
+) -> list[BoundVariable]:
+    """Return the quantities of the posterior that carry some of these units."""
+    measured = {
+        variable.name: variable
+        for variable in read.bound.measured()
+        if any(name in units for _, name, _ in variable.unit_axes())
+    }
+    names = [var_names] if isinstance(var_names, str) else var_names
+    for name in names or ():
+        if name not in measured:
+            raise SpecError(
+                f"no variable {name!r} of the posterior carries the units {', '.join(units)}"
+                f"{closest(name, measured)}"
+            )
+    return list(measured.values()) if names is None else [measured[name] for name in names]
+
+
+# ---------------------------------------------------------------------- labels
+
+
+def _confidence(read: Aligned, units: str) -> Array:
+    """Mean probability of each slot's label."""
+    name = f"{units}_label_probability"
+    if name in read.groups["relabel"]:
+        return _mean_over_draws(read, read.groups["relabel"][name], units)
+    features = read.features(units)
+    found = soft_labels(features.values, features.signed, read.bound.group(units))
+    mean: Array = found.label.mean(axis=0)
+    return mean
+
+
+def _mean_over_draws(read: Aligned, array: xr.DataArray, units: str) -> Array:
+    """Mean over the draws that took part; nan for slots that have no value in any."""
+    values = array.transpose(*SAMPLE_DIMS, units).values[~read.draws.excluded]
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _empty(read: Aligned, labels: Sequence[BoundVariable], size: int) -> Array:
+    """Share of the draws in which no label names a slot; missing labels name none."""
+    rows = read.draws.rows
+    named = np.zeros((len(rows), size), dtype=bool)
+    for variable in labels:
+        array = read.draws.groups[variable.group][variable.name].transpose(*SAMPLE_DIMS, ...)
+        flat = array.values.reshape(read.draws.excluded.size, -1)
+        step = max(1, _BLOCK // max(1, flat.shape[1]))
+        for i in range(0, len(rows), step):
+            part = flat[rows[i : i + step]]
+            valid = part >= 0  # False for nan and -1, which stand for missing labels
+            draw = np.nonzero(valid)[0]
+            named[i + draw, part[valid].astype(np.int64)] = True
+    empty: Array = 1.0 - named.mean(axis=0)
+    return empty
+
+
+# ---------------------------------------------------------------------- entries
+
+
+def _entries(
+    read: Aligned, variable: BoundVariable, box: xr.DataArray, prob: float
+) -> pd.DataFrame:
+    """Summarise all entries of one variable, in the order in which they are stored."""
+    import pandas as pd
+
+    array = read.groups["posterior"][variable.name].transpose(*SAMPLE_DIMS, *variable.dims)
+    values = array.values.reshape(*array.shape[:2], -1)
+    pooled = values.reshape(-1, values.shape[2])[read.draws.rows]
+    low, high = _hdi(pooled, prob)
+    bounds = box.transpose(*variable.dims, "ci_bound").values.reshape(-1, 2)
+    rhat, ess = pointwise(np.where(read.draws.excluded[..., None], np.nan, values))
+    columns = {
+        "mean": pooled.mean(axis=0, dtype=float),
+        "sd": pooled.std(axis=0, ddof=min(1, len(pooled) - 1), dtype=float),
+        "hdi_lb": low,
+        "hdi_ub": high,
+        "region_lb": bounds[:, 0],
+        "region_ub": bounds[:, 1],
+        "ess_bulk": ess,
+        "r_hat": rhat,
+    }
+    return pd.DataFrame(columns, index=_labels(variable, array))
+
+
+def _labels(variable: BoundVariable, array: xr.DataArray) -> list[str]:
+    """Name every entry by its coordinates, or by numbers where there are none."""
+    places = [range(size) for size in variable.shape]
+    if len(variable.shape) == len(variable.dims):
+        places = [
+            array[d].values.tolist() if d in array.coords else p
+            for d, p in zip(variable.dims, places, strict=True)
+        ]
+    index = np.indices(variable.shape).reshape(len(places), -1).T.tolist()
+    rows = ([str(p[i]) for p, i in zip(places, row, strict=True)] for row in index)
+    return [f"{variable.name}[{', '.join(row)}]" for row in rows]
+
+
+def _hdi(pooled: Array, prob: float) -> tuple[Array, Array]:
+    """Return the shortest interval that holds a share of the draws of each entry, as ArviZ does."""
+    m = len(pooled)
+    steps = min(int(np.floor(prob * m)), m - 1)
+    low, high = [], []
+    step = max(1, _BLOCK // m)
+    for i in range(0, pooled.shape[1], step):
+        ordered = np.sort(pooled[:, i : i + step], axis=0)
+        at = (ordered[steps:] - ordered[: m - steps]).argmin(axis=0)[None]
+        low.append(np.take_along_axis(ordered, at, axis=0)[0])
+        high.append(np.take_along_axis(ordered, at + steps, axis=0)[0])
+    return np.concatenate(low), np.concatenate(high)
