@@ -10,7 +10,12 @@ from relabel.diagnosis import Diagnosis, Finding, Thresholds
 from relabel.errors import DataError, FileError, RelabelError, SpecError
 from relabel.io import open_draws, save
 from relabel.likelihood import Likelihood
-from relabel.presets import mlp
+from relabel.memberships import (
+    allocation_probabilities,
+    state_probabilities,
+    with_allocation,
+)
+from relabel.presets import factor_model, hmm, mixture, mlp, topic_model
 from relabel.propose import propose
 from relabel.redraw import redraw_scale
 from relabel.reduce import reduce
@@ -39,8 +44,12 @@ __all__ = [
     "Transformation",
     "account",
     "align",
+    "allocation_probabilities",
     "apply",
     "diagnose",
+    "factor_model",
+    "hmm",
+    "mixture",
     "mlp",
     "open_draws",
     "propose",
@@ -48,5 +57,8 @@ __all__ = [
     "reduce",
     "relabelled",
     "save",
+    "state_probabilities",
+    "topic_model",
     "undo",
+    "with_allocation",
 ]
