@@ -347,13 +347,11 @@ def _spec_of(
         if not set(named) <= dims:
             raise
         return spec, None, []
-    if proposal.certain and proposal.spec is not None and proposal.spec.axes:
-        spec = Spec(named, proposal.spec.axes, gauges=gauges)
-        return (
-            spec,
-            None,
-            [f"axes, from names and shapes: {_one_line(spec)}", *proposal.assumptions],
-        )
+    found = proposal.spec
+    if proposal.certain and found is not None and (found.axes or found.values):
+        spec = Spec(named, found.axes, values=found.values, gauges=gauges)
+        told = f"axes, from names and shapes: {_one_line(spec)}" if found.axes else ""
+        return spec, None, [*([told] if told else []), *proposal.assumptions]
     if set(named) <= dims:
         return spec, None, []
     raise SpecError(

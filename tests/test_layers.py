@@ -45,6 +45,7 @@ ORDER = [
     "redraw",
     "reduce",
     "architecture",
+    "latent",
     "propose",
     "diagnosis",
     "progress",
