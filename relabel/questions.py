@@ -80,6 +80,14 @@ class Answers:
         chain = self.aligned.draws.chain
         return np.ones(len(chain), bool) if self.chains is None else self.chains.sound[chain]
 
+    @cached_property
+    def full(self) -> Array:
+        """Which draws have no empty slot: bool of shape (draws,)."""
+        full = np.ones(len(self.aligned.draws.chain), bool)
+        for found in self.occupancy.values():
+            full &= ~found.eliminated.any(axis=1)
+        return full
+
     def confidence(self, units: str) -> Array:
         """Mean probability of each slot's label, over the chains that are not flagged.
 
@@ -334,7 +342,7 @@ class Questions:
 
     def _null(self, answers: Answers) -> None:
         aligned = answers.aligned
-        rows = np.flatnonzero(answers.sound)
+        rows = np.flatnonzero(answers.sound & _mostly(answers.full))
         if max(aligned.bound.sizes.values()) < 2:
             return  # one unit is in its slot
         if len(rows) < _FEW:
@@ -400,6 +408,15 @@ class Questions:
             alpha=t.alpha,
             equivalent=t.equivalent,
         )
+
+
+def _mostly(full: Array) -> Array:
+    """Draws without empty slots if most are; else all.
+
+    What an empty slot holds was drawn from the prior, which is often far wider than all else, so
+    that a few such draws would outweigh the others.
+    """
+    return full if full.mean() > 0.5 else np.ones_like(full)
 
 
 def _without_empty(answers: Answers, units: str) -> None:

@@ -188,6 +188,17 @@ def test_draws_that_are_left_out():
     assert found.numbers["effective_width"]["component"]["pmf"][3] == 1
 
 
+def test_weights_that_are_all_the_same_tell_nothing():
+    """They vary by the rounding of their mean, which must not be taken for a scale."""
+    tree = sparse(3)
+    assert np.ptp(tree["posterior"]["w"].values) == 0
+    _, found = diagnosed(tree, BY_LABELS)
+    _, other = diagnosed(tree, relabel.mixture(["mu"], z="allocation/z"))
+    assert found.numbers["variance_explained"] == pytest.approx(
+        other.numbers["variance_explained"], abs=1e-6
+    )
+
+
 # ---------------------------------------------------------------------- hidden Markov models
 
 
