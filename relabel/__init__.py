@@ -21,7 +21,12 @@ from relabel.diagnosis import Diagnosis, Finding, Thresholds
 from relabel.errors import DataError, FileError, RelabelError, SpecError
 from relabel.io import open_draws, save
 from relabel.likelihood import Likelihood
-from relabel.presets import mlp
+from relabel.memberships import (
+    allocation_probabilities,
+    state_probabilities,
+    with_allocation,
+)
+from relabel.presets import factor_model, hmm, mixture, mlp, topic_model
 from relabel.propose import propose
 from relabel.redraw import redraw_scale
 from relabel.reduce import reduce
@@ -56,9 +61,13 @@ __all__ = [
     "Transformation",
     "account",
     "align",
+    "allocation_probabilities",
     "apply",
     "compare",
     "diagnose",
+    "factor_model",
+    "hmm",
+    "mixture",
     "mlp",
     "open_draws",
     "propose",
@@ -69,5 +78,8 @@ __all__ = [
     "save",
     "slot_summary",
     "slots",
+    "state_probabilities",
+    "topic_model",
     "undo",
+    "with_allocation",
 ]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import xarray as xr
 
 from relabel.errors import DataError, SpecError
@@ -318,6 +319,8 @@ class Binder:
         )
         result = BoundVariable(*address, core_dims(variable), bound, labels_of)
         _check_dtype(result, variable)
+        if labels_of is not None:
+            _check_label_dtype(result, variable, labels_of, sizes[labels_of])
         return result
 
     def _axis(self, address: Address, axis: Axis, size: int) -> BoundAxis:
@@ -514,11 +517,6 @@ def _check_dtype(bound: BoundVariable, variable: xr.DataArray) -> None:
             f"{shown} has the dtype {variable.dtype}, which cannot be relabelled; convert it to "
             "float64 first"
         )
-    if bound.labels_of is not None and kind not in "iu":
-        raise DataError(
-            f"{shown} holds labels of {bound.labels_of!r} and must be of an integer dtype, not "
-            f"{variable.dtype}"
-        )
     for axis in bound.axes:
         if (kind in "iub" and axis.action.power != 0) or (kind in "ub" and axis.action.signed):
             raise DataError(
@@ -526,3 +524,18 @@ def _check_dtype(bound: BoundVariable, variable: xr.DataArray) -> None:
                 f"scale or sign; convert it to float64, or write '{axis.units}^0' if it is only "
                 "permuted"
             )
+
+
+def _check_label_dtype(
+    bound: BoundVariable, variable: xr.DataArray, units: str, n_units: int
+) -> None:
+    """Check that every label fits into the dtype: any unit may move to the last slot."""
+    dtype = variable.dtype
+    most = {"b": 1, "f": 2 ** (np.finfo(dtype).nmant + 1) if dtype.kind == "f" else 0}
+    highest = most[dtype.kind] if dtype.kind in most else int(np.iinfo(dtype).max)
+    if highest < n_units - 1:
+        raise DataError(
+            f"{_show((bound.group, bound.name))} has the dtype {dtype}, which holds labels up to "
+            f"{highest}, but there are {n_units} units {units!r}; convert it to a larger integer "
+            "dtype (int32)"
+        )

@@ -425,13 +425,11 @@ def _spec_of(
         if not set(named) <= dims:
             raise
         return spec, None, []
-    if proposal.certain and proposal.spec is not None and proposal.spec.axes:
-        spec = replace(spec, axes=proposal.spec.axes)
-        return (
-            spec,
-            None,
-            [f"axes, from names and shapes: {_one_line(spec)}", *proposal.assumptions],
-        )
+    found = proposal.spec
+    if proposal.certain and found is not None and (found.axes or found.values):
+        spec = replace(spec, axes=found.axes, values={**found.values, **labels})
+        told = f"axes, from names and shapes: {_one_line(spec)}" if found.axes else ""
+        return spec, None, [*([told] if told else []), *proposal.assumptions]
     if set(named) <= dims:
         return spec, None, []
     raise SpecError(

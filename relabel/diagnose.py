@@ -41,8 +41,8 @@ def diagnose(
     slots explain more than those of shuffled units would; whether other starts lead to the same
     labels; how R-hat and ESS compare before and after, in weights, in summaries that no relabelling
     changes, in outputs and in `lp`; which copies of the mode the draws came from; which units are
-    spare or duplicated; and which modes no symmetry explains. What cannot be answered is among the
-    findings, with what would answer it.
+    spare or duplicated, which components of a mixture are empty; and which modes no symmetry
+    explains. What cannot be answered is among the findings, with what would answer it.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def diagnose(
         ``{u}_draw_probability``    chain, draw         that all labels of the draw are right
         ``{u}_removal_loss``        chain, draw, {u}    nats lost without this unit
         ``{u}_kind``                chain, draw, {u}    active, dead, constant, linear, saturated
-        ``{u}_effective_width``     chain, draw         units that are needed
+        ``{u}_effective_width``     chain, draw         units that are needed, or not empty
         ``{u}_spare``               {u}                 1 where the slot is spare
         ``mode``                    chain, draw         the mode, -1 where none is known
         ``chain_flagged``           chain               1 where the chain sits elsewhere
@@ -97,6 +97,9 @@ def diagnose(
 
     Notes
     -----
+    Slots that are empty in a draw (labels or allocation probabilities tell) have no label there:
+    their ``{u}_label_probability`` is NaN, and counts as zero in means.
+
     Chains that are flagged take no part in the questions about labels, but in those about chains,
     modes and convergence. Where all are flagged, all take part.
 

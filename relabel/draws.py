@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel.allocations import Labels, check_range, labels_in
 from relabel.errors import DataError, SpecError
 from relabel.features import Problem
 from relabel.solve import Solution
 from relabel.spec import SAMPLE_DIMS, Bound, Spec, non_finite
 from relabel.transformation import Transformation
 
-__all__ = ["Draws", "log_density"]
+__all__ = ["Draws", "labels_of", "log_density"]
 
 Array = NDArray[Any]
 
@@ -35,6 +37,11 @@ class Draws:
         if nonfinite not in ("raise", "skip"):
             raise SpecError(f"nonfinite is 'raise' or 'skip', not {nonfinite!r}")
         bound = spec.bind(groups)
+        for variable in bound.variables:
+            if variable.labels_of is not None:
+                found = labels_of(groups[variable.group][variable.name])
+                n_units = bound.sizes[variable.labels_of]
+                check_range(found, n_units, variable.address, variable.labels_of)
         excluded = non_finite(bound, groups)
         if excluded.any() and nonfinite == "raise":
             raise DataError(_name_draws(excluded, groups["posterior"]))
@@ -86,6 +93,22 @@ def log_density(groups: Mapping[str, xr.Dataset]) -> Array | None:
         return None
     lp: Array = stats["lp"].transpose(*SAMPLE_DIMS).values.astype(float)
     return np.where(np.isfinite(lp), lp, np.nan) if np.isfinite(lp).any() else None
+
+
+def labels_of(variable: xr.DataArray) -> Labels:
+    """Find the range of the labels in a variable, chunk by chunk where it is lazy."""
+    parts = [labels_in(variable[chunk].values) for chunk in _chunks(variable)]
+    odd = next((part.odd for part in parts if part.odd is not None), None)
+    lows = [part.lowest for part in parts if part.lowest is not None]
+    highs = [part.highest for part in parts if part.highest is not None]
+    return Labels(min(lows, default=None), max(highs, default=None), odd)
+
+
+def _chunks(variable: xr.DataArray) -> Iterator[tuple[slice, ...]]:
+    """Yield the chunks of a variable; of one in memory there is one."""
+    ends = [np.cumsum((0, *sizes)) for sizes in variable.chunks or ((n,) for n in variable.shape)]
+    for cuts in product(*(pairwise(e) for e in ends)):
+        yield tuple(slice(int(a), int(b)) for a, b in cuts)
 
 
 def _name_draws(excluded: Array, posterior: xr.Dataset) -> str:

@@ -14,6 +14,9 @@ __all__ = ["Pooled", "pooled_moments"]
 
 Array = NDArray[Any]
 
+#: Share of a squared size below which a variance is rounding, of values and of their mean.
+_ROUNDING = 1e-26
+
 
 @dataclass(frozen=True)
 class Pooled:
@@ -79,5 +82,7 @@ class _Moments:
         """Variance, or 1 where it is no more than rounding."""
         variance = self.squares / self.n
         size = variance + self.mean**2
-        positive: Array = np.where(variance > 1e-30 * size, variance, np.where(size > 0, size, 1.0))
+        positive: Array = np.where(
+            variance > _ROUNDING * size, variance, np.where(size > 0, size, 1.0)
+        )
         return positive

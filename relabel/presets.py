@@ -8,7 +8,15 @@ from typing import Literal
 from relabel.errors import SpecError
 from relabel.spec import Spec
 
-__all__ = ["dense_line", "hidden_names", "mlp"]
+__all__ = [
+    "dense_line",
+    "factor_model",
+    "hidden_names",
+    "hmm",
+    "mixture",
+    "mlp",
+    "topic_model",
+]
 
 _LAYOUTS = ("(in, out)", "(out, in)")
 
@@ -89,6 +97,236 @@ def mlp(
             axes[key] = line
     activations = _activations(activation, n_hidden)
     return Spec(dict(zip(nodes[1:-1], activations, strict=True)), axes, gauges=gauges or {})
+
+
+def mixture(
+    parameters: Sequence[str] | Mapping[str, str] = ("mu", "sigma", "w"),
+    *,
+    z: str | Sequence[str] | None = None,
+    prob: str | Sequence[str] | None = None,
+    units: str = "component",
+) -> Spec:
+    """Return the spec of a finite mixture: components are exchangeable.
+
+    Parameters
+    ----------
+    parameters : sequence of str, or mapping of str to str, default ("mu", "sigma", "w")
+        Names of the variables with one value for each component, weights included; or a mapping
+        from names to axes, as in ``{"mu": "component dim", "w": "component"}``.
+    z : str or sequence of str, optional
+        Allocations: labels from 0 to K-1, of any shape, in any group (``"allocation/z"``).
+    prob : str or sequence of str, optional
+        Allocation probabilities, with the components last (``"allocation/prob"``).
+    units : str, default "component"
+        Name of the components.
+
+    Returns
+    -------
+    Spec
+
+    Raises
+    ------
+    SpecError
+        If there are no parameters, or a name occurs twice.
+
+    Examples
+    --------
+    >>> spec = mixture({"mu": "component dim", "w": "component"}, z="allocation/z")
+    >>> spec.units, spec.axes, spec.values
+    ({'component': 'permutation'}, {'mu': 'component dim', 'w': 'component'}, \
+{'allocation/z': 'component'})
+    """
+    lines = _lines("mixture", units, parameters)
+    return _units_spec("mixture", {units: "permutation"}, lines, z, prob)
+
+
+def hmm(
+    parameters: Sequence[str] | Mapping[str, str] = ("mu", "sigma"),
+    *,
+    transition: str = "P",
+    initial: str | None = None,
+    z: str | Sequence[str] | None = None,
+    prob: str | Sequence[str] | None = None,
+    units: str = "state",
+) -> Spec:
+    """Return the spec of a hidden Markov model: states are exchangeable.
+
+    A relabelling permutes both axes of the transition matrix.
+
+    Parameters
+    ----------
+    parameters : sequence of str, or mapping of str to str, default ("mu", "sigma")
+        Names of the state-wise parameters, or names and axes, as in ``{"mu": "state dim"}``.
+    transition : str, default "P"
+        Transition matrix, of either orientation.
+    initial : str, optional
+        Distribution of the first state; None where it is fixed.
+    z : str or sequence of str, optional
+        State paths: labels from 0 to K-1, of any shape, in any group.
+    prob : str or sequence of str, optional
+        State probabilities, with the states last.
+    units : str, default "state"
+        Name of the states.
+
+    Returns
+    -------
+    Spec
+
+    Raises
+    ------
+    SpecError
+        If a name occurs twice.
+
+    Examples
+    --------
+    >>> spec = hmm(["mu"], initial="p0", z="path")
+    >>> spec.axes, spec.values
+    ({'P': 'state state', 'p0': 'state', 'mu': 'state'}, {'path': 'state'})
+    """
+    lines = [(transition, f"{units} {units}")]
+    if initial is not None:
+        lines.append((initial, units))
+    lines += _lines("hmm", units, parameters)
+    return _units_spec("hmm", {units: "permutation"}, lines, z, prob)
+
+
+def topic_model(
+    topics: str = "beta",
+    documents: str | None = "theta",
+    *,
+    z: str | Sequence[str] | None = None,
+    parameters: Sequence[str] | Mapping[str, str] = (),
+    units: str = "topic",
+) -> Spec:
+    """Return the spec of a topic model: topics are exchangeable.
+
+    Parameters
+    ----------
+    topics : str, default "beta"
+        Words of each topic, stored topics x words.
+    documents : str or None, default "theta"
+        Topics of each document, stored documents x topics; None where it was not kept.
+    z : str or sequence of str, optional
+        Topics of the words: labels from 0 to K-1, of any shape (NaN or -1 where documents end).
+    parameters : sequence of str, or mapping of str to str, optional
+        Other variables with one value for each topic, or names and axes.
+    units : str, default "topic"
+        Name of the topics.
+
+    Returns
+    -------
+    Spec
+
+    Raises
+    ------
+    SpecError
+        If a name occurs twice.
+
+    Examples
+    --------
+    >>> topic_model(z="words/z").to_json()
+    '{"units": {"topic": "permutation"}, "axes": {"beta": "topic _", "theta": "_ topic"}, \
+"values": {"words/z": "topic"}}'
+    """
+    lines = [(topics, f"{units} _")]
+    if documents is not None:
+        lines.append((documents, f"_ {units}"))
+    lines += _lines("topic_model", units, parameters)
+    return _units_spec("topic_model", {units: "permutation"}, lines, z, None)
+
+
+def factor_model(
+    loadings: str = "Lambda",
+    scores: str | None = "eta",
+    *,
+    means: str | None = None,
+    covariances: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+    symmetry: str = "signed",
+    units: str = "factor",
+) -> Spec:
+    """Return the spec of a factor model: factors are exchangeable and may change their sign.
+
+    Everything that a factor carries comes along: loadings, scores, factor means and both axes of
+    factor covariances. Without them a relabelled draw is not a draw of the model.
+
+    Parameters
+    ----------
+    loadings : str, default "Lambda"
+        Loadings, stored items x factors.
+    scores : str or None, default "eta"
+        Factor scores, stored observations x factors; None where they were not kept.
+    means : str, optional
+        Factor means.
+    covariances : str, optional
+        Factor covariances or correlations, factors x factors.
+    parameters : mapping of str to str, optional
+        Other variables and their axes, such as ``{"tau": "factor^0"}`` for scales of the factors,
+        which are permuted but keep their sign.
+    symmetry : {"signed", "permutation", "orthogonal"}, default "signed"
+        Permutations and signs; permutations only; or all rotations.
+    units : str, default "factor"
+        Name of the factors.
+
+    Returns
+    -------
+    Spec
+
+    Raises
+    ------
+    SpecError
+        If the symmetry is not known, or a name occurs twice.
+
+    Examples
+    --------
+    >>> spec = factor_model(means="kappa", covariances="Phi")
+    >>> spec.units, spec.axes
+    ({'factor': 'signed'}, {'Lambda': '_ factor', 'eta': '_ factor', 'kappa': 'factor', \
+'Phi': 'factor factor'})
+    """
+    named = [(loadings, f"_ {units}"), (scores, f"_ {units}"), (means, units)]
+    named.append((covariances, f"{units} {units}"))
+    lines = [(name, line) for name, line in named if name is not None]
+    lines += _lines("factor_model", units, parameters or {})
+    return _units_spec("factor_model", {units: symmetry}, lines, None, None)
+
+
+def _lines(
+    preset: str, units: str, parameters: Sequence[str] | Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Names and axes of variables that were given as names, or with axes."""
+    if isinstance(parameters, Mapping):
+        return list(parameters.items())
+    if isinstance(parameters, str):
+        raise SpecError(
+            f"{preset}: parameters is a list of names, as in [{parameters!r}], or names and axes"
+        )
+    return [(name, units) for name in parameters]
+
+
+def _units_spec(
+    preset: str,
+    units: Mapping[str, str],
+    lines: Sequence[tuple[str, str]],
+    z: str | Sequence[str] | None,
+    prob: str | Sequence[str] | None,
+) -> Spec:
+    """Join the lines of all variables, with allocations and their probabilities, to one spec."""
+    (name,) = units
+    lines = [*lines, *((key, f"... {name}") for key in _as_names(prob))]
+    if not lines:
+        raise SpecError(f"{preset}: no parameters; name the variables that {name!r} carry")
+    axes: dict[str, str] = {}
+    for key, line in lines:
+        if key in axes:
+            raise SpecError(f"{preset}: {key!r} is named twice; each variable has one line")
+        axes[key] = line
+    return Spec(units, axes, values=dict.fromkeys(_as_names(z), name))
+
+
+def _as_names(given: str | Sequence[str] | None) -> list[str]:
+    """Return names that were given as one, several or none."""
+    return [given] if isinstance(given, str) else list(given or ())
 
 
 def hidden_names(n_hidden: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import xarray as xr
@@ -23,6 +23,7 @@ from relabel.binding import check_draws, core_dims, is_drawn
 from relabel.containers import sharing, unpack
 from relabel.errors import RelabelError, SpecError
 from relabel.groups import group_of
+from relabel.latent import complete, known_dims
 from relabel.presets import dense_line, hidden_names
 from relabel.spec import Spec
 
@@ -81,9 +82,11 @@ def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
     3. **Variables that carry no units** are left out. One that is not part of the network but has
        an axis of the size of a hidden layer, without a dimension name that tells, is a doubt.
     4. **Mixtures and the like.** Without a network, a named dimension that several variables share
-       holds the units, in the dims-only form. Dimensions of observed or constant data are taken
-       last. More than one such dimension, names of the entries, or a dimension of the
-       data is a doubt.
+       holds the units, in the dims-only form. Names such as ``component``, ``state``, ``topic``,
+       ``factor`` come first, dimensions of observed or constant data last. More than one such
+       dimension, names of the entries, or a dimension of the data is a doubt. A second axis of the
+       same units (``state_to``, of a transition matrix), labels of the units (``z``) and signs of
+       factors are assumptions where names tell, doubts where only sizes and values do.
     5. **The activation** is that of `units`, else the posterior's attribute ``activation``, else
        ``"permutation"``, which is always safe: the last two are assumptions.
     6. The spec is bound to the draws. If that fails, ``"permutation"`` is proposed instead, and why
@@ -283,10 +286,12 @@ def _from_dims(
     """Propose dimensions that several variables share, in the dims-only form."""
     posterior = groups["posterior"]
     if units and set(units) <= set(map(str, posterior.dims)):
-        return Proposal(Spec(units))
+        whole = complete(Spec(units), sharing(groups), signs=False)
+        return Proposal(whole.spec, whole.doubts, whole.notes)
     of_data = _dims_of_data(groups)
     shared = shared_dims(arrays)
     found = [dim for dim in shared if dim not in of_data] or shared
+    found = known_dims(found) or found
     if not found:
         return Proposal(None, (*doubts, _nothing(arrays)))
     if units:
@@ -294,12 +299,15 @@ def _from_dims(
             f"no dimension is named {', '.join(n for n in units if n not in posterior.dims)}; the "
             f"dimensions that several variables share are {', '.join(found)}: name these as units"
         )
+    spec = Spec(dict.fromkeys(found, "permutation"))
+    whole = complete(spec, sharing(groups), signs=True)
+    only = "" if "signed" in whole.spec.units.values() else ", and are only permuted"
     note = (
         f"there is no feed-forward network, but several variables share {', '.join(found)}: the "
-        "entries of such a dimension are taken to be exchangeable, and are only permuted"
+        f"entries of such a dimension are taken to be exchangeable{only}"
     )
-    spec = Spec(dict.fromkeys(found, "permutation"))
-    return Proposal(spec, (*doubts, *_dims_doubts(found, of_data, posterior)), (note,))
+    doubts = (*doubts, *_dims_doubts(found, of_data, posterior), *whole.doubts)
+    return Proposal(whole.spec, doubts, (note, *whole.notes))
 
 
 def _dims_of_data(groups: Mapping[str, xr.Dataset]) -> set[str]:
@@ -356,7 +364,7 @@ def _checked(guess: Proposal, groups: Mapping[str, xr.Dataset]) -> Proposal:
         try:
             spec.bind(groups)
         except RelabelError as error:
-            safe = Spec(dict.fromkeys(spec.units, "permutation"), spec.axes)
+            safe = replace(spec, units=dict.fromkeys(spec.units, "permutation"))
             doubts = (*doubts, f"as {', '.join(spec.units.values())} it does not fit: {error}")
             spec = safe if safe != spec else None
         else:

@@ -22,10 +22,12 @@ from relabel.diagnostics.comparison import N_POINTS, all_outputs, invariants, we
 from relabel.diagnostics.convergence import Convergence, convergence
 from relabel.diagnostics.modes import Mode, find_modes
 from relabel.diagnostics.null import Null, agreement_of_starts, shuffled_null
+from relabel.diagnostics.occupancy import Occupancy, occupancy
 from relabel.diagnostics.orbit import Orbit, orbit
 from relabel.diagnostics.pairs import Pairs, pairs, prior_draws
 from relabel.diagnostics.redundancy import Redundancy, redundancy
 from relabel.diagnostics.scales import ScaleLaw, scale_law
+from relabel.diagnostics.widths import Widths
 from relabel.draws import log_density
 from relabel.errors import SpecError
 from relabel.likelihood import Fitted, Likelihood, find_likelihood
@@ -67,6 +69,7 @@ class Answers:
     fitted: Fitted | None = None
     redundancy: dict[str, Redundancy] = field(default_factory=dict)
     pairs: dict[str, Pairs] = field(default_factory=dict)
+    occupancy: dict[str, Occupancy] = field(default_factory=dict)
     mode: Array | None = None
     modes: list[Mode] = field(default_factory=list)
     open: list[Open] = field(default_factory=list)
@@ -77,9 +80,24 @@ class Answers:
         chain = self.aligned.draws.chain
         return np.ones(len(chain), bool) if self.chains is None else self.chains.sound[chain]
 
+    @cached_property
+    def full(self) -> Array:
+        """Which draws have no empty slot: bool of shape (draws,)."""
+        full = np.ones(len(self.aligned.draws.chain), bool)
+        for found in self.occupancy.values():
+            full &= ~found.eliminated.any(axis=1)
+        return full
+
     def confidence(self, units: str) -> Array:
-        """Mean probability of each slot's label, over the chains that are not flagged."""
-        mean: Array = self.certainty[units].label[self.sound].mean(axis=0)
+        """Mean probability of each slot's label, over the chains that are not flagged.
+
+        Draws in which the slot is empty count as zero: it has no label there.
+        """
+        return self.mean_label(units, self.sound)
+
+    def mean_label(self, units: str, rows: Array) -> Array:
+        """Mean probability of each slot's label over some draws."""
+        mean: Array = np.nan_to_num(self.certainty[units].label[rows]).mean(axis=0)
         return mean
 
     def sound_redundancy(self, units: str) -> Redundancy:
@@ -91,6 +109,14 @@ class Answers:
             kind=found.kind[rows],
             eliminated=found.eliminated[rows],
         )
+
+    def sound_widths(self) -> dict[str, Widths]:
+        """Units -> how many are needed, or occupied, in the chains that are not flagged."""
+        found: dict[str, Widths] = {
+            units: replace(each, eliminated=each.eliminated[self.sound])
+            for units, each in self.occupancy.items()
+        }
+        return found | {units: self.sound_redundancy(units) for units in self.redundancy}
 
 
 @dataclass(frozen=True)
@@ -114,6 +140,7 @@ class Questions:
             ("chains", partial(self._chains, answers, outputs)),
             ("convergence", partial(self._convergence, answers, outputs)),
             ("redundancy", partial(self._redundancy, answers, points)),
+            ("occupancy", partial(self._occupancy, answers)),
         ]
         if was_aligned:
             steps += [
@@ -279,6 +306,11 @@ class Questions:
             return None
         return known
 
+    def _occupancy(self, answers: Answers) -> None:
+        """Which components have any observations, where the units are no units of a network."""
+        found = occupancy(answers.aligned.draws)
+        answers.occupancy = {u: o for u, o in found.items() if u not in answers.redundancy}
+
     # ------------------------------------------------------------------ labels
 
     def _certainty(self, answers: Answers) -> None:
@@ -305,10 +337,12 @@ class Questions:
                 fit=answers.sound,
                 seed=self.seed,
             )
+            if units in answers.occupancy:
+                _without_empty(answers, units)
 
     def _null(self, answers: Answers) -> None:
         aligned = answers.aligned
-        rows = np.flatnonzero(answers.sound)
+        rows = np.flatnonzero(answers.sound & _mostly(answers.full))
         if max(aligned.bound.sizes.values()) < 2:
             return  # one unit is in its slot
         if len(rows) < _FEW:
@@ -374,6 +408,22 @@ class Questions:
             alpha=t.alpha,
             equivalent=t.equivalent,
         )
+
+
+def _mostly(full: Array) -> Array:
+    """Draws without empty slots if most are; else all.
+
+    What an empty slot holds was drawn from the prior, which is often far wider than all else, so
+    that a few such draws would outweigh the others.
+    """
+    return full if full.mean() > 0.5 else np.ones_like(full)
+
+
+def _without_empty(answers: Answers, units: str) -> None:
+    """Take the labels of empty slots back: what they hold was drawn from the prior."""
+    found = answers.certainty[units]
+    label = np.where(answers.occupancy[units].eliminated, np.nan, found.label)
+    answers.certainty[units] = replace(found, label=label)
 
 
 def _arrows(aligned: Aligned) -> bool:

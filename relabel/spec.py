@@ -40,7 +40,8 @@ class Spec:
         Left out altogether, the dimension names of the dataset are the notation: every variable
         with a dimension named like a set of units carries it.
     values : mapping of str to str, optional
-        Variable -> the units that its integer *values* name (allocations).
+        Variable -> the units that its *values* name (allocations), 0 to K-1. Missing labels are
+        -1, or NaN in floats.
     sizes : mapping of str to int, optional
         Sizes of axes, where the variables do not tell.
     gauges : mapping of str to str, optional
@@ -297,12 +298,15 @@ def _check_units_name(name: str) -> None:
 
 
 def non_finite(bound: Bound, groups: Mapping[str, xr.Dataset]) -> np.ndarray[Any, Any]:
-    """Which draws have a NaN or an infinity in a declared variable: bool (chain, draw)."""
+    """Which draws have a NaN or an infinity in a declared variable: bool (chain, draw).
+
+    Labels do not count: of them, NaN are missing ones.
+    """
     posterior = groups["posterior"]
     bad = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]), bool)
     for variable in bound.variables:
         values = groups[variable.group][variable.name]
-        if values.dtype.kind == "f":
+        if values.dtype.kind == "f" and variable.labels_of is None:
             core = [dim for dim in values.dims if dim not in SAMPLE_DIMS]
             for extreme in (values.min(core, skipna=False), values.max(core, skipna=False)):
                 bad |= ~np.isfinite(extreme.transpose(*SAMPLE_DIMS).values)

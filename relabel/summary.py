@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from relabel.diagnosis import Diagnosis, Thresholds
 from relabel.diagnostics.pairs import Pair
 from relabel.diagnostics.redundancy import KINDS
+from relabel.diagnostics.widths import Widths
 from relabel.questions import Answers
 from relabel.spec import SAMPLE_DIMS
 from relabel.versions import installed
@@ -36,6 +37,7 @@ Array = NDArray[Any]
 def numbers_of(answers: Answers, t: Thresholds) -> dict[str, Any]:
     """Everything that was measured, as plain values."""
     certainty, redundant, pairs = answers.certainty, answers.redundancy, answers.pairs
+    widths = answers.sound_widths()
     return {
         "version": installed("posterior-relabel"),
         "confidence": {u: _list(answers.confidence(u)) for u in certainty},
@@ -52,10 +54,8 @@ def numbers_of(answers: Answers, t: Thresholds) -> dict[str, Any]:
         "scale_law": {u: found.summary() for u, found in answers.scales.items()},
         "inputs": answers.inputs,
         "likelihood": None if answers.fitted is None else answers.fitted.how,
-        "spare_units": {
-            u: answers.sound_redundancy(u).spare for u in redundant if answers.was_aligned
-        },
-        "effective_width": {u: _width(answers, u) for u in redundant},
+        "spare_units": {u: found.spare for u, found in widths.items() if answers.was_aligned},
+        "effective_width": {u: _width(answers, u, found) for u, found in widths.items()},
         "duplicate_pairs": [
             pair_numbers(u, pair)
             for u, p in pairs.items()
@@ -111,10 +111,10 @@ def _statistics(answers: Answers, name: str) -> dict[str, float | None]:
     return dict.fromkeys(kinds) | found
 
 
-def _width(answers: Answers, units: str) -> dict[str, Any]:
-    found = answers.sound_redundancy(units)
+def _width(answers: Answers, units: str, found: Widths) -> dict[str, Any]:
+    known = answers.redundancy if units in answers.redundancy else answers.occupancy
     pmf = _list(found.width_pmf)
-    return {"pmf": pmf, "median": found.median_width, "how": found.how}
+    return {"pmf": pmf, "median": found.median_width, "how": known[units].how}
 
 
 def _rank_curve(answers: Answers, units: str) -> dict[str, Any] | None:
@@ -158,7 +158,7 @@ def mode_numbers(answers: Answers, number: int) -> dict[str, Any]:
     mode, names = answers.modes[number], chain_names(answers)
     assert answers.mode is not None
     rows = answers.mode == number
-    confidence = {u: _list(c.label[rows].mean(axis=0)) for u, c in answers.certainty.items()}
+    confidence = {u: _list(answers.mean_label(u, rows)) for u in answers.certainty}
     return {
         "mode": number,
         "n_draws": mode.n_draws,
@@ -177,6 +177,7 @@ def mode_numbers(answers: Answers, number: int) -> dict[str, Any]:
 def _slots(answers: Answers) -> list[dict[str, Any]]:
     """One row for every slot of every set of units."""
     rows = []
+    occupied = answers.sound_widths() if answers.was_aligned else {}
     for units, size in answers.aligned.bound.sizes.items():
         confidence = answers.confidence(units) if units in answers.certainty else [None] * size
         known = units in answers.redundancy and answers.was_aligned
@@ -191,6 +192,9 @@ def _slots(answers: Answers) -> list[dict[str, Any]]:
                     "removal_loss": plain(np.median(found.removal_loss[:, slot])),
                     "kind": max(kinds, key=lambda name: kinds[name]),
                 }
+            elif units in occupied:
+                share = float(1 - occupied[units].eliminated[:, slot].mean())
+                row |= {"spare": slot in occupied[units].spare, "occupied": share}
             rows.append({k: plain(v) if isinstance(v, float) else v for k, v in row.items()})
     return rows
 
@@ -264,9 +268,14 @@ def _found_variables(answers: Answers) -> dict[str, xr.Variable]:
         meanings = {"flag_values": flags, "flag_meanings": " ".join(("none", *KINDS))}
         kind = draws.spread(r.kind.astype(np.int8), -1)
         add(f"{u}_kind", kind, slots, "what the unit does on the inputs", **meanings)
-        width = draws.spread(r.effective_width.astype(np.int16), -1)
-        add(f"{u}_effective_width", width, SAMPLE_DIMS, "number of units the draw needs")
-        spare = np.isin(np.arange(r.kind.shape[1]), answers.sound_redundancy(u).spare)
+    sound = answers.sound_widths()
+    for u, w in (answers.redundancy | answers.occupancy).items():
+        width = draws.spread(w.effective_width.astype(np.int16), -1)
+        about = "number of units the draw needs"
+        if u in answers.occupancy:
+            about = "number of units that are not empty"
+        add(f"{u}_effective_width", width, SAMPLE_DIMS, about)
+        spare = np.isin(np.arange(w.eliminated.shape[1]), sound[u].spare)
         add(f"{u}_spare", spare.astype(np.int8), (u,), "1 where most draws do without this slot")
     if answers.mode is not None:
         mode = draws.spread(answers.mode.astype(np.int16), -1)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import xarray as xr
 
-from relabel.binding import core_dims, is_drawn
-from relabel.draws import Draws
+from relabel.binding import SAMPLE_DIMS, core_dims, is_drawn
+from relabel.draws import Draws, labels_of
 from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.groups import group_of
 
-__all__ = ["suspicions"]
+__all__ = ["could_name", "suspicions"]
 
 
 def suspicions(draws: Draws, elements: Mapping[str, Monomial]) -> list[str]:
@@ -28,12 +29,14 @@ def suspicions(draws: Draws, elements: Mapping[str, Monomial]) -> list[str]:
     Returns
     -------
     list of str
-        Scales that were flipped, allocations that were left behind, an activation that
-        contradicts the posterior's own attribute, two biases of one set of units.
+        Scales that were flipped, allocations that were left behind, labels that may count from
+        one, an activation that contradicts the posterior's own attribute, two biases of one set of
+        units.
     """
     return [
         *_flipped_scales(draws, elements),
         *_forgotten_labels(draws),
+        *_labels_from_one(draws),
         *_another_activation(draws),
         *_two_biases(draws),
     ]
@@ -65,7 +68,7 @@ def _forgotten_labels(draws: Draws) -> list[str]:
         for name, variable in dataset.data_vars.items():
             if (group, name) not in declared and group != "sample_stats":
                 for units, size in draws.bound.sizes.items():
-                    if _could_name(variable, size):
+                    if could_name(variable, size):
                         where = str(name) if group == "posterior" else f"{group}/{name}"
                         found.append(
                             f"{where!r} holds whole numbers that could name the {size} units "
@@ -75,12 +78,38 @@ def _forgotten_labels(draws: Draws) -> list[str]:
     return found
 
 
-def _could_name(variable: xr.DataArray, size: int) -> bool:
-    """Whether an array of the draws holds each number from 0 (or 1) to the number of units."""
-    if not is_drawn(variable) or variable.dtype.kind not in "iu" or not core_dims(variable):
+def could_name(variable: xr.DataArray, size: int) -> bool:
+    """Whether an array of the draws holds each end of 0 (or 1) to the number of units.
+
+    Missing labels do not count. Floats may hold labels, if their first draw does.
+    """
+    kind = variable.dtype.kind
+    if size < 2 or not is_drawn(variable) or kind not in "iuf" or not core_dims(variable):
         return False
-    lowest, highest = int(variable.min()), int(variable.max())
-    return size > 1 and lowest in (0, 1) and highest == size - 1 + lowest
+    if kind == "f":
+        first = variable.isel(dict.fromkeys(SAMPLE_DIMS, 0)).values
+        first = first[~np.isnan(first)]
+        if not first.size or (first != np.rint(first)).any():
+            return False
+    found = labels_of(variable)
+    return found.lowest in (0, 1) and found.highest == size - 1 + found.lowest
+
+
+def _labels_from_one(draws: Draws) -> list[str]:
+    """Labels that never are 0, though all of them name units."""
+    found = []
+    for variable in draws.bound.variables:
+        if variable.labels_of is None:
+            continue
+        labels = labels_of(draws.groups[variable.group][variable.name])
+        if labels.lowest is not None and labels.lowest > 0:
+            n_units = draws.bound.sizes[variable.labels_of]
+            found.append(
+                f"{variable.address} holds labels from {labels.lowest} to {labels.highest}, never "
+                f"0, of {n_units} units {variable.labels_of!r}: if they count from one, subtract "
+                "one (labels - 1) and align again"
+            )
+    return found
 
 
 def _another_activation(draws: Draws) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel.allocations import moved_labels
 from relabel.elements import Monomial
 from relabel.errors import DataError
 from relabel.spec import SAMPLE_DIMS, Bound, BoundVariable, Shift
@@ -185,22 +186,9 @@ def act_on(variable: BoundVariable, values: Array, elements: Mapping[str, Monomi
     for axis, units, action in variable.unit_axes():
         result = elements[units].act(result, axis, power=action.power, signed=action.signed)
     if variable.labels_of is not None:
-        result = _relabelled(result, elements[variable.labels_of].inverse().index, variable)
+        slots = elements[variable.labels_of].inverse().index
+        result = moved_labels(result, slots, variable.address, variable.labels_of)
     return result.reshape(values.shape)
-
-
-def _relabelled(labels: Array, new_label: Array, variable: BoundVariable) -> Array:
-    """Replace every label by the slot that its unit has moved to."""
-    n_units = new_label.shape[-1]
-    if labels.size and (labels.min() < 0 or labels.max() >= n_units):
-        raise DataError(
-            f"{variable.address} holds labels from {labels.min()} to {labels.max()}, but "
-            f"{variable.labels_of!r} has {n_units} units, labelled 0 to {n_units - 1}"
-        )
-    batch = new_label.shape[:-1]
-    flat = labels.reshape(*batch, -1)
-    fresh = np.take_along_axis(new_label, flat.astype(np.int64), axis=-1)
-    return fresh.astype(labels.dtype).reshape(labels.shape)
 
 
 def shift_of(shift: Shift, reader: Array, element: Monomial) -> Array:

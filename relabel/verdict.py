@@ -19,6 +19,7 @@ Array = NDArray[Any]
 _APART = "select the draws of a mode, align and diagnose them by themselves"
 _CERTAIN = 0.99  # of every slot: noise is never sorted that surely by probabilities that are fitted
 _DRAWS_A_FEATURE = 20  # draws for each feature, so that they are fitted, not remembered
+_EMPTY = 0.05  # share of draws in which a slot is empty that is worth a word
 _GRAVITY = ("error", "warning", "info")
 
 
@@ -175,8 +176,12 @@ def _loose_slots(answers: Answers, units: str, t: Thresholds) -> Iterator[Findin
     if loose:
         firm = sorted(set(range(len(confidence))) - set(loose))
         rest = f"those of {_slots(firm)} can" if firm else "so no label can"
-        spare = set(answers.sound_redundancy(units).spare) if units in answers.redundancy else set()
+        widths = answers.sound_widths()
+        spare = set(widths[units].spare) if units in widths else set()
         why = "; spare units have no label" if spare & set(loose) else ""
+        empty = widths[units].eliminated[:, loose] if units in answers.occupancy else None
+        if empty is not None and empty.mean(axis=0).max() > _EMPTY:
+            why = "; where a slot is empty it has no label"
         named = listed([f"{k} ({confidence[k]:.2f})" for k in loose])
         many = "slots" if len(loose) > 1 else "slot"
         yield Finding(
@@ -274,6 +279,7 @@ def _on_units(answers: Answers) -> Iterator[Finding]:
                 {"units": units, "slots": spare, "effective_width": pmf.tolist()},
                 "a smaller network describes the data; spare units have no stable label",
             )
+    yield from _on_empty(answers)
     for units, pairs in answers.pairs.items():
         unneeded = set(answers.sound_redundancy(units).spare)
         for pair in pairs.duplicated:
@@ -289,6 +295,26 @@ def _on_units(answers: Answers) -> Iterator[Finding]:
             )
 
 
+def _on_empty(answers: Answers) -> Iterator[Finding]:
+    """Components that have no observations in most draws."""
+    widths = answers.sound_widths()
+    for units in answers.occupancy:
+        found = widths[units]
+        width, size = found.likely_width, found.eliminated.shape[1]
+        if width < size:
+            spare = found.spare if answers.was_aligned else []
+            which = f"; empty in most: {_slots(spare)}" if spare else ""
+            yield Finding(
+                "spare-units",
+                "warning",
+                f"{width} of {size} units {units!r} have observations in most draws, the others "
+                f"are empty{which}",
+                {"units": units, "slots": spare, "effective_width": found.width_pmf.tolist()},
+                "fewer components describe the data; one that is empty was drawn from the prior "
+                "and has no label",
+            )
+
+
 # ---------------------------------------------------------------------- the sampler
 
 
@@ -297,17 +323,27 @@ def _on_the_sampler(answers: Answers, t: Thresholds) -> Iterator[Finding]:
     after = rhat.get("weights_after_unflagged", rhat.get("weights_after", np.nan))
     function = rhat.get("function_unflagged", rhat.get("function", np.nan))
     if after > t.rhat and answers.was_aligned:
+        sums, network = rhat["invariant"], answers.aligned.network is not None
         if function > t.rhat:
             why = "and so have outputs: they have not run long enough, or sit in several modes"
         elif np.isfinite(function):
             why = "outputs have not: what is left is in the labels, or in spare units"
-        else:
+        elif network or not np.isfinite(sums):
             why = "whether outputs have too is not known"
+        elif sums > t.rhat:
+            why = f"sums over units, which no relabelling changes, have {sums:.3f}: chains have "
+            why += "not run long enough, or sit in several modes"
+        else:
+            why = "sums over units have not: what is left is in the labels"
         yield Finding(
             "rhat-weights",
-            "warning" if function > t.rhat else "info",
+            "warning" if function > t.rhat or (not network and sums > t.rhat) else "info",
             f"weights have an R-hat of {after:.3f} after alignment; {why}",
-            {"rhat_weights": plain(after), "rhat_function": plain(function)},
+            {
+                "rhat_weights": plain(after),
+                "rhat_function": plain(function),
+                "rhat_invariant": plain(sums),
+            },
         )
     for units, found in answers.orbit.items():
         if found.p_value < t.alpha:

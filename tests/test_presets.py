@@ -1,4 +1,4 @@
-"""The preset of feed-forward networks."""
+"""Presets: feed-forward networks, mixtures, hidden Markov, topic and factor models."""
 
 from itertools import pairwise
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import relabel
 from relabel.errors import SpecError
-from relabel.presets import mlp
+from relabel.presets import factor_model, hmm, mixture, mlp, topic_model
 from relabel.spec import Spec
 
 
@@ -113,3 +114,101 @@ def test_errors(arguments, options, fragment):
     with pytest.raises(SpecError) as caught:
         mlp(*arguments, **options)
     assert fragment in str(caught.value)
+
+
+# ---------------------------------------------------------------------- mixtures and the like
+
+
+SAMPLE = ("chain", "draw")
+
+
+def ones(**shapes: tuple[int, ...]) -> xr.Dataset:
+    """Draws of these shapes, with default dimensions."""
+    found = {}
+    for name, shape in shapes.items():
+        dims = (f"{name}_dim_{i}" for i in range(len(shape)))
+        found[name] = ((*SAMPLE, *dims), np.ones((1, 2, *shape)))
+    return xr.Dataset(found)
+
+
+def test_mixture():
+    axes = {"mu": "component", "sigma": "component", "w": "component"}
+    assert mixture() == Spec({"component": "permutation"}, axes)
+    spec = mixture(
+        {"mu": "k dim", "w": "k"}, z=["allocation/z", "new/z"], prob="allocation/prob", units="k"
+    )
+    assert spec.values == {"allocation/z": "k", "new/z": "k"}
+    assert spec.axes["allocation/prob"] == "... k"
+    data = {
+        "posterior": ones(mu=(4, 2), w=(4,)),
+        "allocation": ones(prob=(9, 4)).assign(ones(z=(9,)).astype(int)),
+        "new": ones(z=(2, 3)).astype(int),
+    }
+    bound = spec.bind(data)
+    assert bound.sizes == {"k": 4}
+    carried = {v.address: [axis for axis, _, _ in v.unit_axes()] for v in bound.variables}
+    assert carried["allocation/prob"] == [1]
+
+
+def test_hmm():
+    spec = hmm(["mu"], transition="A", initial="p0", z="path", prob="prob", units="s")
+    data = ones(A=(3, 3), p0=(3,), mu=(3,), prob=(7, 3))
+    data = data.assign(ones(path=(7,)).astype(int))
+    bound = spec.bind(data)
+    carried = {v.name: [axis for axis, _, _ in v.unit_axes()] for v in bound.variables}
+    assert carried == {"A": [0, 1], "p0": [0], "mu": [0], "prob": [1], "path": []}
+
+
+def test_topic_model():
+    spec = topic_model(z="z", parameters=["alpha"])
+    data = ones(beta=(4, 9), theta=(6, 4), alpha=(4,))
+    data = data.assign(ones(z=(6, 20)).astype(int))
+    bound = spec.bind(data)
+    assert bound.sizes == {"topic": 4}
+    carried = {v.name: [axis for axis, _, _ in v.unit_axes()] for v in bound.variables}
+    assert carried == {"beta": [0], "theta": [1], "alpha": [0], "z": []}
+    assert topic_model(documents=None).axes == {"beta": "topic _"}
+
+
+def test_factor_model_and_its_companions():
+    rng = np.random.default_rng(0)
+    shapes = {"Lambda": (6, 3), "eta": (9, 3), "kappa": (3,), "Phi": (3, 3), "tau": (3,)}
+    data = xr.Dataset(
+        {n: (v.dims, rng.normal(size=v.shape)) for n, v in ones(**shapes).data_vars.items()}
+    )
+    spec = factor_model(means="kappa", covariances="Phi", parameters={"tau": "factor^0"})
+    aligned = relabel.align(data, spec)
+    index = aligned["relabel_factor_index"].values
+    sign = aligned["relabel_factor_factor"].values
+    assert (sign < 0).any()
+    take = np.take_along_axis
+    assert np.array_equal(aligned["kappa"], take(data["kappa"].values, index, -1) * sign)
+    assert np.array_equal(aligned["tau"], take(data["tau"].values, index, -1))
+    for draw in range(2):
+        i, s = index[0, draw], sign[0, draw]
+        phi = data["Phi"].values[0, draw][i][:, i] * s * s[:, None]
+        assert np.array_equal(aligned["Phi"][0, draw], phi)
+        before, after = (d.isel(chain=0, draw=draw) for d in (data, aligned))
+        product = before["Lambda"].values @ before["eta"].values.T
+        again = after["Lambda"].values @ after["eta"].values.T
+        np.testing.assert_allclose(product, again, atol=1e-12)
+    assert factor_model(scores=None, symmetry="permutation") == Spec(
+        {"factor": "permutation"}, {"Lambda": "_ factor"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: mixture([]), "mixture: no parameters"),
+        (lambda: mixture("mu"), r"mixture: parameters is a list of names, as in \['mu'\]"),
+        (lambda: mixture(["mu", "mu"]), "mixture: 'mu' is named twice"),
+        (lambda: hmm(["P"]), "hmm: 'P' is named twice"),
+        (lambda: factor_model(symmetry="rotate"), "unknown activation 'rotate'"),
+        (lambda: mixture(["mu"]).bind(ones(nu=(3,))), "unknown variable 'mu'.*did you mean 'nu'"),
+        (lambda: hmm([]).bind(ones(P=(3, 2))), "sizes of 'state' disagree"),
+    ],
+)
+def test_presets_that_do_not_fit(build, said):
+    with pytest.raises(SpecError, match=said):
+        build()

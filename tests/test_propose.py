@@ -9,7 +9,7 @@ import xarray as xr
 from relabel.containers import sharing, unpack
 from relabel.errors import DataError, SpecError
 from relabel.io import open_draws
-from relabel.presets import mlp
+from relabel.presets import hmm, mlp
 from relabel.propose import Proposal, propose
 from relabel.spec import Spec
 
@@ -542,7 +542,9 @@ def test_dimensions_of_the_data_come_last():
     data["observed_data"] = xr.DataTree(xr.Dataset({"y": ("obs", np.zeros(9))}))
     assert propose(data).spec == Spec({"component": "permutation"})
     assert propose(data).certain
-    assert set(propose(mixture(p=("obs", "component"))).spec.units) == {"component", "obs"}
+    assert propose(mixture(p=("obs", "component"))).spec == Spec({"component": "permutation"})
+    nameless = mixture(p=("obs", "component"))["posterior"].to_dataset().rename(component="grp")
+    assert set(propose(nameless).spec.units) == {"grp", "obs"}
 
 
 def test_a_dimension_of_the_data_is_in_doubt():
@@ -584,7 +586,116 @@ def test_factors_are_no_network():
             "/observed_data": xr.Dataset({"Y": (("obs", "item"), np.ones((30, 12)))}),
         }
     )
-    assert propose(data).spec == Spec({"factor": "permutation"})
+    assert propose(data).spec == Spec({"factor": "signed"})
+    assert propose(data).certain
+
+
+# ---------------------------------------------------------------------- labels, two sides, signs
+
+
+def states(**more) -> xr.Dataset:
+    """A hidden Markov model of three states."""
+    rng = np.random.default_rng(0)
+    found = {
+        "mu": ((*SAMPLE, "state"), rng.normal(size=(2, 5, 3))),
+        "p0": ((*SAMPLE, "state"), rng.dirichlet(np.ones(3), (2, 5))),
+        "P": ((*SAMPLE, "state", "state_to"), rng.dirichlet(np.ones(3), (2, 5, 3))),
+        "path": ((*SAMPLE, "time"), rng.integers(0, 3, (2, 5, 20))),
+    }
+    return xr.Dataset(found | more)
+
+
+def test_a_transition_matrix_and_paths():
+    proposal = propose(states())
+    assert proposal.certain
+    assert proposal.spec == hmm(["mu", "p0"], z="path")
+    assert "two axes of 'state', state and state_to" in proposal.assumptions[1]
+    assert "'path' are labels of 'state'" in proposal.assumptions[2]
+    assert binds(proposal, states())
+    given = propose(states(), {"state": "permutation"})
+    assert given.spec == proposal.spec
+    assert given.certain
+
+
+@pytest.mark.parametrize("other", ["to", "P_dim_1"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_transition_matrix_that_only_its_values_tell(other, turned):
+    dims = ("state", "state_to")[:: -1 if turned else 1]
+    data = states().transpose(..., *dims).rename(state_to=other)
+    proposal = propose(data)
+    assert proposal.spec == hmm(["mu", "p0"], z="path")
+    (doubt,) = proposal.doubts
+    assert f"taken from its size and its values, not from the name '{other}'" in doubt
+    theta = states(P=((*SAMPLE, "state", "word"), np.random.default_rng(0).random((2, 5, 3, 3))))
+    assert propose(theta).spec == Spec({"state": "permutation"}, values={"path": "state"})
+
+
+def test_more_axes_than_two():
+    rng = np.random.default_rng(0)
+    P = ((*SAMPLE, "time", "from_state", "to_state"), rng.dirichlet(np.ones(3), (2, 5, 20, 3)))
+    assert propose(states(P=P)).spec.axes["P"] == "_ state state"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float64"])
+@pytest.mark.parametrize(
+    ("name", "change", "declared", "doubt"),
+    [
+        ("z", lambda z: z, True, None),
+        ("z", lambda z: np.where(z == 2, -1, z), True, None),  # one state is empty
+        ("z", lambda z: z + 1, False, "from 1 to 3 of the 3 units 'state': they look 1-based"),
+        ("counts", lambda z: z, False, "whole numbers that could name the units 'state'"),
+        ("counts", lambda z: z + 3, False, None),
+        ("z", lambda z: z + 3, False, None),
+    ],
+)
+def test_labels_by_name_and_range(dtype, name, change, declared, doubt):
+    z = change(states()["path"].values).astype(dtype)
+    if dtype == "float64":
+        z[z < 0] = np.nan
+        declared &= np.nanmax(z) == 2  # floats that hold few numbers may be anything
+    data = states().drop_vars("path").assign({name: ((*SAMPLE, "time"), z)})
+    proposal = propose(data)
+    assert proposal.spec.values == ({name: "state"} if declared else {})
+    assert len(proposal.doubts) == (doubt is not None)
+    assert doubt is None or doubt in proposal.doubts[0]
+
+
+def factors(**more) -> xr.Dataset:
+    rng = np.random.default_rng(0)
+    found = {
+        "Lambda": ((*SAMPLE, "item", "factor"), rng.normal(size=(2, 5, 6, 3))),
+        "eta": ((*SAMPLE, "person", "factor"), rng.normal(size=(2, 5, 9, 3))),
+    }
+    return xr.Dataset(found | more)
+
+
+def test_signs_of_factors():
+    proposal = propose(factors())
+    assert proposal.spec == Spec({"factor": "signed"})
+    assert proposal.certain
+    assert "may change their sign" in proposal.assumptions[1]
+    root = np.random.default_rng(0).normal(size=(2, 5, 3, 3))
+    phi = ((*SAMPLE, "factor", "factor_"), root @ root.swapaxes(-1, -2))
+    tau = ((*SAMPLE, "factor"), np.ones((2, 5, 3)))
+    proposal = propose(factors(tau=tau, Phi=phi))
+    assert proposal.certain
+    assert proposal.spec.axes == {
+        "Lambda": "_ factor",
+        "eta": "_ factor",
+        "tau": "factor^0",
+        "Phi": "factor factor",
+    }
+
+
+def test_factors_of_one_sign_are_only_permuted():
+    assert propose(abs(factors())).spec == Spec({"factor": "permutation"})
+
+
+def test_constrained_loadings_are_in_doubt():
+    data = factors()
+    data["Lambda"].values[..., 0, 2] = 0
+    (doubt,) = propose(data).doubts
+    assert "entries of 'Lambda' are zero in all draws" in doubt
 
 
 # ---------------------------------------------------------------------- text

@@ -660,12 +660,17 @@ def test_dtypes_that_cannot_hold_the_result(symmetry, dtype, sound):
     assert Spec({"h": symmetry}, {**NET, "b1": "h^0"}).bind(data).sizes == {"h": 4}
 
 
-@pytest.mark.parametrize("dtype", ["float64", "bool"])
-def test_labels_are_integers(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "n_units", "highest"),
+    [("bool", 3, 1), ("int8", 129, 127), ("uint8", 257, 255), ("float16", 2050, 2048)],
+)
+def test_labels_fit_into_their_dtype(dtype, n_units, highest):
     spec = Spec({"k": "permutation"}, {"mu": "k"}, values={"z": "k"})
-    data = draws(mu=(3,)).assign(z=((*SAMPLE, "obs"), np.zeros((2, 3, 7), dtype)))
-    text = message(spec.bind, data, kind=DataError)
-    assert f"'z' holds labels of 'k' and must be of an integer dtype, not {dtype}" in text
+    labels = ((*SAMPLE, "obs"), np.zeros((2, 3, 7), dtype))
+    text = message(spec.bind, draws(mu=(n_units,)).assign(z=labels), kind=DataError)
+    assert f"'z' has the dtype {dtype}, which holds labels up to {highest}, but there are" in text
+    assert f"{n_units} units 'k'; convert it" in text
+    assert spec.bind(draws(mu=(highest + 1,)).assign(z=labels)).sizes["k"] == highest + 1
 
 
 # ---------------------------------------------------------------------- bind: affine flips
@@ -738,6 +743,12 @@ def test_non_finite():
     assert np.argwhere(bad).tolist() == [[0, 1], [1, 2]]
     turned = {"posterior": data.transpose("draw", ..., "chain")}
     assert np.array_equal(non_finite(bound, turned), bad)
+
+
+def test_missing_labels_are_finite():
+    spec = Spec({"k": "permutation"}, {"mu": "k"}, values={"z": "k"})
+    data = draws(mu=(3,)).assign(z=((*SAMPLE, "obs"), np.full((2, 3, 7), np.nan)))
+    assert not non_finite(spec.bind(data), {"posterior": data}).any()
 
 
 def test_non_finite_of_integers():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from relabel.diagnostics.refit import MOST_COUPLED, Site, outgoing
 from relabel.diagnostics.smaller import MOST_REFITTED, n_refitted, nearest_loss
+from relabel.diagnostics.widths import Widths
 from relabel.errors import SpecError
 from relabel.groups import group_of
 from relabel.likelihood import Fitted
@@ -61,7 +62,7 @@ class ProximateRank:
 
 
 @dataclass(frozen=True)
-class Redundancy:
+class Redundancy(Widths):
     """What one set of units could do without.
 
     Attributes
@@ -92,46 +93,6 @@ class Redundancy:
     limit: float
     proximate: ProximateRank | None
     how: str
-
-    @property
-    def effective_width(self) -> Array:
-        """Number of units that each draw needs, int of shape (draws,)."""
-        width: Array = (~self.eliminated).sum(axis=1)
-        return width
-
-    @property
-    def width_pmf(self) -> Array:
-        """Share of draws that need 0, 1, ..., K units, shape (K + 1,)."""
-        counts = np.bincount(self.effective_width, minlength=self.eliminated.shape[1] + 1)
-        pmf: Array = counts / len(self.eliminated)
-        return pmf
-
-    @property
-    def median_width(self) -> float:
-        """Median of the effective width."""
-        return float(np.median(self.effective_width))
-
-    @property
-    def likely_width(self) -> int:
-        """Effective width of most draws, the mode of :attr:`width_pmf`; of equals, the largest."""
-        pmf = self.width_pmf
-        return len(pmf) - 1 - int(pmf[::-1].argmax())
-
-    @property
-    def n_spare(self) -> int:
-        """How many units can be done without, all at once: K less the likely width."""
-        return int(self.eliminated.shape[1]) - self.likely_width
-
-    @property
-    def spare(self) -> list[int]:
-        """Slots that elimination took out in more than half of the draws.
-
-        At most :attr:`n_spare`; there are fewer where it is clear that units are spare, but not
-        which, since one may stand in for another.
-        """
-        share = self.eliminated.mean(axis=0)
-        ordered = np.argsort(-share, kind="stable")[: self.n_spare]
-        return sorted(int(slot) for slot in ordered if share[slot] > 0.5)
 
     @property
     def spare_alone(self) -> list[int]:
