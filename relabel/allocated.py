@@ -11,9 +11,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel.allocations import checked_labels, checked_probabilities
 from relabel.criteria import Criterion
 from relabel.draws import Draws
-from relabel.errors import DataError, SpecError
+from relabel.errors import SpecError
 from relabel.features import Block, Layout, slices_of
 from relabel.spec import SAMPLE_DIMS, BoundVariable, Spec
 
@@ -90,6 +91,8 @@ class AllocationProblem:
 
     def _make_block(self, rows: slice, memo: dict[str, Array]) -> Block:
         beside = {name: np.asarray(array[rows]) for name, array in self.beside.items()}
+        if "z" in beside:
+            beside["z"] = beside["z"].astype(np.intp, copy=False)
         (size,) = self.layout.sizes.values()
         own = {units: np.zeros((rows.stop - rows.start, size, 0)) for units in self.layout.sizes}
         return Block(own, (), (), beside, self.fixed, memo)
@@ -135,7 +138,7 @@ class _Reader:
         """Allocations, shape (draws, n), -1 where missing."""
         if not isinstance(given, str):
             values = self._rows(self._by_draw(given, "z"))
-            return _labels(values.reshape(len(values), -1), self.size, "z")
+            return self._labels(values, "z")
         variable = self._bound(given, "z")
         if variable.labels_of != self.units:
             raise SpecError(
@@ -143,7 +146,7 @@ class _Reader:
                 f"add values={{{given!r}: {self.units!r}}} (in a spec file, the table [values])"
             )
         values = self._rows(self._flat(variable, variable.dims))
-        return _labels(values.reshape(len(values), -1), self.size, variable.address)
+        return self._labels(values, variable.address)
 
     def prob(self, given: str | Array) -> Array:
         """Allocation probabilities, shape (draws, n, K)."""
@@ -158,12 +161,14 @@ class _Reader:
                 f"each observation (its last axis), but there are {self.size} units {self.units!r}"
             )
         values = self._rows(values)
-        return values.reshape(len(values), -1, self.size)
+        values = values.reshape(len(values), -1, self.size)
+        for rows in slices_of(len(values), max(1, _BLOCK_BYTES // (8 * values[0].size))):
+            checked_probabilities(np.asarray(values[rows]), address, first=rows.start)
+        return values
 
     def pivot(self, given: str | Array) -> Array:
         """A pivot allocation, shape (n,)."""
-        values = self._constant(given, "pivot").reshape(1, -1)
-        labels: Array = _labels(values, self.size, "pivot")[0]
+        labels: Array = self._labels(self._constant(given, "pivot")[None], "the pivot")[0]
         return labels
 
     def x(self, given: str | Array) -> Array:
@@ -180,6 +185,11 @@ class _Reader:
             raise SpecError(
                 f"criterion {self.criterion}: the numbers of observations differ: {shown}"
             )
+
+    def _labels(self, values: Array, address: str) -> Array:
+        """Labels laid out (draws, n), -1 where missing."""
+        flat = values.reshape(len(values), -1)
+        return checked_labels(np.asarray(flat), self.size, address, self.units)
 
     # ------------------------------------------------------------------ where things are
 
@@ -270,10 +280,3 @@ class _Reader:
             )
         values: Array = variable.values
         return values
-
-
-def _labels(values: Array, n_units: int, address: str) -> Array:
-    """Labels from 0 to n_units - 1, -1 where missing."""
-    if values.min() < -1 or values.max() >= n_units:
-        raise DataError(f"{address} out of range")
-    return values

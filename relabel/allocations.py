@@ -202,7 +202,9 @@ def _label_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.int8) if dtype.kind == "b" else dtype
 
 
-def checked_probabilities(values: Array, address: str, *, tolerance: float = _TOLERANCE) -> Array:
+def checked_probabilities(
+    values: Array, address: str, *, first: int = 0, tolerance: float = _TOLERANCE
+) -> Array:
     """Return allocation probabilities as they are, or say what is wrong with them.
 
     Probabilities are not negative, finite, and add up to one over the components. A row may be
@@ -214,6 +216,8 @@ def checked_probabilities(values: Array, address: str, *, tolerance: float = _TO
         Probabilities of the K components for n observations, the draws first.
     address : str
         Name of the variable, for messages.
+    first : int, default 0
+        Number of the first draw, for messages.
     tolerance : float, default 1e-3
         How far a sum may lie from one: float32, and text of few digits, are not exact.
 
@@ -250,7 +254,7 @@ up to 2, not to one; divide them by their sum over components (the last axis)
     for lead in np.ndindex(values.shape[:-3]):
         part = values[lead]
         for start in range(0, len(part), step):
-            _check_block(part[start : start + step], address, lead, start, tolerance)
+            _check_block(part[start : start + step], address, lead, first + start, tolerance)
     return values
 
 
