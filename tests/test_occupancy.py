@@ -15,6 +15,7 @@ from relabel.diagnosis import schema
 from relabel.diagnostics.occupancy import named_by, occupancy, probable
 from relabel.draws import Draws
 from relabel.errors import DataError
+from relabel.moments import pooled_moments
 
 SAMPLE = ("chain", "draw")
 CHECK = jsonschema.Draft202012Validator(schema())
@@ -188,15 +189,17 @@ def test_draws_that_are_left_out():
     assert found.numbers["effective_width"]["component"]["pmf"][3] == 1
 
 
-def test_weights_that_are_all_the_same_tell_nothing():
+@pytest.mark.parametrize("draws", [100, 40_000])
+def test_weights_that_are_all_the_same_have_no_scale(draws):
     """They vary by the rounding of their mean, which must not be taken for a scale."""
-    tree = sparse(3)
-    assert np.ptp(tree["posterior"]["w"].values) == 0
-    _, found = diagnosed(tree, BY_LABELS)
-    _, other = diagnosed(tree, relabel.mixture(["mu"], z="allocation/z"))
-    assert found.numbers["variance_explained"] == pytest.approx(
-        other.numbers["variance_explained"], abs=1e-6
-    )
+    shape = (1, draws, 3)
+    mu = TRUE + np.random.default_rng(0).normal(size=shape)
+    posterior = {"mu": ((*SAMPLE, "component"), mu)}
+    posterior["w"] = ((*SAMPLE, "component"), np.full(shape, 1 / 3))
+    found = Draws.read({"posterior": xr.Dataset(posterior)}, relabel.mixture(["mu", "w"]), "raise")
+    moments = pooled_moments(found.problem(None))
+    assert moments.own["component"][0] == pytest.approx(7, rel=0.2)
+    assert moments.own["component"][1] == pytest.approx(1 / 9)
 
 
 # ---------------------------------------------------------------------- hidden Markov models
