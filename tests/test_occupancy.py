@@ -32,7 +32,7 @@ def shuffled(rng: np.random.Generator, *arrays: np.ndarray, z: np.ndarray) -> li
     return [*found, np.take_along_axis(slot_of, z, axis=-1)]
 
 
-def sparse(n_units: int = 5, n: int = 80, *, draws: int = 80, rare: float = 0.0) -> xr.DataTree:
+def sparse(n_units: int = 5, n: int = 80, *, draws: int = 60, rare: float = 0.0) -> xr.DataTree:
     """A mixture of which three components are occupied; the others are drawn from the prior.
 
     The third is empty in a share of the draws, `rare`.
@@ -176,7 +176,7 @@ def test_what_is_no_allocation():
     assert diagnosed(tree, relabel.mixture(["mu", "w"]))[1].numbers["effective_width"] == {}
     tree = sparse()
     tree["allocation"]["prob"].values[1, 2, 3] = 0.5
-    with pytest.raises(DataError, match=r"allocation/prob: .* observation 3 in draw 82 add up"):
+    with pytest.raises(DataError, match=r"allocation/prob: .* observation 3 in draw 62 add up"):
         diagnosed(tree, BY_CHANCES)
 
 
@@ -248,6 +248,25 @@ def test_every_question_of_a_hidden_markov_model():
     for kind in ("weights_after", "invariant", "lp"):
         assert diagnosis.numbers["rhat"][kind] < 1.05
     assert [f.code for f in diagnosis.findings if f.severity != "info"] == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (
+            relabel.Spec({"state": "permutation"}, values={"path": "state"}),
+            "axis 'state_to' beside",
+        ),
+        (relabel.Spec({"state": "permutation"}, {"P": "state state", "mu": "..."}), "both sides"),
+        (relabel.hmm(["mu"], z="path"), None),
+    ],
+)
+def test_transition_matrices_that_are_half_declared(spec, said):
+    tree, _ = hidden(5)
+    if spec.values == {}:
+        tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().drop_vars("path"))
+    told = json.loads(relabel.align(tree, spec)["relabel"].attrs["relabel"])["warnings"]
+    assert [said in one for one in told] == ([True] if said else [])
 
 
 def test_chains_in_other_modes_of_a_mixture():
