@@ -30,13 +30,15 @@ def suspicions(draws: Draws, elements: Mapping[str, Monomial]) -> list[str]:
     -------
     list of str
         Scales that were flipped, allocations that were left behind, labels that may count from
-        one, an activation that contradicts the posterior's own attribute, two biases of one set of
-        units.
+        one, a second axis of units that was left as it is, units that nothing carries once, an
+        activation that contradicts the posterior's own attribute, two biases of one set of units.
     """
     return [
         *_flipped_scales(draws, elements),
         *_forgotten_labels(draws),
         *_labels_from_one(draws),
+        *_second_axes(draws),
+        *_both_sides_only(draws),
         *_another_activation(draws),
         *_two_biases(draws),
     ]
@@ -108,6 +110,42 @@ def _labels_from_one(draws: Draws) -> list[str]:
                 f"{variable.address} holds labels from {labels.lowest} to {labels.highest}, never "
                 f"0, of {n_units} units {variable.labels_of!r}: if they count from one, subtract "
                 "one (labels - 1) and align again"
+            )
+    return found
+
+
+def _second_axes(draws: Draws) -> list[str]:
+    """Variables that seem to carry units twice, as a transition matrix does, but are told once."""
+    found = []
+    for variable in draws.bound.variables:
+        carried = {name for _, name, _ in variable.unit_axes()}
+        if len(carried) != 1 or len(variable.axes) != len(variable.dims):
+            continue
+        (units,) = carried
+        for dim, axis in zip(variable.dims, variable.axes, strict=True):
+            alike = axis.size == draws.bound.sizes[units] and units.rstrip("s") in dim
+            if alike and len(units) > 1 and axis.name is None:
+                found.append(
+                    f"{variable.address} has the axis {dim!r} beside {units!r}, and it was left as "
+                    f"it is: if both are of these units, name the axes of all variables, with "
+                    f"{variable.name} = '{units} {units}'"
+                )
+    return found
+
+
+def _both_sides_only(draws: Draws) -> list[str]:
+    """Units that are told apart by two-sided arrays alone."""
+    found = []
+    for units, size in draws.bound.sizes.items():
+        times = [
+            sum(name == units for _, name, _ in variable.unit_axes())
+            for variable in draws.bound.measured()
+        ]
+        if size > 1 and any(times) and 1 not in times:
+            found.append(
+                f"only arrays with the units {units!r} on both sides tell them apart: they are "
+                "improved from the labels they came with, and may stay far from aligned; declare a "
+                "variable that carries them once"
             )
     return found
 

@@ -259,6 +259,13 @@ def test_allocation_probabilities(monkeypatch):
     )
 
 
+def test_densities_that_underflow():
+    """Far from all components the nearest one takes all; a component of weight zero takes none."""
+    log = np.array([[[-4000.0, -4000.0 + np.log(3)], [-5000.0, -4000.0], [-np.inf, -9000.0]]])
+    np.testing.assert_allclose(allocate(log)[0], [[0.25, 0.75], [0, 1], [0, 1]], rtol=1e-12)
+    assert np.isnan(allocate(np.full((1, 1, 2), -np.inf))).all()
+
+
 def test_axes_in_any_order_and_names_of_the_data():
     draws = mixture()
     prob = relabel.allocation_probabilities(draws, REAL, "normal", NORMAL)
@@ -322,6 +329,8 @@ def test_probabilities_follow_the_draws():
     assert not np.array_equal(again, prob)
     np.testing.assert_allclose(aligned["allocation"]["prob"], again, rtol=1e-12)
     assert dataset["prob"].dims == prob.dims
+    again = relabel.with_allocation(dataset, prob, name="other")
+    assert relabel.undo(again)["prob"].identical(prob.rename("prob"))
     with pytest.raises(DataError, match="of other draws: draw has the size 4"):
         relabel.with_allocation(tree, prob[:, :4])
 

@@ -15,6 +15,7 @@ from relabel.diagnosis import schema
 from relabel.diagnostics.occupancy import named_by, occupancy, probable
 from relabel.draws import Draws
 from relabel.errors import DataError
+from relabel.moments import pooled_moments
 
 SAMPLE = ("chain", "draw")
 CHECK = jsonschema.Draft202012Validator(schema())
@@ -31,7 +32,7 @@ def shuffled(rng: np.random.Generator, *arrays: np.ndarray, z: np.ndarray) -> li
     return [*found, np.take_along_axis(slot_of, z, axis=-1)]
 
 
-def sparse(n_units: int = 5, n: int = 80, *, draws: int = 80, rare: float = 0.0) -> xr.DataTree:
+def sparse(n_units: int = 5, n: int = 80, *, draws: int = 60, rare: float = 0.0) -> xr.DataTree:
     """A mixture of which three components are occupied; the others are drawn from the prior.
 
     The third is empty in a share of the draws, `rare`.
@@ -175,7 +176,7 @@ def test_what_is_no_allocation():
     assert diagnosed(tree, relabel.mixture(["mu", "w"]))[1].numbers["effective_width"] == {}
     tree = sparse()
     tree["allocation"]["prob"].values[1, 2, 3] = 0.5
-    with pytest.raises(DataError, match=r"allocation/prob: .* observation 3 in draw 82 add up"):
+    with pytest.raises(DataError, match=r"allocation/prob: .* observation 3 in draw 62 add up"):
         diagnosed(tree, BY_CHANCES)
 
 
@@ -188,15 +189,17 @@ def test_draws_that_are_left_out():
     assert found.numbers["effective_width"]["component"]["pmf"][3] == 1
 
 
-def test_weights_that_are_all_the_same_tell_nothing():
+@pytest.mark.parametrize("draws", [100, 40_000])
+def test_weights_that_are_all_the_same_have_no_scale(draws):
     """They vary by the rounding of their mean, which must not be taken for a scale."""
-    tree = sparse(3)
-    assert np.ptp(tree["posterior"]["w"].values) == 0
-    _, found = diagnosed(tree, BY_LABELS)
-    _, other = diagnosed(tree, relabel.mixture(["mu"], z="allocation/z"))
-    assert found.numbers["variance_explained"] == pytest.approx(
-        other.numbers["variance_explained"], abs=1e-6
-    )
+    shape = (1, draws, 3)
+    mu = TRUE + np.random.default_rng(0).normal(size=shape)
+    posterior = {"mu": ((*SAMPLE, "component"), mu)}
+    posterior["w"] = ((*SAMPLE, "component"), np.full(shape, 1 / 3))
+    found = Draws.read({"posterior": xr.Dataset(posterior)}, relabel.mixture(["mu", "w"]), "raise")
+    moments = pooled_moments(found.problem(None))
+    assert moments.own["component"][0] == pytest.approx(7, rel=0.2)
+    assert moments.own["component"][1] == pytest.approx(1 / 9)
 
 
 # ---------------------------------------------------------------------- hidden Markov models
@@ -245,6 +248,25 @@ def test_every_question_of_a_hidden_markov_model():
     for kind in ("weights_after", "invariant", "lp"):
         assert diagnosis.numbers["rhat"][kind] < 1.05
     assert [f.code for f in diagnosis.findings if f.severity != "info"] == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (
+            relabel.Spec({"state": "permutation"}, values={"path": "state"}),
+            "axis 'state_to' beside",
+        ),
+        (relabel.Spec({"state": "permutation"}, {"P": "state state", "mu": "..."}), "both sides"),
+        (relabel.hmm(["mu"], z="path"), None),
+    ],
+)
+def test_transition_matrices_that_are_half_declared(spec, said):
+    tree, _ = hidden(5)
+    if spec.values == {}:
+        tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().drop_vars("path"))
+    told = json.loads(relabel.align(tree, spec)["relabel"].attrs["relabel"])["warnings"]
+    assert [said in one for one in told] == ([True] if said else [])
 
 
 def test_chains_in_other_modes_of_a_mixture():
