@@ -6,12 +6,17 @@ The main entry point is :func:`align`; :class:`Spec` declares what is exchangeab
 from relabel.align import align, apply, relabelled, undo
 from relabel.criteria import (
     ECR,
+    PRA,
+    SJW,
     Activations,
+    DataBased,
     ECRIterative1,
     ECRIterative2,
     Gaussian,
     Mean,
     Order,
+    Permutations,
+    Pivotal,
     Stephens,
     ToReference,
 )
@@ -33,7 +38,10 @@ __version__ = installed("posterior-relabel")
 
 __all__ = [
     "ECR",
+    "PRA",
+    "SJW",
     "Activations",
+    "DataBased",
     "DataError",
     "Diagnosis",
     "ECRIterative1",
@@ -44,6 +52,8 @@ __all__ = [
     "Likelihood",
     "Mean",
     "Order",
+    "Permutations",
+    "Pivotal",
     "RelabelError",
     "Spec",
     "SpecError",

@@ -33,6 +33,7 @@ ORDER = [
     "containers",
     "draws",
     "allocated",
+    "permutations",
     "probes",
     "suspicions",
     "record",
