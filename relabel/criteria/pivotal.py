@@ -106,8 +106,11 @@ class Pivotal(ECR):
         n_obs = source.block(0).beside["z"].shape[1]
         chosen = np.linspace(0, n_obs - 1, min(n_obs, self.max_obs)).astype(int)
         similar = together(source, chosen, size)
+        known = np.flatnonzero(similar.diagonal() > 0)  # the others were never allocated
+        chosen, similar = chosen[known], similar[np.ix_(known, known)]
         groups = _groups(similar, size, self.linkage)
-        pivots = np.array([self._pivot(similar, groups == g) for g in range(groups.max() + 1)])
+        each = range(groups.max(initial=-1) + 1)
+        pivots = np.array([self._pivot(similar, groups == g) for g in each], dtype=np.intp)
         whole = np.full(n_obs, -1)
         whole[chosen] = groups
         return Reference(beside={"pivot": whole, "pivots": chosen[pivots]})
