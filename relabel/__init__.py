@@ -7,12 +7,17 @@ from relabel.align import align, apply, relabelled, undo
 from relabel.compare import compare
 from relabel.criteria import (
     ECR,
+    PRA,
+    SJW,
     Activations,
+    DataBased,
     ECRIterative1,
     ECRIterative2,
     Gaussian,
     Mean,
     Order,
+    Permutations,
+    Pivotal,
     Stephens,
     ToReference,
 )
@@ -41,7 +46,10 @@ __version__ = installed("posterior-relabel")
 
 __all__ = [
     "ECR",
+    "PRA",
+    "SJW",
     "Activations",
+    "DataBased",
     "DataError",
     "Diagnosis",
     "ECRIterative1",
@@ -52,6 +60,8 @@ __all__ = [
     "Likelihood",
     "Mean",
     "Order",
+    "Permutations",
+    "Pivotal",
     "RelabelError",
     "Spec",
     "SpecError",

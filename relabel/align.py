@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from relabel.allocated import AllocationProblem, with_labels
 from relabel.containers import pack, sharing, unpack
-from relabel.criteria import Activations, Criterion, Mean, ToReference
-from relabel.criteria.base import Reference
+from relabel.criteria import Activations, Criterion, Mean, Permutations, ToReference
+from relabel.criteria.base import Reference, Remarks
 from relabel.diagnostics.chains import flag_chains
 from relabel.diagnostics.comparison import all_outputs
 from relabel.draws import Draws, log_density
 from relabel.elements import Monomial
 from relabel.errors import DataError, SpecError
 from relabel.features import ActivationProblem, Problem, Source
+from relabel.permutations import given_elements
 from relabel.probes import Probes, find_probes
 from relabel.record import (
     check_same_draws,
@@ -353,7 +354,7 @@ class _Job:
         main = replace(draws, excluded=draws.excluded | away)
         rest = replace(draws, excluded=draws.excluded | ~away)
         leading = self._run(main)
-        parts = [(main, leading), (rest, self.follow(rest, main, leading.reference))]
+        parts = [(main, leading), (rest, self.follow(rest, main, leading.reference, True))]
         return _joined(parts)
 
     def flagged(self, draws: Draws) -> Array:
@@ -380,6 +381,8 @@ class _Job:
     def _run(self, draws: Draws) -> Solution:
         """Align the draws that form the reference."""
         problem = draws.problem(self.criterion.variables)
+        if isinstance(self.criterion, Permutations):
+            return self._carry_out(problem, draws, None)
         alike = _aligned_alike(self.groups, self.criterion, self.options)
         if self.criterion.max_sweeps > 0 and alike:
             return self._solve(problem, draws, None, self.criterion)
@@ -401,13 +404,27 @@ class _Job:
         chosen = {"exclude_flagged": True} if self.exclude_flagged else {}
         return {"inputs": where} | self.search | chosen
 
-    def follow(self, draws: Draws, leading: Draws, reference: Reference) -> Solution:
-        """Align further draws to the reference of others, which may have more variables."""
+    def follow(
+        self, draws: Draws, leading: Draws, reference: Reference, same_arrays: bool = False
+    ) -> Solution:
+        """Align further draws to the reference of others, which may have more variables.
+
+        Permutations that users give are those of these draws as well if the arrays are the same.
+        """
         problem = draws.problem(self.criterion.variables)
         if not (isinstance(self.criterion, Activations) or self.criterion.reads):
             layout = leading.problem(self.criterion.variables).layout
             reference = reference.restricted(layout, problem.layout)
+        if isinstance(self.criterion, Permutations) and same_arrays:
+            return self._carry_out(problem, draws, reference)
         return self._solve(problem, draws, reference, self.criterion)
+
+    def _carry_out(self, problem: Problem, draws: Draws, reference: Reference | None) -> Solution:
+        """Relabel by what the user gave."""
+        assert isinstance(self.criterion, Permutations)
+        given = given_elements(draws, self.criterion, self.groups)
+        found = solve(problem, self.criterion, reference, given=given, progress=self.progress)
+        return _with_gauge(found, problem)
 
     def _solve(
         self, problem: Problem, draws: Draws, start: _Start, criterion: Criterion
@@ -515,6 +532,13 @@ def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
         start=np.concatenate([solution.start for _, solution in parts])[order],
         losses=[*first.losses, sum(solution.losses[-1] for _, solution in parts)],
         loss_before=sum(solution.loss_before for _, solution in parts),
+        remarks=Remarks(
+            [sentence for _, solution in parts for sentence in solution.remarks.warnings],
+            {
+                name: np.concatenate([s.remarks.variables[name] for _, s in parts])[order]
+                for name in first.remarks.variables
+            },
+        ),
     )
 
 

@@ -70,14 +70,14 @@ class AllocationProblem:
         self.beside: dict[str, Array] = {}
         self.fixed: dict[str, Array] = {}
         for name, given in criterion.reads.items():
-            read = getattr(reader, name)
+            read = getattr(reader, name.partition(" ")[0])
             (self.fixed if name in _FIXED else self.beside)[name] = read(given)
         reader.check_sizes(self.beside, self.fixed)
         units, size = reader.units, reader.size
         group = draws.bound.group(units)
         self.layout = Layout({units: size}, {units: group}, {units: ()}, ())
-        largest = max(8 * math.prod(array.shape[1:]) for array in self.beside.values())
-        self.block_size = max(1, _BLOCK_BYTES // largest)
+        largest = max(math.prod(array.shape[1:]) for array in self.beside.values())
+        self.block_size = max(1, _BLOCK_BYTES // (8 * max(largest, criterion.work(size))))
         self.slices = slices_of(self.n_draws, self.block_size)
         self._memos: dict[int, dict[str, Array]] = {}
 
@@ -165,6 +165,11 @@ class _Reader:
         for rows in slices_of(len(values), max(1, _BLOCK_BYTES // (8 * values[0].size))):
             checked_probabilities(np.asarray(values[rows]), address, first=rows.start)
         return values
+
+    def parameter(self, given: str) -> Array:
+        """One parameter of all components, shape (draws, K, ...)."""
+        values = self._units_last(self._bound(given, "a parameter"))
+        return np.moveaxis(self._rows(values), -1, 1)
 
     def pivot(self, given: str | Array) -> Array:
         """A pivot allocation, shape (n,)."""

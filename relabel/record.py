@@ -46,6 +46,9 @@ def found_variables(draws: Draws, solution: Solution) -> xr.Dataset:
         "flag_meanings": " ".join(("none", *STARTS)),
     }
     variables["start"] = xr.Variable(SAMPLE_DIMS, draws.spread(solution.start, -1), attrs)
+    for name, values in solution.remarks.variables.items():
+        fill = np.nan if values.dtype.kind == "f" else -1
+        variables[name] = xr.Variable(SAMPLE_DIMS, draws.spread(values, fill))
     if draws.excluded.any():
         about = "1 where the draw was not finite and has been left as it is"
         variables["excluded"] = xr.Variable(
@@ -67,7 +70,8 @@ def provenance_of(
         f"{n_moved} of {len(solution.loss)} draws were relabelled; "
         f"the loss went from {solution.loss_before:.6g} to {loss:.6g}"
     )
-    return {
+    more = {"flags": list(solution.remarks.variables)} if solution.remarks.variables else {}
+    return more | {
         "version": installed("posterior-relabel"),
         "spec": draws.bound.resolved().as_dict(),
         "criterion": _plain(criterion.describe()),
@@ -119,7 +123,7 @@ def _warnings(draws: Draws, solution: Solution) -> list[str]:
             f"{len(solution.losses)} sweeps were needed: where margins are small as well, labels "
             "may not be stable"
         )
-    return found + suspicions(draws, solution.elements)
+    return found + solution.remarks.warnings + suspicions(draws, solution.elements)
 
 
 def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec, Transformation]:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.criteria.base import Criterion, Reference, Statistics, add
+from relabel.criteria.base import Criterion, Reference, Remarks, Statistics, add
 from relabel.elements import Monomial
 from relabel.features import Block, Layout, Source
-from relabel.groups import Score
+from relabel.groups import Group, Score
 from relabel.moments import Pooled, pooled_moments
 from relabel.search import (
     TOLERANCE,
@@ -81,6 +81,8 @@ class Solution:
         Total loss without relabelling, under the reference that fits that best.
     converged : bool
         False if `max_sweeps` ended the loop.
+    remarks : Remarks
+        What the criterion has to say of the result.
     """
 
     elements: Elements
@@ -91,6 +93,7 @@ class Solution:
     losses: list[float]
     loss_before: float
     converged: bool
+    remarks: Remarks = field(default_factory=Remarks)
 
 
 @dataclass
@@ -134,6 +137,7 @@ def solve(
     criterion: Criterion,
     first: Block | Reference | None,
     *,
+    given: Elements | None = None,
     chain: Array | None = None,
     known_starts: Mapping[str, Elements] | None = None,
     n_random: int = 0,
@@ -153,6 +157,9 @@ def solve(
         One draw (or given point): the first reference, or the only one if the criterion keeps it.
         A Reference is kept. None starts from the labels as they are, with the reference that fits
         these best, and tries no other starts: for draws that were aligned before.
+    given : dict of str to Monomial, optional
+        Elements that are kept as they are; only their losses and margins are worked out, under
+        the reference that fits them best, or under `first` if that is a Reference.
     chain : ndarray of int, shape (draws,), optional
         Which chain each draw belongs to; draws of one chain try each other's labellings.
     known_starts : mapping of str to elements, optional
@@ -189,7 +196,8 @@ def solve(
     Metaheuristics*, 320-353. https://doi.org/10.1007/0-306-48056-5_11
     """
     options = (chain, dict(known_starts or {}), n_random, n_kicks, seed, progress)
-    return _loop(source, criterion, first, *options).run(first)
+    loop = _loop(source, criterion, first, *options)
+    return loop.run(first) if given is None else loop.run_given(given, first)
 
 
 def rough_elements(
@@ -273,7 +281,7 @@ class _Loop:
         """Drive the loop from the first reference to the last."""
         state = _State.unmoved(self.layout, self.source.n_draws)
         if not isinstance(first, Reference):
-            first = self.criterion.form(self.source) or first
+            first = self.criterion.form(self.source, first) or first
         if isinstance(first, Reference):
             return self._to_reference(state, first)
         refined = self.criterion.initial()
@@ -288,6 +296,18 @@ class _Loop:
             return self._to_reference(state, reference)
         self._search(state, reference, thorough=False)
         return self._iterate(state, reference)
+
+    def run_given(self, elements: Elements, first: Block | Reference | None) -> Solution:
+        """Keep the elements; work out what they are worth."""
+        state, unmoved = (_State.unmoved(self.layout, self.source.n_draws) for _ in range(2))
+        state.elements = elements
+        if isinstance(first, Reference):
+            reference = own = first
+        else:
+            reference, own = (self._update(labels, None) for labels in (state, unmoved))
+        before = self._total(self._gained(unmoved, own), own)
+        losses = [self._total(self._gained(state, reference), reference)]
+        return self._solution(state, reference, losses, before, True, best=False)
 
     def run_roughly(self, first: Block) -> Elements:
         """Descend from one draw, and no more."""
@@ -311,7 +331,8 @@ class _Loop:
         else:
             state.elements = picked
             state = self._gained(state, reference)
-        return self._solution(state, reference, [self._total(state, reference)], before, True)
+        losses = [self._total(state, reference)]
+        return self._solution(state, reference, losses, before, True, best=picked is None)
 
     def _iterate(
         self, state: _State, reference: Reference | None, *, searching: bool = True
@@ -363,13 +384,21 @@ class _Loop:
         return state
 
     def _solution(
-        self, state: _State, reference: Reference, losses: list[float], before: float, done: bool
+        self,
+        state: _State,
+        reference: Reference,
+        losses: list[float],
+        before: float,
+        done: bool,
+        best: bool = True,
     ) -> Solution:
-        margin = self._margins(state, reference)
+        margin = self._margins(state, reference, best)
         loss = -state.gain
         if self.criterion.is_distance:
             loss = np.maximum(loss, 0.0)  # what is below zero is rounding
-        return Solution(state.elements, reference, loss, margin, state.start, losses, before, done)
+        elements, start = state.elements, state.start
+        remarks = self.criterion.remarks(self.source, self.layout, reference, elements)
+        return Solution(elements, reference, loss, margin, start, losses, before, done, remarks)
 
     # -------------------------------------------------------------- one sweep
 
@@ -413,10 +442,11 @@ class _Loop:
         total = float(-state.gain.sum() + self.criterion.penalty(reference))
         return max(total, 0.0) if self.criterion.is_distance else total  # below zero is rounding
 
-    def _margins(self, state: _State, reference: Reference) -> dict[str, Array]:
+    def _margins(self, state: _State, reference: Reference, best: bool) -> dict[str, Array]:
         """Margins of every slot under the last reference, the other sets held fixed.
 
         Units on both sides of one array have no linear score, and so no exact margin: nan.
+        Elements that are not those of the highest score (`best` is False) may have negative ones.
         """
         layout = self.layout
         margin = {u: np.empty((self.source.n_draws, k)) for u, k in layout.sizes.items()}
@@ -427,7 +457,11 @@ class _Loop:
                     margin[units][rows] = np.nan
                     continue
                 score, _ = view.score(units, elements)
-                margin[units][rows] = group.margin(score, elements[units])
+                margin[units][rows] = (
+                    group.margin(score, elements[units])
+                    if best
+                    else _margin_of_any(group, score, elements[units])
+                )
         return margin
 
     # -------------------------------------------------------------- starts
@@ -561,3 +595,12 @@ class _Loop:
                 some, where = view.select(part), rows[part]
                 elements, gain = exhaust(some, centre, everything, state.gain[where])
                 state.keep(where, elements, gain, some.tolerance, STARTS.index("exhaustive"))
+
+
+def _margin_of_any(group: Group, score: Score, element: Monomial) -> Array:
+    """Margins of elements that need not be optimal: below zero where another one does better."""
+    best = group.match(score)
+    alike = (best.index == element.index) & ((best.factor < 0) == (element.factor < 0))
+    behind = score.of(best) - score.of(element)
+    margin: Array = np.where(alike, group.margin(score, best), 0.0) - behind[:, None]
+    return margin

@@ -36,6 +36,7 @@ ORDER = [
     "draws",
     "allocated",
     "memberships",
+    "permutations",
     "probes",
     "suspicions",
     "record",

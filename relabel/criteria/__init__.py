@@ -8,6 +8,7 @@ from typing import Any
 
 from relabel.criteria.activations import Activations
 from relabel.criteria.base import Criterion
+from relabel.criteria.data_based import DataBased
 from relabel.criteria.ecr import ECR
 from relabel.criteria.ecr_iterative_1 import ECRIterative1
 from relabel.criteria.ecr_iterative_2 import ECRIterative2
@@ -15,19 +16,28 @@ from relabel.criteria.gaussian import Gaussian
 from relabel.criteria.given import ToReference
 from relabel.criteria.mean import Mean
 from relabel.criteria.order import Order
+from relabel.criteria.permutations import Permutations
+from relabel.criteria.pivotal import Pivotal
+from relabel.criteria.pra import PRA
+from relabel.criteria.sjw import SJW
 from relabel.criteria.stephens import Stephens
 from relabel.errors import SpecError
 
 __all__ = [
     "CRITERIA",
     "ECR",
+    "PRA",
+    "SJW",
     "Activations",
     "Criterion",
+    "DataBased",
     "ECRIterative1",
     "ECRIterative2",
     "Gaussian",
     "Mean",
     "Order",
+    "Permutations",
+    "Pivotal",
     "Stephens",
     "ToReference",
     "criterion_of",
@@ -47,6 +57,11 @@ CRITERIA: dict[str, type[Criterion]] = {
         ECR,
         ECRIterative1,
         ECRIterative2,
+        PRA,
+        DataBased,
+        SJW,
+        Pivotal,
+        Permutations,
     )
 }
 

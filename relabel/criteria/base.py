@@ -19,6 +19,7 @@ from relabel.moments import Pooled
 __all__ = [
     "Criterion",
     "Reference",
+    "Remarks",
     "Statistics",
     "add",
     "check_count",
@@ -100,6 +101,22 @@ def _place(wanted: Any, known: Sequence[Any]) -> int:
     return list(known).index(wanted)
 
 
+@dataclass(frozen=True)
+class Remarks:
+    """What a criterion has to say of a result.
+
+    Attributes
+    ----------
+    warnings : list of str
+        Sentences for the record.
+    variables : dict of str to ndarray of shape (draws,)
+        Numbers for the record, by the name they get there.
+    """
+
+    warnings: list[str] = field(default_factory=list)
+    variables: dict[str, Array] = field(default_factory=dict)
+
+
 class Criterion(ABC):
     """What a relabelling maximises, and how its reference is formed.
 
@@ -146,17 +163,30 @@ class Criterion(ABC):
         """Variables that units are matched on; None for all that carry units."""
         return None
 
-    def form(self, source: Source) -> Reference | None:
-        """Return the only reference, where it is not formed from aligned draws sweep by sweep."""
+    def form(self, source: Source, first: Block | None) -> Reference | None:
+        """Return the only reference, where it is not formed from aligned draws sweep by sweep.
+
+        `first` is the draw that would serve as the first reference.
+        """
         return None
 
     def pick(self, source: Source, reference: Reference) -> dict[str, Monomial] | None:
         """Return elements of all draws, where they are not those of the highest score."""
         return None
 
+    def remarks(
+        self, source: Source, layout: Layout, reference: Reference, elements: Mapping[str, Monomial]
+    ) -> Remarks:
+        """Return what the user should know of this result."""
+        return Remarks()
+
     def initial(self) -> Criterion | None:
         """Return the criterion whose solution this one refines, if it does."""
         return None
+
+    def work(self, n_units: int) -> int:
+        """How many numbers a draw takes while it is compared, beside what is read of it."""
+        return 0
 
     @abstractmethod
     def statistics(

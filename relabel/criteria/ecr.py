@@ -91,7 +91,7 @@ class ECR(Criterion):
         """Return the draw that is the pivot."""
         return None if self._given else self.pivot
 
-    def form(self, source: Source) -> Reference | None:
+    def form(self, source: Source, first: Block | None) -> Reference | None:
         """Return the pivot, if it is given."""
         if not self._given:
             return None

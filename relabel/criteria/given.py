@@ -59,15 +59,19 @@ class ToReference(Mean):
         if self.max_sweeps != 0:
             raise SpecError("criterion reference: the reference stays; max_sweeps cannot be set")
         self.check_features()
-        named = isinstance(self.to, str) and self.to in ("map", "medoid")
-        point = isinstance(self.to, Mapping) and (
-            isinstance(self.to, xr.Dataset) or set(self.to) == {"chain", "draw"}
+        self.check_point("to", self.to)
+
+    def check_point(self, option: str, value: Any) -> None:
+        """Check the option that says which draw or point is the reference."""
+        named = isinstance(value, str) and value in ("map", "medoid")
+        point = isinstance(value, Mapping) and (
+            isinstance(value, xr.Dataset) or set(value) == {"chain", "draw"}
         )
         if not (named or point):
             raise SpecError(
-                "criterion reference: 'to' is 'map', 'medoid', {'chain': c, 'draw': d} or a "
-                f"Dataset with one point, not {_shown(self.to)}; of draws that were aligned, pass "
-                "the mean: aligned['posterior'].to_dataset().mean(['chain', 'draw'])"
+                f"criterion {self.name}: {option!r} is 'map', 'medoid', {{'chain': c, 'draw': d}} "
+                f"or a Dataset with one point, not {_shown(value)}; of draws that were aligned, "
+                "pass the mean: aligned['posterior'].to_dataset().mean(['chain', 'draw'])"
             )
 
 
