@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Literal
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.criteria.base import Criterion, Reference, Statistics, check_count
+from relabel.densities import log_density
 from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.features import Block, Layout, Source
@@ -60,7 +61,8 @@ class SJW(Criterion):
         Variable with the weights of the components, ``"w"`` by default; None where they have
         none, or the same.
     family : str, default "normal"
-        What the observations of a component are distributed as.
+        What the observations of a component are distributed as
+        (:func:`relabel.densities.log_density`).
     assign : {"sample", "best"}
         Whether each draw gets a permutation sampled with the probabilities above, or the most
         probable one.
@@ -241,7 +243,7 @@ class SJW(Criterion):
         """Log of weight times density of every observation in every slot, (n, K)."""
         parameters = dict(reference.beside)
         weights = parameters.pop("weights", None)
-        logs = log_density(self.family, x, parameters)
+        logs = log_density(self.family, x[:, 0] if x.shape[1] == 1 else x, parameters)
         if weights is not None:
             logs = logs + np.log(np.maximum(weights, np.finfo(float).tiny))
         missing: Array = np.asarray(np.isnan(x).any(axis=1))
@@ -282,27 +284,3 @@ def _chances(table: Array, weight: Array) -> Array:
     total = weight.sum(axis=1)
     chance: Array = (weight @ _indicators(table.shape[1])) / total[:, None]
     return chance.reshape(table.shape)
-
-
-# ---------------------------------------------------------------------- densities
-
-
-def log_density(family: str, x: Array, parameters: Mapping[str, Array]) -> Array:
-    """Log densities of observations (n, 1) under components (..., K), shape (..., n, K)."""
-    if family != "normal":
-        raise SpecError(f"criterion sjw: there is no family {family!r}; there is normal")
-    spreads: dict[str, Callable[[Array], Array]] = {
-        "sd": lambda v: v,
-        "variance": np.sqrt,
-        "precision": lambda v: 1 / np.sqrt(v),
-    }
-    spread = [name for name in spreads if name in parameters]
-    if set(parameters) != {"mean", *spread} or len(spread) != 1:
-        raise SpecError(
-            "criterion sjw: normal has the parameters mean, and sd, variance or precision, not "
-            f"{', '.join(parameters)}"
-        )
-    mean, sd = parameters["mean"], spreads[spread[0]](parameters[spread[0]])
-    gap = (x.reshape(-1, 1) - mean[..., None, :]) / sd[..., None, :]
-    logs: Array = -0.5 * gap**2 - np.log(sd)[..., None, :] - 0.5 * np.log(2 * np.pi)
-    return logs
