@@ -4,7 +4,17 @@ The main entry point is :func:`align`; :class:`Spec` declares what is exchangeab
 """
 
 from relabel.align import align, apply, relabelled, undo
-from relabel.criteria import Activations, Gaussian, Mean, Order, ToReference
+from relabel.criteria import (
+    RSP,
+    Activations,
+    Gaussian,
+    MatchAlign,
+    Mean,
+    Order,
+    Procrustes,
+    ToReference,
+    WeightedProcrustes,
+)
 from relabel.diagnose import diagnose
 from relabel.diagnosis import Diagnosis, Finding, Thresholds
 from relabel.errors import DataError, FileError, RelabelError, SpecError
@@ -22,6 +32,7 @@ from relabel.versions import installed
 __version__ = installed("posterior-relabel")
 
 __all__ = [
+    "RSP",
     "Activations",
     "DataError",
     "Diagnosis",
@@ -29,14 +40,17 @@ __all__ = [
     "Finding",
     "Gaussian",
     "Likelihood",
+    "MatchAlign",
     "Mean",
     "Order",
+    "Procrustes",
     "RelabelError",
     "Spec",
     "SpecError",
     "Thresholds",
     "ToReference",
     "Transformation",
+    "WeightedProcrustes",
     "account",
     "align",
     "apply",

@@ -12,12 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.containers import pack, sharing, unpack
-from relabel.criteria import Activations, Criterion, Mean, ToReference
+from relabel.criteria import Activations, Criterion, MatchAlign, Mean, ToReference
 from relabel.criteria.base import Reference
+from relabel.criteria.matchalign import median_draw
 from relabel.diagnostics.chains import flag_chains
 from relabel.diagnostics.comparison import all_outputs
 from relabel.draws import Draws, log_density
-from relabel.elements import Monomial
+from relabel.elements import Element, Monomial
 from relabel.errors import DataError, SpecError
 from relabel.features import ActivationProblem, Problem, Source
 from relabel.probes import Probes, find_probes
@@ -154,6 +155,7 @@ def align(
         refuse_reduced(groups)
     spec = _as_before(spec, groups)
     draws = Draws.read(sharing(groups), spec, nonfinite)
+    criterion = criterion.resolved(draws.bound)
     probes = find_probes(draws.bound, groups, inputs, criterion, seed)
     search = {"n_random": n_random, "n_kicks": n_kicks, "seed": seed}
     job = _Job(criterion, probes, search, progress, exclude_flagged)
@@ -377,14 +379,17 @@ class _Job:
 
     def _run(self, draws: Draws, groups: Mapping[str, xr.Dataset]) -> Solution:
         """Align the draws that form the reference."""
-        problem = draws.problem(self.criterion.variables)
+        problem = draws.problem(self.criterion)
         if self.criterion.max_sweeps > 0 and _aligned_alike(groups, self.criterion, self.options):
             return self._solve(problem, draws, None, self.criterion)
         to = self.criterion.to if isinstance(self.criterion, ToReference) else None
         if isinstance(to, xr.Dataset):
             start = (_given(to, draws.bound, problem), 0)
             return self._solve(problem, draws, start, self.criterion)
-        row = _first_row(draws, to, self.criterion.variables)
+        if isinstance(self.criterion, MatchAlign):
+            row = _pivot_row(draws, self.criterion, problem)
+            return self._solve(problem, draws, (problem, row), self.criterion)
+        row = _first_row(draws, to, self.criterion)
         if to == "medoid":
             assert isinstance(self.criterion, ToReference)
             middle = Mean(scale=self.criterion.scale, variables=self.criterion.variables)
@@ -400,9 +405,9 @@ class _Job:
 
     def follow(self, draws: Draws, leading: Draws, reference: Reference) -> Solution:
         """Align further draws to the reference of others, which may have more variables."""
-        problem = draws.problem(self.criterion.variables)
+        problem = draws.problem(self.criterion)
         if not isinstance(self.criterion, Activations):
-            layout = leading.problem(self.criterion.variables).layout
+            layout = leading.problem(self.criterion).layout
             reference = reference.restricted(layout, problem.layout)
         return self._solve(problem, draws, reference, self.criterion)
 
@@ -421,9 +426,11 @@ class _Job:
             progress=self.progress,
             **self.search,
         )
+        if not isinstance(start, Reference):
+            found = _with_last(found, criterion.final_elements(found.reference, draws.bound))
         return _with_gauge(found, problem)
 
-    def _known_starts(self, problem: Problem, start: _Start) -> dict[str, dict[str, Monomial]]:
+    def _known_starts(self, problem: Problem, start: _Start) -> dict[str, dict[str, Element]]:
         """Matching of activations, for deep networks whose forward pass is known."""
         if self.probes is None or not isinstance(start, tuple) or not problem.layout.coupled:
             return {}
@@ -487,8 +494,8 @@ def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
     elements = {}
     for units in first.elements:
         both = [solution.elements[units] for _, solution in parts]
-        index = np.concatenate([element.index for element in both])[order]
-        elements[units] = Monomial(index, np.concatenate([e.factor for e in both])[order])
+        arrays = zip(*(element.arrays for element in both), strict=True)
+        elements[units] = type(both[0])(*(np.concatenate(a)[order] for a in arrays))
     margin = {
         units: np.concatenate([solution.margin[units] for _, solution in parts])[order]
         for units in first.margin
@@ -507,13 +514,44 @@ def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
 def _with_gauge(solution: Solution, problem: Problem) -> Solution:
     """Compose what was matched with the gauge that was fixed before."""
     elements = dict(solution.elements)
+    for units, rotation in problem.rotations.items():
+        elements[units] = elements[units] @ rotation
     for units, scale in problem.scales.items():
         unmoved = Monomial.identity(elements[units].batch, elements[units].size)
         elements[units] = elements[units] @ Monomial(unmoved.index, scale)
     return replace(solution, elements=elements)
 
 
-def _first_row(draws: Draws, to: Any, variables: tuple[str, ...] | None) -> int:
+def _with_last(solution: Solution, last: Mapping[str, Element]) -> Solution:
+    """Put one element on top of all draws alike, and on the reference."""
+    if not last:
+        return solution
+    elements, own = dict(solution.elements), dict(solution.reference.own)
+    for units, element in last.items():
+        elements[units] = element @ elements[units]
+        own[units] = element.act(own[units])
+    return replace(solution, elements=elements, reference=replace(solution.reference, own=own))
+
+
+def _pivot_row(draws: Draws, criterion: MatchAlign, problem: Problem) -> int:
+    """Row of the draw that others are matched to."""
+    if isinstance(criterion.pivot, Mapping):
+        return _first_row(draws, criterion.pivot, criterion)
+    if isinstance(criterion.pivot, int):
+        row = np.flatnonzero(draws.rows == criterion.pivot)
+        if not row.size:
+            raise SpecError(
+                f"criterion matchalign: there is no finite draw number {criterion.pivot}; there "
+                f"are {draws.excluded.size} draws"
+            )
+        return int(row[0])
+    (loadings,) = problem.used
+    axis = loadings.unit_axes()[0][0]
+    rows = np.moveaxis(problem.array(loadings, slice(0, problem.n_draws)), axis + 1, -1)
+    return median_draw(rows.reshape(len(rows), -1, rows.shape[-1]))
+
+
+def _first_row(draws: Draws, to: Any, criterion: Criterion) -> int:
     """Row of the draw that serves as the first reference."""
     posterior = draws.groups["posterior"]
     if isinstance(to, Mapping):
@@ -522,11 +560,11 @@ def _first_row(draws: Draws, to: Any, variables: tuple[str, ...] | None) -> int:
             index = posterior.indexes.get(dim)
             labels = list(range(posterior.sizes[dim])) if index is None else list(index)
             if to[dim] not in labels:
-                raise SpecError(f"criterion reference: there is no {dim} {to[dim]!r}")
+                raise SpecError(f"criterion {criterion.name}: there is no {dim} {to[dim]!r}")
             place.append(labels.index(to[dim]))
         row = np.flatnonzero(draws.rows == place[0] * posterior.sizes["draw"] + place[1])
         if not row.size:
-            raise DataError(f"criterion reference: the draw {dict(to)} is not finite")
+            raise DataError(f"criterion {criterion.name}: the draw {dict(to)} is not finite")
         return int(row[0])
     lp = log_density(draws.groups)
     if lp is not None and np.isfinite(lp.reshape(-1)[draws.rows]).any():
@@ -536,12 +574,12 @@ def _first_row(draws: Draws, to: Any, variables: tuple[str, ...] | None) -> int:
             "criterion reference: 'map' needs the log density sample_stats/lp of the same draws, "
             "which is not there; use 'medoid', or a draw by its chain and draw"
         )
-    return _central_row(draws, variables)
+    return _central_row(draws, criterion)
 
 
-def _central_row(draws: Draws, variables: tuple[str, ...] | None) -> int:
+def _central_row(draws: Draws, criterion: Criterion) -> int:
     """The draw whose norms, variable by variable, are nearest to their medians."""
-    problem = draws.problem(variables)
+    problem = draws.problem(criterion)
     norms = np.stack(
         [
             np.concatenate(
@@ -581,7 +619,7 @@ def _given(point: xr.Dataset, bound: Bound, problem: Problem) -> Problem:
         if not np.isfinite(values).all():
             raise DataError(f"criterion reference: {variable.name!r} is not finite")
         arrays[variable.name] = values.reshape(1, *shape)
-    return Problem(bound, arrays, [v.name for v in problem.used])
+    return Problem(bound, arrays, [v.name for v in problem.used], ways=problem.ways)
 
 
 # ---------------------------------------------------------------------- what comes out

@@ -108,7 +108,7 @@ class Aligned:
     @cached_property
     def problem(self) -> Problem:
         """The aligned draws laid out for matching."""
-        return self.draws.problem(self.criterion.variables)
+        return self.draws.problem(self.criterion)
 
     @cached_property
     def layout(self) -> Layout:

@@ -19,7 +19,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from relabel.elements import Monomial
+from relabel.elements import Monomial, monomial
 from relabel.errors import DataError, SpecError
 from relabel.groups import Group, ScaledPermutation, group_of
 from relabel.network import FUNCTIONS
@@ -449,7 +449,7 @@ def recovery(
     shares: dict[str, float] = {}
     wholly = np.array(True)
     for units, element in (found @ planted).elements.items():
-        right = _as_the_mode(element)
+        right = _as_the_mode(monomial(element))
         shares[units] = float(right.mean())
         wholly = wholly & right.all(axis=-1)
     return shares | {"draws": float(wholly.mean())}

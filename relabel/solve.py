@@ -245,13 +245,20 @@ class _Loop:
     rounding: float = 0.0  # of the total loss
 
     def run(self, first: Block | Reference | None) -> Solution:
-        """Drive the loop from the first reference to the last."""
-        state = _State.unmoved(self.layout, self.source.n_draws)
+        """Drive the loop from the first reference to the last; of several starts, the best."""
         if isinstance(first, Reference):
-            return self._to_reference(state, first)
-        refined = self.criterion.initial()
+            return self._to_reference(_State.unmoved(self.layout, self.source.n_draws), first)
+        if first is None:
+            return self._run_from(None)
+        runs = (self._run_from(first if s == "draw" else None) for s in self.criterion.starts)
+        return min(runs, key=lambda found: found.losses[-1])
+
+    def _run_from(self, first: Block | None) -> Solution:
+        """Start from one draw, or from the labels as they are."""
+        state = _State.unmoved(self.layout, self.source.n_draws)
         if first is None:
             return self._iterate(state, None, searching=False)
+        refined = self.criterion.initial()
         if refined is not None:
             begin = replace(self, criterion=refined).run(first)
             state.elements, state.start = begin.elements, begin.start
@@ -316,7 +323,11 @@ class _Loop:
 
     def _check_falling(self, losses: Sequence[float]) -> None:
         """The loss may not rise, but for rounding: both steps of the loop lower it or leave it."""
-        if len(losses) > 1 and losses[-1] > losses[-2] + 1e-9 * abs(losses[-2]) + self.rounding:
+        if (
+            self.criterion.monotone
+            and len(losses) > 1
+            and losses[-1] > losses[-2] + 1e-9 * abs(losses[-2]) + self.rounding
+        ):
             raise RuntimeError(f"the loss rose from {losses[-2]} to {losses[-1]}")
 
     def _unmoved(self, reference: Reference) -> _State:
@@ -395,7 +406,7 @@ class _Loop:
 
     def _search(self, state: _State, reference: Reference, thorough: bool = True) -> bool:
         """Solve the draws that are open from every start; True if that improved any."""
-        before = {u: Monomial(g.index.copy(), g.factor.copy()) for u, g in state.elements.items()}
+        before = {u: g.copy() for u, g in state.elements.items()}
         if not self.layout.coupled:
             self._start_exact(state, reference)
         else:
@@ -459,8 +470,10 @@ class _Loop:
         layout, n_draws = self.layout, self.source.n_draws
         result = []
         for _ in range(self.n_random):
-            elements = {}
+            elements = identity(layout, n_draws)
             for units, size in layout.sizes.items():
+                if layout.groups[units].rotates:
+                    continue  # solved exactly from anywhere
                 index = rng.permuted(np.tile(np.arange(size), (n_draws, 1)), axis=1)
                 factor = rng.choice([-1.0, 1.0], size=index.shape)
                 signs = layout.groups[units].signs

@@ -10,24 +10,43 @@ from relabel.criteria.activations import Activations
 from relabel.criteria.base import Criterion
 from relabel.criteria.gaussian import Gaussian
 from relabel.criteria.given import ToReference
+from relabel.criteria.matchalign import MatchAlign
 from relabel.criteria.mean import Mean
 from relabel.criteria.order import Order
+from relabel.criteria.procrustes import Procrustes
+from relabel.criteria.rsp import RSP
+from relabel.criteria.wprocrustes import WeightedProcrustes
 from relabel.errors import SpecError
 
 __all__ = [
     "CRITERIA",
+    "RSP",
     "Activations",
     "Criterion",
     "Gaussian",
+    "MatchAlign",
     "Mean",
     "Order",
+    "Procrustes",
     "ToReference",
+    "WeightedProcrustes",
     "criterion_of",
 ]
 
 #: Name, as on the command line -> criterion.
 CRITERIA: dict[str, type[Criterion]] = {
-    criterion.name: criterion for criterion in (Mean, ToReference, Gaussian, Activations, Order)
+    criterion.name: criterion
+    for criterion in (
+        Mean,
+        ToReference,
+        Gaussian,
+        Activations,
+        Order,
+        RSP,
+        Procrustes,
+        WeightedProcrustes,
+        MatchAlign,
+    )
 }
 
 

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.elements import Monomial
+from relabel.elements import Element, Monomial
 from relabel.errors import DataError, SpecError
-from relabel.features import Block, Layout, Pair
+from relabel.features import Block, Layout, Pair, Way
 from relabel.groups import Score
 from relabel.moments import Pooled
+from relabel.spec import Bound
 
 __all__ = [
     "Criterion",
@@ -108,10 +109,13 @@ class Criterion(ABC):
         As on the command line.
     is_distance : bool
         Whether its loss is a squared distance, so that a negative one is rounding.
+    monotone : bool
+        Whether its loss can be compared from one sweep to the next, and never rises.
     """
 
     name: ClassVar[str]
     is_distance: ClassVar[bool] = False
+    monotone: ClassVar[bool] = True
 
     @property
     def max_sweeps(self) -> int:
@@ -123,13 +127,39 @@ class Criterion(ABC):
         """Variables that units are matched on; None for all that carry units."""
         return None
 
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """Where the loop starts: from one ``draw``, or from the ``mean`` of the draws as they are.
+
+        Of several, the one that ends with the lowest loss is kept.
+        """
+        return ("draw",)
+
+    def resolved(self, bound: Bound) -> Criterion:
+        """Return the criterion with everything that the draws tell filled in.
+
+        Raises
+        ------
+        SpecError
+            If it does not fit the spec.
+        """
+        return self
+
+    def ways(self, bound: Bound) -> dict[str, Way]:
+        """How sets of units are rotated and matched, where the spec does not decide."""
+        return {}
+
+    def final_elements(self, reference: Reference, bound: Bound) -> dict[str, Element]:
+        """Elements that are put on top of all draws alike when the loop has ended."""
+        return {}
+
     def initial(self) -> Criterion | None:
         """Return the criterion whose solution this one refines, if it does."""
         return None
 
     @abstractmethod
     def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
     ) -> Statistics:
         """Return sums over the aligned draws of a block."""
 

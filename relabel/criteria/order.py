@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.criteria.base import Criterion, Reference, Statistics
-from relabel.elements import Monomial
+from relabel.elements import Element
 from relabel.errors import SpecError
 from relabel.features import Block, Layout
 from relabel.groups import Score
@@ -77,7 +77,7 @@ class Order(Criterion):
                 )
 
     def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
     ) -> Statistics:
         """Return nothing: there is no reference to form."""
         return {}
