@@ -98,6 +98,7 @@ def align(
         ====================  ======================  ==================================
         ``{units}_index``     chain, draw, {units}    slot *k* holds the unit ``index[k]``
         ``{units}_factor``    chain, draw, {units}    what multiplied it
+        ``{units}_rotation``  …, {units}, {units}_unit  instead of both, of units that rotate
         ``{units}_margin``    chain, draw, {units}    gain over the best that changes the slot
         ``loss``              chain, draw             loss of the aligned draw
         ``start``             chain, draw             which start won
@@ -121,7 +122,8 @@ def align(
     -----
     Permutations, and flips of odd or even units, preserve likelihood and exchangeable, symmetric
     priors, so a relabelled draw is a draw of the same posterior. Scales (ReLU) and affine flips
-    (sigmoid) preserve the likelihood only: the result is a section of the orbit.
+    (sigmoid) preserve the likelihood only: the result is a section of the orbit. So do rotations
+    of factors, unless the prior is isotropic over factors.
 
     References
     ----------
@@ -389,7 +391,7 @@ class _Job:
         if isinstance(self.criterion, MatchAlign):
             row = _pivot_row(draws, self.criterion, problem)
             return self._solve(problem, draws, (problem, row), self.criterion)
-        row = _first_row(draws, to, self.criterion)
+        row = _first_row(draws, to, problem, self.criterion.name)
         if to == "medoid":
             assert isinstance(self.criterion, ToReference)
             middle = Mean(scale=self.criterion.scale, variables=self.criterion.variables)
@@ -536,7 +538,7 @@ def _with_last(solution: Solution, last: Mapping[str, Element]) -> Solution:
 def _pivot_row(draws: Draws, criterion: MatchAlign, problem: Problem) -> int:
     """Row of the draw that others are matched to."""
     if isinstance(criterion.pivot, Mapping):
-        return _first_row(draws, criterion.pivot, criterion)
+        return _first_row(draws, criterion.pivot, problem, criterion.name)
     if isinstance(criterion.pivot, int):
         row = np.flatnonzero(draws.rows == criterion.pivot)
         if not row.size:
@@ -551,7 +553,7 @@ def _pivot_row(draws: Draws, criterion: MatchAlign, problem: Problem) -> int:
     return median_draw(rows.reshape(len(rows), -1, rows.shape[-1]))
 
 
-def _first_row(draws: Draws, to: Any, criterion: Criterion) -> int:
+def _first_row(draws: Draws, to: Any, problem: Problem, name: str) -> int:
     """Row of the draw that serves as the first reference."""
     posterior = draws.groups["posterior"]
     if isinstance(to, Mapping):
@@ -560,11 +562,11 @@ def _first_row(draws: Draws, to: Any, criterion: Criterion) -> int:
             index = posterior.indexes.get(dim)
             labels = list(range(posterior.sizes[dim])) if index is None else list(index)
             if to[dim] not in labels:
-                raise SpecError(f"criterion {criterion.name}: there is no {dim} {to[dim]!r}")
+                raise SpecError(f"criterion {name}: there is no {dim} {to[dim]!r}")
             place.append(labels.index(to[dim]))
         row = np.flatnonzero(draws.rows == place[0] * posterior.sizes["draw"] + place[1])
         if not row.size:
-            raise DataError(f"criterion {criterion.name}: the draw {dict(to)} is not finite")
+            raise DataError(f"criterion {name}: the draw {dict(to)} is not finite")
         return int(row[0])
     lp = log_density(draws.groups)
     if lp is not None and np.isfinite(lp.reshape(-1)[draws.rows]).any():
@@ -574,12 +576,11 @@ def _first_row(draws: Draws, to: Any, criterion: Criterion) -> int:
             "criterion reference: 'map' needs the log density sample_stats/lp of the same draws, "
             "which is not there; use 'medoid', or a draw by its chain and draw"
         )
-    return _central_row(draws, criterion)
+    return _central_row(draws, problem)
 
 
-def _central_row(draws: Draws, criterion: Criterion) -> int:
+def _central_row(draws: Draws, problem: Problem) -> int:
     """The draw whose norms, variable by variable, are nearest to their medians."""
-    problem = draws.problem(criterion)
     norms = np.stack(
         [
             np.concatenate(

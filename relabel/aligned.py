@@ -128,7 +128,7 @@ class Aligned:
             return self.problem
         spec = replace(bound.spec, gauges=dict.fromkeys(scaled, "unit"))
         used = [variable.name for variable in self.problem.used]
-        return Problem(replace(bound, spec=spec), self.problem.arrays, used)
+        return Problem(replace(bound, spec=spec), self.problem.arrays, used, ways=self.problem.ways)
 
     def features(self, units: str) -> SlotFeatures:
         """Everything by which the units of one set are told apart."""

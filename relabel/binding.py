@@ -341,7 +341,7 @@ class Binder:
         group = self._group(axis.name)
         if group.rotates and axis.exponent != 1:
             raise SpecError(
-                f"{_show(address)}: units {axis.name!r} that rotate mix, and what belongs to each of "
+                f"{_show(address)}: units {axis.name!r} that rotate mix; what belongs to each of "
                 f"them ('{axis.name}^{axis.exponent}': a variance, a shrinkage) has no meaning "
                 f"after that; declare {axis.name!r} signed, or leave the variable alone ('...')"
             )

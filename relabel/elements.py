@@ -280,13 +280,14 @@ class Dense:
         shape = array.shape
         before = math.prod(shape[batch : batch + axis])
         after = math.prod(shape[batch + axis + 1 :])
-        cells = array.reshape(*self.batch, before, self.size, after)
-        matrix = self.matrix.astype(array.dtype, copy=False)
-        if after == 1:  # the units are the last axis: one product for all rows
-            moved = cells[..., 0] @ matrix.swapaxes(-1, -2)
-        else:
-            moved = matrix[..., None, :, :] @ cells
-        return np.ascontiguousarray(moved.reshape(shape))
+        cells = array.reshape(math.prod(self.batch), before, self.size, after)
+        matrix = self.matrix.reshape(-1, self.size, self.size).astype(array.dtype, copy=False)
+        moving = self.moves().reshape(-1)
+        if moving.all():
+            return _products(matrix, cells).reshape(shape)
+        result = cells.copy()  # draws that stay do so whatever they hold
+        result[moving] = _products(matrix[moving], cells[moving])
+        return result.reshape(shape)
 
     def __matmul__(self, other: Element) -> Dense:
         """Compose: ``(g @ h).act(x) == g.act(h.act(x))``."""
@@ -316,6 +317,15 @@ class Dense:
     def moves(self) -> Array:
         """Which draws are changed at all: bool of the shape of the batch."""
         return ~self.equals(Dense.identity(self.batch, self.size))
+
+
+def _products(matrix: Array, cells: Array) -> Array:
+    """Matrices (n, K, K) on the third axis of cells (n, before, K, after)."""
+    if cells.shape[3] == 1:  # the units are the last axis: one product for all rows
+        last: Array = (cells[..., 0] @ matrix.swapaxes(1, 2))[..., None]
+        return last
+    products: Array = matrix[:, None] @ cells
+    return products
 
 
 #: One element per draw of a batch, of either kind.

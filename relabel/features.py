@@ -266,11 +266,8 @@ class Problem:
         for units, way in self.ways.items():
             if way.rotation != "none":
                 loadings = loadings_of(self.bound, units, among=self.used)
-                parts = [
-                    rotations_of(loadings, self._values(loadings, rows), way.rotation)
-                    for rows in self.slices
-                ]
-                found[units] = Dense(np.concatenate(parts))
+                values = self._values(loadings, slice(0, self.n_draws))
+                found[units] = Dense(rotations_of(loadings, values, way.rotation))
         return found
 
     def array(self, variable: BoundVariable, rows: slice) -> Array:

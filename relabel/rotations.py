@@ -12,7 +12,8 @@ __all__ = ["procrustes", "varimax"]
 Array = NDArray[Any]
 
 _PER_BLOCK = 256  # draws whose columns stay in the cache
-_SWEEPS = 4  # of planar rotations in single precision, before Newton's method takes over
+_POLAR_STEPS = 2  # towards the maximum that the columns as they are belong to
+_SWEEPS = 3  # of planar rotations in single precision, before Newton's method takes over
 _FINISHED = 1e-10  # largest angle of a plane, in radians, of a draw that is done
 _FLAT = 1e-13  # share of the fourth moments below which a plane has no best angle
 _MAX_STEPS = 200
@@ -57,8 +58,9 @@ def varimax(loadings: Array, *, kaiser: bool = False) -> Array:
     .. math:: \max_{R'R = I} \sum_j \Bigl[ \sum_i b_{ij}^4 - \tfrac1p
         \bigl(\sum_i b_{ij}^2\bigr)^2 \Bigr], \qquad B = \Lambda R
 
-    A few sweeps of planar rotations (the best angle in every plane of two columns is known) lead
-    near a maximum; Newton's method on the rotations, its systems solved by conjugate gradients,
+    Two steps of the classical ascent (the polar factor of the slope) and a few sweeps of planar
+    rotations (the best angle in every plane of two columns is known) lead near a maximum; Newton's
+    method on the rotations, its systems solved by conjugate gradients,
     leads there, so that no plane can be improved by more than rounding. All draws go through it
     together. It starts from the columns as they are: what was rotated before stays as it is, bit
     by bit. The maximum is a local one, of which there may be several.
@@ -73,7 +75,7 @@ def varimax(loadings: Array, *, kaiser: bool = False) -> Array:
     Returns
     -------
     ndarray of shape (draws, q, q)
-        Rotations *R* of determinant one; ``loadings @ R`` is rotated.
+        Orthogonal matrices *R*; ``loadings @ R`` is rotated.
 
     References
     ----------
@@ -92,25 +94,26 @@ def varimax(loadings: Array, *, kaiser: bool = False) -> Array:
     rotations = np.broadcast_to(np.eye(n_factors), (n_draws, n_factors, n_factors)).copy()
     if n_factors < 2 or not n_rows:
         return rotations
-    open_ = []
+    angle, radius = np.zeros(n_draws), np.full(n_draws, _LONGEST)
     for start in range(0, n_draws, _PER_BLOCK):
         block = _scaled(loadings[start : start + _PER_BLOCK], kaiser)
-        some = np.flatnonzero(_angles(block).max(axis=(1, 2)) >= _FINISHED)
+        angle[start : start + _PER_BLOCK] = _largest_angle(block)
+        some = np.flatnonzero(angle[start : start + _PER_BLOCK] >= _FINISHED)
         if some.size:
-            rotations[start + some] = _orthogonal(_planar(block[some], _SWEEPS))
-            open_.append(start + some)
-    active = np.concatenate(open_) if open_ else np.arange(0)
-    radius = np.full(n_draws, _LONGEST)
+            turn = _polar_steps(block[some])
+            turn = turn @ _orthogonal(_planar(block[some] @ turn, _SWEEPS))
+            rotations[start + some] = turn
+            angle[start + some] = _largest_angle(block[some] @ turn)
     for _ in range(_MAX_STEPS):
-        still = []
-        for start in range(0, active.size, _PER_BLOCK):
-            rows = active[start : start + _PER_BLOCK]
-            block = _scaled(loadings[rows], kaiser)
-            rotations[rows], radius[rows], done = _step(block, rotations[rows], radius[rows])
-            still.append(rows[~done])
-        active = np.concatenate(still) if still else active
+        active = np.flatnonzero(angle >= _FINISHED)
         if not active.size:
             break
+        for start in range(0, active.size, _PER_BLOCK):
+            rows = active[start : start + _PER_BLOCK]
+            block, state = _scaled(loadings[rows], kaiser), (rotations, angle, radius)
+            fresh = _step(block, *(part[rows] for part in state))
+            for part, values in zip(state, fresh, strict=True):
+                part[rows] = values
     return rotations
 
 
@@ -123,23 +126,25 @@ def _scaled(loadings: Array, kaiser: bool) -> Array:
     return loadings / np.where(largest > 0, largest, 1.0)
 
 
-def _step(loadings: Array, rotation: Array, radius: Array) -> tuple[Array, Array, Array]:
-    """One step of Newton's method within a radius, taken where it gains; which draws are done."""
+def _step(
+    loadings: Array, rotation: Array, angle: Array, radius: Array
+) -> tuple[Array, Array, Array]:
+    """One step of Newton's method within a radius, taken where it gains: all that it changes."""
     before = loadings @ rotation
-    angle, value = _angles(before).max(axis=(1, 2)), _value(before)
-    turn, length = _newton(before, radius)
+    value = _value(before)
+    turn, length = _newton(before, radius, angle)
     after = before @ turn
-    gained, nearer = _value(after) - value, _angles(after).max(axis=(1, 2))
+    gained, nearer = _value(after) - value, _largest_angle(after)
     rounding = 1e-13 * value
     sound = (gained > rounding) | ((gained > -rounding) & (nearer < angle))
-    sound &= angle >= _FINISHED
     fresh = np.where(sound[:, None, None], _orthogonal(rotation @ turn), rotation)
     radius = np.where(sound, np.minimum(2 * radius, _LONGEST), length / 4)
-    stuck = np.flatnonzero((radius < _FINISHED) & (angle >= _FINISHED) & ~sound)
+    stuck = np.flatnonzero((radius < _FINISHED) & ~sound)
     if stuck.size:  # a saddle: planes tell the way
         fresh[stuck] = fresh[stuck] @ _orthogonal(_planar(before[stuck], 1))
         radius[stuck] = _LONGEST
-    return fresh, radius, np.where(sound, nearer, angle) < _FINISHED
+        nearer[stuck], sound[stuck] = _largest_angle(loadings[stuck] @ fresh[stuck]), True
+    return fresh, np.where(sound, nearer, angle), radius
 
 
 def _value(columns: Array) -> Array:
@@ -150,8 +155,8 @@ def _value(columns: Array) -> Array:
     return value
 
 
-def _angles(columns: Array) -> Array:
-    """Size of the best angle in every plane of two columns, shape (draws, q, q)."""
+def _largest_angle(columns: Array) -> Array:
+    """Size of the largest of the best angles in all planes of two columns, shape (draws,)."""
     squares = columns**2
     turned = columns.swapaxes(1, 2)
     second, fourth = turned @ columns, squares.swapaxes(1, 2) @ squares
@@ -166,8 +171,24 @@ def _angles(columns: Array) -> Array:
     both = alive[:, :, None] & alive[:, None, :]
     both &= np.hypot(num, den) > _FLAT * (sums + 2 * fourth)
     both &= ~np.eye(columns.shape[2], dtype=bool)
-    angles: Array = np.where(both, np.abs(np.arctan2(num, den)) / 4, 0.0)
-    return angles
+    far = np.where(both, np.arctan2(np.abs(num), den), 0.0)
+    largest: Array = far.max(axis=(1, 2)) / 4
+    return largest
+
+
+def _polar_steps(columns: Array) -> Array:
+    """A few steps, each to the orthogonal matrix nearest to the slope of the criterion."""
+    n_draws, n_rows, size = columns.shape
+    turned, still = columns.swapaxes(1, 2), ~(columns != 0).any(axis=1)
+    rotation = np.broadcast_to(np.eye(size), (n_draws, size, size))
+    alone = still[:, :, None] * np.eye(size)
+    for _ in range(_POLAR_STEPS):
+        now = columns @ rotation
+        squares = now**2
+        slope = turned @ (now * (squares - squares.sum(axis=1, keepdims=True) / n_rows))
+        rotation = procrustes(slope + alone)
+        rotation = np.where(still[:, :, None] | still[:, None, :], alone, rotation)
+    return rotation
 
 
 def _planar(loadings: Array, n_sweeps: int) -> Array:
@@ -222,31 +243,53 @@ def _orthogonal(nearly: Array) -> Array:
     return nearly
 
 
-def _newton(columns: Array, radius: Array) -> tuple[Array, Array]:
+def _newton(columns: Array, radius: Array, angle: Array) -> tuple[Array, Array]:
     r"""One step of Newton's method within a radius, and its length.
 
     Along :math:`R = \exp(\Omega)` the criterion is, to second order,
     :math:`\langle M, \Omega\rangle + \tfrac12 \sum_j \omega_j' C_j \omega_j` with the columns
-    :math:`\omega_j` of :math:`\Omega`.
+    :math:`\omega_j` of :math:`\Omega`. The nearer the maximum (the smaller the largest `angle` of a
+    plane), the more exactly the system is solved.
     """
     n_rows, size = columns.shape[1:]
     squares, turned = columns**2, columns.swapaxes(1, 2)
     second = turned @ columns
     own = np.einsum("daa->da", second)
     slope = 4 * (turned @ (squares * columns) - second * own[:, None, :] / n_rows)
-    curvature = np.empty((len(columns), size, size, size))
-    for j in range(size):
-        curvature[:, j] = 12 * (columns * squares[:, :, j, None]).swapaxes(1, 2) @ columns
-    curvature -= (4 / n_rows) * own[:, :, None, None] * second[:, None]
-    curvature -= (8 / n_rows) * second[:, :, :, None] * second[:, :, None, :]
-    curvature -= 0.5 * (slope + slope.swapaxes(1, 2))[:, None]
+    curvature = _curvature(*(a.astype(np.float32) for a in (columns, second, slope)))
     both = (own > 0)[:, :, None] & (own > 0)[:, None, :]
-    step = _conjugate_gradients(curvature, (slope - slope.swapaxes(1, 2)) * both, both, radius)
+    slope = (slope - slope.swapaxes(1, 2)) * both
+    size_of_slope = np.sqrt(_inner(slope, slope))
+    unit_slope = slope / np.where(size_of_slope > 0, size_of_slope, 1.0)[:, None, None]
+    step = _conjugate_gradients(
+        curvature,
+        unit_slope.astype(np.float32),
+        both,
+        (radius / np.where(size_of_slope > 0, size_of_slope, 1.0)).astype(np.float32),
+        np.clip(angle**2, 1e-10, 1e-2).astype(np.float32),
+    )
+    step = step.astype(float) * size_of_slope[:, None, None]
     half, unit = 0.5 * step, np.eye(size)
     return np.linalg.solve(unit - half, unit + half), np.sqrt(_inner(step, step))
 
 
-def _conjugate_gradients(curvature: Array, slope: Array, both: Array, radius: Array) -> Array:
+def _curvature(columns: Array, second: Array, slope: Array) -> Array:
+    """The matrices C of :func:`_newton`, shape (draws, q, q, q), in single precision."""
+    n_draws, n_rows, size = columns.shape
+    own = np.einsum("daa->da", second)
+    curvature = np.empty((n_draws, size, size, size), columns.dtype)
+    for j in range(size):
+        weighted = columns * (12 * columns[:, :, j, None] ** 2)
+        np.matmul(weighted.swapaxes(1, 2), columns, out=curvature[:, j])
+    curvature -= (own[:, :, None, None] * second[:, None]) * np.float32(4 / n_rows)
+    curvature -= (second[:, :, :, None] * second[:, :, None, :]) * np.float32(8 / n_rows)
+    curvature -= (0.5 * (slope + slope.swapaxes(1, 2)))[:, None]
+    return curvature
+
+
+def _conjugate_gradients(
+    curvature: Array, slope: Array, both: Array, radius: Array, precision: Array
+) -> Array:
     """Skew steps by conjugate gradients, cut off at a radius (Steihaug 1983)."""
     diagonal = np.einsum("djaa->daj", curvature)
     scale = np.abs(diagonal + diagonal.swapaxes(1, 2))
@@ -255,7 +298,7 @@ def _conjugate_gradients(curvature: Array, slope: Array, both: Array, radius: Ar
     step, rest = np.zeros_like(slope), slope.copy()
     direction = rest / scale
     energy = _inner(rest, direction)
-    target, going = energy * 1e-16, energy > 0
+    target, going = energy * precision, energy > 0
     for _ in range(_MAX_INNER):
         pulled = np.matmul(curvature, direction.swapaxes(1, 2)[..., None])[..., 0]
         image = (pulled - pulled.swapaxes(1, 2)) * both
@@ -286,5 +329,5 @@ def _conjugate_gradients(curvature: Array, slope: Array, both: Array, radius: Ar
 
 def _inner(one: Array, two: Array) -> Array:
     """Inner product of two skew matrices, each plane counted once."""
-    product: Array = 0.5 * np.einsum("dab,dab->d", one, two)
-    return product
+    product: Array = np.einsum("dab,dab->d", one, two)
+    return product * product.dtype.type(0.5)
