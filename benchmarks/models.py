@@ -64,7 +64,7 @@ def factor_models() -> list[tuple[str, float, int, tuple[float, float]]]:
 
 
 def loadings(kind: str, n_draws: int = 5000, items: int = 50, factors: int = 8) -> Array:
-    """Draws (n_draws, items, factors) about one sparse matrix, each in an orientation of its own."""
+    """Draws (n_draws, items, factors) about a sparse matrix, each in its own orientation."""
     rng = np.random.default_rng(0)
     centre = rng.normal(size=(items, factors)) * (rng.random((items, factors)) < 0.4)
     draws = centre + 0.1 * rng.normal(size=(n_draws, items, factors))

@@ -330,4 +330,5 @@ def _conjugate_gradients(
 def _inner(one: Array, two: Array) -> Array:
     """Inner product of two skew matrices, each plane counted once."""
     product: Array = np.einsum("dab,dab->d", one, two)
-    return product * product.dtype.type(0.5)
+    product *= product.dtype.type(0.5)
+    return product
