@@ -34,6 +34,7 @@ from relabel.align import _Job
 from relabel.allocated import with_labels
 from relabel.containers import sharing
 from relabel.criteria import CRITERIA, Criterion
+from relabel.criteria.factors import OfLoadings
 from relabel.draws import Draws
 from relabel.solve import Solution
 
@@ -98,8 +99,8 @@ def criteria(mixture: Mixture) -> list[tuple[str, Criterion]]:
     }
     found = []
     for name, kind in CRITERIA.items():
-        if name == "activations":
-            continue  # of networks
+        if name == "activations" or issubclass(kind, OfLoadings):
+            continue  # of networks, of factors
         label = f"{name} (K = {min(mixture.n_units, SJW_UNITS)})" if name == "sjw" else name
         found.append((label, kind(**options.get(name, {}))))
         if "start" in kind.__dataclass_fields__ and name != "data-based":

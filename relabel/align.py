@@ -13,12 +13,20 @@ from numpy.typing import NDArray
 
 from relabel.allocated import AllocationProblem, with_labels
 from relabel.containers import pack, sharing, unpack
-from relabel.criteria import Activations, Criterion, Mean, Permutations, ToReference
+from relabel.criteria import (
+    Activations,
+    Criterion,
+    MatchAlign,
+    Mean,
+    Permutations,
+    ToReference,
+)
 from relabel.criteria.base import Reference, Remarks
+from relabel.criteria.matchalign import median_draw
 from relabel.diagnostics.chains import flag_chains
 from relabel.diagnostics.comparison import all_outputs
 from relabel.draws import Draws, log_density
-from relabel.elements import Monomial
+from relabel.elements import Element, Monomial
 from relabel.errors import DataError, SpecError
 from relabel.features import ActivationProblem, Problem, Source
 from relabel.permutations import given_elements
@@ -99,6 +107,7 @@ def align(
         ====================  ======================  ==================================
         ``{units}_index``     chain, draw, {units}    slot *k* holds the unit ``index[k]``
         ``{units}_factor``    chain, draw, {units}    what multiplied it
+        ``{units}_rotation``  …, {units}, {units}_unit  instead of both, of units that rotate
         ``{units}_margin``    chain, draw, {units}    gain over the best that changes the slot
         ``loss``              chain, draw             loss of the aligned draw
         ``start``             chain, draw             which start won
@@ -122,7 +131,8 @@ def align(
     -----
     Permutations, and flips of odd or even units, preserve likelihood and exchangeable, symmetric
     priors, so a relabelled draw is a draw of the same posterior. Scales (ReLU) and affine flips
-    (sigmoid) preserve the likelihood only: the result is a section of the orbit.
+    (sigmoid) preserve the likelihood only: the result is a section of the orbit. So do rotations
+    of factors, unless the prior is isotropic over factors.
 
     References
     ----------
@@ -156,6 +166,7 @@ def align(
         refuse_reduced(groups)
     spec = with_labels(_as_before(spec, groups), criterion)
     draws = Draws.read(sharing(groups), spec, nonfinite)
+    criterion = criterion.resolved(draws.bound)
     probes = find_probes(draws.bound, groups, inputs, criterion, seed)
     search = {"n_random": n_random, "n_kicks": n_kicks, "seed": seed}
     job = _Job(groups, criterion, probes, search, progress, exclude_flagged)
@@ -380,7 +391,7 @@ class _Job:
 
     def _run(self, draws: Draws) -> Solution:
         """Align the draws that form the reference."""
-        problem = draws.problem(self.criterion.variables)
+        problem = draws.problem(self.criterion)
         if isinstance(self.criterion, Permutations):
             return self._carry_out(problem, draws, None)
         alike = _aligned_alike(self.groups, self.criterion, self.options)
@@ -390,7 +401,10 @@ class _Job:
         if isinstance(to, xr.Dataset):
             start = (_given(to, draws.bound, problem), 0)
             return self._solve(problem, draws, start, self.criterion)
-        row = _first_row(draws, to, self.criterion)
+        if isinstance(self.criterion, MatchAlign):
+            row = _pivot_row(draws, self.criterion, problem)
+            return self._solve(problem, draws, (problem, row), self.criterion)
+        row = _first_row(draws, to, problem, self.criterion)
         if to == "medoid":
             assert isinstance(self.criterion, ToReference)
             middle = Mean(scale=self.criterion.scale, variables=self.criterion.variables)
@@ -411,9 +425,9 @@ class _Job:
 
         Permutations that users give are those of these draws as well if the arrays are the same.
         """
-        problem = draws.problem(self.criterion.variables)
+        problem = draws.problem(self.criterion)
         if not (isinstance(self.criterion, Activations) or self.criterion.reads):
-            layout = leading.problem(self.criterion.variables).layout
+            layout = leading.problem(self.criterion).layout
             reference = reference.restricted(layout, problem.layout)
         if isinstance(self.criterion, Permutations) and same_arrays:
             return self._carry_out(problem, draws, reference)
@@ -423,7 +437,7 @@ class _Job:
         """Relabel by what the user gave."""
         assert isinstance(self.criterion, Permutations)
         given = given_elements(draws, self.criterion, self.groups)
-        found = solve(problem, self.criterion, reference, given=given, progress=self.progress)
+        found = solve(problem, self.criterion, reference, given=dict(given), progress=self.progress)
         return _with_gauge(found, problem)
 
     def _solve(
@@ -447,11 +461,13 @@ class _Job:
             progress=self.progress,
             **self.search,
         )
+        if not isinstance(start, Reference):
+            found = _with_last(found, criterion.final_elements(found.reference, draws.bound))
         return _with_gauge(found, problem)
 
     def _known_starts(
         self, problem: Problem, start: _Start, criterion: Criterion
-    ) -> dict[str, dict[str, Monomial]]:
+    ) -> dict[str, dict[str, Element]]:
         """Matching of activations, for deep networks whose forward pass is known."""
         if self.probes is None or not isinstance(start, tuple) or not problem.layout.coupled:
             return {}
@@ -518,8 +534,8 @@ def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
     elements = {}
     for units in first.elements:
         both = [solution.elements[units] for _, solution in parts]
-        index = np.concatenate([element.index for element in both])[order]
-        elements[units] = Monomial(index, np.concatenate([e.factor for e in both])[order])
+        arrays = zip(*(element.arrays for element in both), strict=True)
+        elements[units] = type(both[0])(*(np.concatenate(a)[order] for a in arrays))
     margin = {
         units: np.concatenate([solution.margin[units] for _, solution in parts])[order]
         for units in first.margin
@@ -545,13 +561,44 @@ def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
 def _with_gauge(solution: Solution, problem: Problem) -> Solution:
     """Compose what was matched with the gauge that was fixed before."""
     elements = dict(solution.elements)
+    for units, rotation in problem.rotations.items():
+        elements[units] = elements[units] @ rotation
     for units, scale in problem.scales.items():
         unmoved = Monomial.identity(elements[units].batch, elements[units].size)
         elements[units] = elements[units] @ Monomial(unmoved.index, scale)
     return replace(solution, elements=elements)
 
 
-def _first_row(draws: Draws, to: Any, criterion: Criterion) -> int:
+def _with_last(solution: Solution, last: Mapping[str, Element]) -> Solution:
+    """Put one element on top of all draws alike, and on the reference."""
+    if not last:
+        return solution
+    elements, own = dict(solution.elements), dict(solution.reference.own)
+    for units, element in last.items():
+        elements[units] = element @ elements[units]
+        own[units] = element.act(own[units])
+    return replace(solution, elements=elements, reference=replace(solution.reference, own=own))
+
+
+def _pivot_row(draws: Draws, criterion: MatchAlign, problem: Problem) -> int:
+    """Row of the draw that others are matched to."""
+    if isinstance(criterion.pivot, Mapping):
+        return _first_row(draws, criterion.pivot, problem, criterion)
+    if isinstance(criterion.pivot, int):
+        row = np.flatnonzero(draws.rows == criterion.pivot)
+        if not row.size:
+            raise SpecError(
+                f"criterion matchalign: there is no finite draw number {criterion.pivot}; there "
+                f"are {draws.excluded.size} draws"
+            )
+        return int(row[0])
+    (loadings,) = problem.used
+    axis = loadings.unit_axes()[0][0]
+    rows = np.moveaxis(problem.array(loadings, slice(0, problem.n_draws)), axis + 1, -1)
+    return median_draw(rows.reshape(len(rows), -1, rows.shape[-1]))
+
+
+def _first_row(draws: Draws, to: Any, problem: Problem, criterion: Criterion) -> int:
     """Row of the draw that serves as the first reference."""
     posterior = draws.groups["posterior"]
     if isinstance(to, Mapping):
@@ -575,12 +622,11 @@ def _first_row(draws: Draws, to: Any, criterion: Criterion) -> int:
             f"criterion {criterion.name}: 'map' needs the log density sample_stats/lp of the same "
             f"draws, which is not there; name a draw by its chain and draw{medoid}"
         )
-    return _central_row(draws, criterion.variables)
+    return _central_row(draws, problem)
 
 
-def _central_row(draws: Draws, variables: tuple[str, ...] | None) -> int:
+def _central_row(draws: Draws, problem: Problem) -> int:
     """The draw whose norms, variable by variable, are nearest to their medians."""
-    problem = draws.problem(variables)
     norms = np.stack(
         [
             np.concatenate(
@@ -620,7 +666,7 @@ def _given(point: xr.Dataset, bound: Bound, problem: Problem) -> Problem:
         if not np.isfinite(values).all():
             raise DataError(f"criterion reference: {variable.name!r} is not finite")
         arrays[variable.name] = values.reshape(1, *shape)
-    return Problem(bound, arrays, [v.name for v in problem.used])
+    return Problem(bound, arrays, [v.name for v in problem.used], ways=problem.ways)
 
 
 # ---------------------------------------------------------------------- what comes out

@@ -114,7 +114,7 @@ class Aligned:
     @cached_property
     def problem(self) -> Problem:
         """The aligned draws laid out for matching."""
-        return self.draws.problem(self.criterion.variables)
+        return self.draws.problem(self.criterion)
 
     @cached_property
     def compared(self) -> tuple[Problem, Criterion]:
@@ -150,7 +150,7 @@ class Aligned:
         )
         spec = Spec({units: self.bound.spec.units[units]}, {"allocation": f"_ {units}"})
         draws = Draws.read({"posterior": allocation}, spec, "skip")
-        return replace(draws, excluded=self.draws.excluded).problem(None)
+        return replace(draws, excluded=self.draws.excluded).problem(Mean(scale="none"))
 
     @cached_property
     def layout(self) -> Layout:
@@ -170,7 +170,7 @@ class Aligned:
             return self.problem
         spec = replace(bound.spec, gauges=dict.fromkeys(scaled, "unit"))
         used = [variable.name for variable in self.problem.used]
-        return Problem(replace(bound, spec=spec), self.problem.arrays, used)
+        return Problem(replace(bound, spec=spec), self.problem.arrays, used, ways=self.problem.ways)
 
     def features(self, units: str) -> SlotFeatures:
         """Everything by which the units of one set are told apart."""

@@ -233,6 +233,14 @@ class Binder:
             for never, other in (("negative", variable < 0), ("positive", variable > 0)):
                 if not other.any():
                     name, line = address[1], axes.text.replace(signed[0], f"{signed[0]}^0")
+                    if self._group(signed[0]).rotates:
+                        raise SpecError(
+                            f"{_show(address)} has the dimension {signed[0]!r} and is never "
+                            f"{never}: is it a scale, which cannot follow factors that rotate and "
+                            f"mix ({name} = '...' leaves it alone; or declare {signed[0]!r} "
+                            f"signed), or are these loadings ({name} = {axes.text!r})? Name the "
+                            "axes of all variables to say so"
+                        )
                     raise SpecError(
                         f"{_show(address)} has the dimension {signed[0]!r} and is never {never}: "
                         f"is it a scale, which is permuted but not flipped ({name} = {line!r}), or "
@@ -272,6 +280,12 @@ class Binder:
                 f"it carries; add {address[1]!r} to axes ('...' leaves it alone)"
             )
         for name in units:
+            if self._group(name).rotates:
+                raise SpecError(
+                    f"{what} {name!r}, which rotate, but the spec does not say whether it does; "
+                    f"add {address[1]!r} to axes: '{name}' for what rotates (loadings, scores), "
+                    "'...' for what is left alone"
+                )
             if self._flips(name, "neutral"):
                 raise SpecError(
                     f"{what} {name!r}, but the spec does not say how it follows a change of sign "
@@ -328,6 +342,12 @@ class Binder:
         if axis.name is None or axis.name not in self.units:
             return BoundAxis(axis.name, None, axis.role, size, axis.exponent, Action(0, False))
         group = self._group(axis.name)
+        if group.rotates and axis.exponent != 1:
+            raise SpecError(
+                f"{_show(address)}: units {axis.name!r} that rotate mix; what belongs to each of "
+                f"them ('{axis.name}^{axis.exponent}': a variance, a shrinkage) has no meaning "
+                f"after that; declare {axis.name!r} signed, or leave the variable alone ('...')"
+            )
         action = Action(0, False) if axis.exponent == 0 else group.action(axis.role)
         if action is None:
             raise SpecError(

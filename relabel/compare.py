@@ -20,7 +20,7 @@ from relabel.containers import sharing, unpack
 from relabel.criteria import CRITERIA, Criterion, criterion_of
 from relabel.diagnostics.comparison import weights_of
 from relabel.diagnostics.convergence import Convergence, convergence
-from relabel.elements import Monomial
+from relabel.elements import Element, nearest
 from relabel.errors import SpecError
 from relabel.record import stored_elements
 from relabel.spec import SAMPLE_DIMS, Bound, Spec
@@ -313,7 +313,7 @@ def _run(
     criterion: Criterion,
     progress: Progress | None,
     options: Mapping[str, Any],
-) -> tuple[Run, Bound, dict[str, Monomial], dict[str, xr.Dataset]]:
+) -> tuple[Run, Bound, dict[str, Element], dict[str, xr.Dataset]]:
     """Align by one criterion; its elements tell the way from the draws as they came."""
     begin = time.process_time()
     aligned = align(data, spec, criterion=criterion, progress=progress, **options)
@@ -339,7 +339,7 @@ def _run(
 # ---------------------------------------------------------------------- labels
 
 
-def _relative(one: Mapping[str, Monomial], two: Mapping[str, Monomial]) -> tuple[Array, Array]:
+def _relative(one: Mapping[str, Element], two: Mapping[str, Element]) -> tuple[Array, Array]:
     """Labels of the first against those of the second, every set in a row, and the usual one.
 
     Returns int arrays of shapes (draws, slots) and (slots,): which slot of the second each slot of
@@ -347,7 +347,7 @@ def _relative(one: Mapping[str, Monomial], two: Mapping[str, Monomial]) -> tuple
     """
     parts = []
     for units, element in one.items():
-        both = element @ two[units].inverse()
+        both = nearest(element @ two[units].inverse())
         labels = 2 * both.index + (both.factor < 0)
         parts.append(labels.reshape(-1, element.size))
     codes = np.concatenate(parts, axis=1)
@@ -355,7 +355,7 @@ def _relative(one: Mapping[str, Monomial], two: Mapping[str, Monomial]) -> tuple
     return codes, kinds[counts.argmax()]
 
 
-def _agreement(elements: Sequence[Mapping[str, Monomial]]) -> Array:
+def _agreement(elements: Sequence[Mapping[str, Element]]) -> Array:
     """Share of draws that each two label alike."""
     share = np.eye(len(elements))
     for i, j in combinations(range(len(elements)), 2):
@@ -365,7 +365,7 @@ def _agreement(elements: Sequence[Mapping[str, Monomial]]) -> Array:
 
 
 def _differences(
-    names: Sequence[str], elements: Sequence[Mapping[str, Monomial]]
+    names: Sequence[str], elements: Sequence[Mapping[str, Element]]
 ) -> list[Difference]:
     """Where each two differ."""
     found = []

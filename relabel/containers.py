@@ -148,7 +148,8 @@ def own_variables(dataset: xr.Dataset) -> list[str]:
         added = [*notes.get("flags", ()), *notes.get("added", ())]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError("the attribute 'relabel' of the dataset is damaged") from error
-    written = [f"{name}_{kind}" for name in units for kind in ("index", "factor", "margin")]
+    kinds = ("index", "factor", "rotation", "margin")
+    written = [f"{name}_{kind}" for name in units for kind in kinds]
     written += ["loss", "start", "excluded", *added]
     return [f"{PREFIX}{name}" for name in written if f"{PREFIX}{name}" in dataset.data_vars]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any
@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.allocations import Labels, check_range, labels_in
+from relabel.criteria import Criterion
 from relabel.errors import DataError, SpecError
 from relabel.features import Problem
 from relabel.solve import Solution
@@ -60,23 +61,24 @@ class Draws:
         chain: Array = self.rows // self.excluded.shape[1]
         return chain
 
-    def problem(self, variables: Sequence[str] | None) -> Problem:
-        """Lay the posterior's variables out for the loop; match on some of them, or on all."""
+    def problem(self, criterion: Criterion) -> Problem:
+        """Lay the posterior's variables out for the loop, as a criterion matches them."""
         posterior = self.groups["posterior"]
         arrays = {}
         for variable in self.bound.measured():
             values = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
             flat = np.ascontiguousarray(values).reshape(-1, *values.shape[2:])
             arrays[variable.name] = flat[self.rows] if self.excluded.any() else flat
-        return Problem(self.bound, arrays, variables)
+        ways = criterion.ways(self.bound)
+        return Problem(self.bound, arrays, criterion.variables, ways=ways)
 
     def transformation(self, solution: Solution) -> Transformation:
         """Elements of all draws; those left out stay as they are."""
         whole = Transformation.identity(self.bound.sizes, self.excluded.shape)
         for units, element in solution.elements.items():
-            flat = whole.elements[units]
-            flat.index.reshape(-1, element.size)[self.rows] = element.index
-            flat.factor.reshape(-1, element.size)[self.rows] = element.factor
+            flat = type(element).identity((self.excluded.size,), element.size)
+            flat.put(self.rows, element)
+            whole.elements[units] = flat.reshape(*self.excluded.shape)
         return whole
 
     def spread(self, values: Array, fill: Any) -> Array:

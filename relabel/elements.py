@@ -7,18 +7,23 @@ size *K* it gathers and multiplies,
 
 so slot *k* of the result holds unit ``index[k]`` of the draw, multiplied by ``factor[k]``.
 Batch axes lead: ``index`` and ``factor`` have the shape ``(..., K)``.
+
+A :class:`Dense` element is an orthogonal matrix, :math:`(g x)_k = \sum_j G_{kj} x_j`. Both answer
+the same questions, and one may be composed with the other.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Monomial", "take_units"]
+from relabel.kernels import assign
+
+__all__ = ["Dense", "Element", "Monomial", "monomial", "nearest", "take_units"]
 
 Array = NDArray[Any]
 
@@ -94,6 +99,20 @@ class Monomial:
         return cls(index, np.ones((*batch, size)))
 
     @property
+    def arrays(self) -> tuple[Array, ...]:
+        """What the element consists of; batch axes lead."""
+        return self.index, self.factor
+
+    def copy(self) -> Monomial:
+        """Return a copy that shares no memory."""
+        return Monomial(self.index.copy(), self.factor.copy())
+
+    def reshape(self, *batch: int) -> Monomial:
+        """Give the batch axes another shape; memory is shared."""
+        shape = (*batch, self.size)
+        return Monomial(self.index.reshape(shape), self.factor.reshape(shape))
+
+    @property
     def batch(self) -> tuple[int, ...]:
         """Shape of the leading axes."""
         return tuple(self.index.shape[:-1])
@@ -137,8 +156,16 @@ class Monomial:
         scale = np.abs(self.factor).astype(float) ** power
         return np.where(self.factor < 0, -scale, scale) if signed else scale
 
-    def __matmul__(self, other: Monomial) -> Monomial:
+    @overload
+    def __matmul__(self, other: Monomial) -> Monomial: ...
+
+    @overload
+    def __matmul__(self, other: Dense) -> Dense: ...
+
+    def __matmul__(self, other: Element) -> Element:
         """Compose: ``(g @ h).act(x) == g.act(h.act(x))``."""
+        if isinstance(other, Dense):
+            return Dense(self.act(other.matrix))
         index = np.take_along_axis(other.index, self.index, axis=-1)
         return Monomial(index, self.factor * np.take_along_axis(other.factor, self.index, axis=-1))
 
@@ -151,22 +178,174 @@ class Monomial:
         """Select draws: `rows` indexes the batch axes."""
         return Monomial(self.index[rows], self.factor[rows])
 
-    def put(self, rows: Any, other: Monomial) -> None:
+    def put(self, rows: Any, other: Element) -> None:
         """Overwrite the elements of some draws, in place."""
+        other = monomial(other)
         self.index[rows], self.factor[rows] = other.index, other.factor
 
-    def where(self, condition: Array, other: Monomial) -> Monomial:
+    def where(self, condition: Array, other: Element) -> Monomial:
         """Take this element where `condition` (shape of the batch) holds, else `other`."""
-        here = condition[..., None]
+        here, other = condition[..., None], monomial(other)
         return Monomial(
             np.where(here, self.index, other.index), np.where(here, self.factor, other.factor)
         )
 
-    def equals(self, other: Monomial) -> Array:
+    def equals(self, other: Element) -> Array:
         """Which draws have the same element in both: bool of the shape of the batch."""
+        if isinstance(other, Dense):
+            return other.equals(self)
         same: Array = ((self.index == other.index) & (self.factor == other.factor)).all(axis=-1)
         return same
 
     def moves(self) -> Array:
         """Which draws are changed at all: bool of the shape of the batch."""
         return ~self.equals(Monomial.identity(self.batch, self.size))
+
+
+@dataclass(frozen=True)
+class Dense:
+    r"""Orthogonal matrices, one for every draw of a batch.
+
+    Attributes
+    ----------
+    matrix : ndarray, shape (..., K, K)
+        Slot *k* holds :math:`\sum_j G_{kj} x_j`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> quarter = Dense(np.array([[0.0, -1.0], [1.0, 0.0]]))
+    >>> quarter.act(np.array([3.0, 1.0]))
+    array([-1.,  3.])
+    >>> swap = Monomial(np.array([1, 0]), np.ones(2))
+    >>> (swap @ quarter).act(np.array([3.0, 1.0]))
+    array([ 3., -1.])
+    """
+
+    matrix: Array
+
+    @classmethod
+    def identity(cls, batch: tuple[int, ...], size: int) -> Dense:
+        """Return the element that changes nothing, for every draw of the batch."""
+        return cls(np.broadcast_to(np.eye(size), (*batch, size, size)).copy())
+
+    @classmethod
+    def of(cls, element: Element) -> Dense:
+        """Return the matrices of permutations with signs."""
+        if isinstance(element, Dense):
+            return element
+        return cls(element.act(cls.identity(element.batch, element.size).matrix))
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """What the element consists of; batch axes lead."""
+        return (self.matrix,)
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Shape of the leading axes."""
+        return tuple(self.matrix.shape[:-2])
+
+    @property
+    def size(self) -> int:
+        """Number of units *K*."""
+        return int(self.matrix.shape[-1])
+
+    def copy(self) -> Dense:
+        """Return a copy that shares no memory."""
+        return Dense(self.matrix.copy())
+
+    def reshape(self, *batch: int) -> Dense:
+        """Give the batch axes another shape; memory is shared."""
+        return Dense(self.matrix.reshape(*batch, self.size, self.size))
+
+    def act(self, array: Array, axis: int = 0, *, power: int = 1, signed: bool = True) -> Array:
+        """Act on one axis by the matrix.
+
+        Parameters
+        ----------
+        array : ndarray of shape (*batch, *core)
+            What is acted on, of floating numbers; its dtype is kept.
+        axis : int, default 0
+            The axis of the units, counted among the core axes.
+        power, signed
+            As :meth:`Monomial.act` takes them. A rotation has no absolute value to raise to a
+            power; an axis that does not change its sign is one that no rotation can act on.
+
+        Returns
+        -------
+        ndarray of the shape and dtype of `array`
+        """
+        if not signed:
+            raise ValueError("a rotation mixes units: it cannot act on an axis without signs")
+        batch = len(self.batch)
+        shape = array.shape
+        before = math.prod(shape[batch : batch + axis])
+        after = math.prod(shape[batch + axis + 1 :])
+        cells = array.reshape(math.prod(self.batch), before, self.size, after)
+        matrix = self.matrix.reshape(-1, self.size, self.size).astype(array.dtype, copy=False)
+        moving = self.moves().reshape(-1)
+        if moving.all():
+            return _products(matrix, cells).reshape(shape)
+        result = cells.copy()  # draws that stay do so whatever they hold
+        result[moving] = _products(matrix[moving], cells[moving])
+        return result.reshape(shape)
+
+    def __matmul__(self, other: Element) -> Dense:
+        """Compose: ``(g @ h).act(x) == g.act(h.act(x))``."""
+        return Dense(self.matrix @ Dense.of(other).matrix)
+
+    def inverse(self) -> Dense:
+        """Return the element that undoes this one: the transpose."""
+        return Dense(self.matrix.swapaxes(-1, -2).copy())
+
+    def __getitem__(self, rows: Any) -> Dense:
+        """Select draws: `rows` indexes the batch axes."""
+        return Dense(self.matrix[rows])
+
+    def put(self, rows: Any, other: Element) -> None:
+        """Overwrite the elements of some draws, in place."""
+        self.matrix[rows] = Dense.of(other).matrix
+
+    def where(self, condition: Array, other: Element) -> Dense:
+        """Take this element where `condition` (shape of the batch) holds, else `other`."""
+        return Dense(np.where(condition[..., None, None], self.matrix, Dense.of(other).matrix))
+
+    def equals(self, other: Element) -> Array:
+        """Which draws have the same element in both: bool of the shape of the batch."""
+        same: Array = (self.matrix == Dense.of(other).matrix).all(axis=(-1, -2))
+        return same
+
+    def moves(self) -> Array:
+        """Which draws are changed at all: bool of the shape of the batch."""
+        return ~self.equals(Dense.identity(self.batch, self.size))
+
+
+def _products(matrix: Array, cells: Array) -> Array:
+    """Matrices (n, K, K) on the third axis of cells (n, before, K, after)."""
+    if cells.shape[3] == 1:  # the units are the last axis: one product for all rows
+        last: Array = (cells[..., 0] @ matrix.swapaxes(1, 2))[..., None]
+        return last
+    products: Array = matrix[:, None] @ cells
+    return products
+
+
+#: One element per draw of a batch, of either kind.
+Element = Monomial | Dense
+
+
+def nearest(element: Element) -> Monomial:
+    """Return the signed permutation that is nearest to each element, which may rotate."""
+    if isinstance(element, Monomial):
+        return element
+    index = assign(np.abs(element.matrix).reshape(-1, element.size, element.size))
+    index = index.reshape(*element.batch, element.size)
+    entries = np.take_along_axis(element.matrix, index[..., None], axis=-1)[..., 0]
+    return Monomial(index, np.where(entries < 0, -1.0, 1.0))
+
+
+def monomial(element: Element) -> Monomial:
+    """Return the element if it permutes units; a rotation is an error of the program."""
+    if isinstance(element, Dense):
+        raise TypeError("expected permutations and factors, not rotations")
+    return element

@@ -16,10 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.elements import Monomial
+from relabel.elements import Dense, Element
 from relabel.errors import SpecError
 from relabel.groups import Group
 from relabel.kernels import settle_gauges
+from relabel.loadings import loadings_of, rotations_of
 from relabel.network import Network
 from relabel.spec import Bound, BoundVariable
 from relabel.transformation import sum_over_units
@@ -32,6 +33,7 @@ __all__ = [
     "Pair",
     "Problem",
     "Source",
+    "Way",
     "slices_of",
 ]
 
@@ -173,6 +175,28 @@ class Block:
         )
 
 
+@dataclass(frozen=True)
+class Way:
+    """How one set of units is matched.
+
+    Attributes
+    ----------
+    group : Group
+        What is left to match.
+    rotation : {"none", "varimax", "varimax-kaiser"}
+        How every draw is rotated before.
+    """
+
+    group: Group
+    rotation: str = "none"
+
+    @classmethod
+    def of(cls, bound: Bound, units: str) -> Way:
+        """Return what the spec says."""
+        group, gauge = bound.group(units), bound.gauge(units)
+        return cls(group.remaining(gauge), gauge) if group.rotates and gauge else cls(group)
+
+
 class Source(Protocol):
     """Where the loop takes features from, block by block."""
 
@@ -203,6 +227,8 @@ class Problem:
         Variables to match on; all by default.
     block_size : int, optional
         Draws in a block; by default as many as keep a block in the cache.
+    ways : mapping of str to Way, optional
+        Units -> how their rotation is fixed and what is left to match; as the spec says by default.
     """
 
     def __init__(
@@ -211,8 +237,10 @@ class Problem:
         arrays: Mapping[str, Array],
         variables: Sequence[str] | None = None,
         block_size: int | None = None,
+        ways: Mapping[str, Way] | None = None,
     ) -> None:
         self.bound = bound
+        self.ways = {u: Way.of(bound, u) for u in bound.sizes} | dict(ways or {})
         self.arrays = arrays
         self.n_draws = len(next(iter(arrays.values())))
         largest = max(
@@ -221,7 +249,7 @@ class Problem:
         )
         self.block_size = block_size or self.block_size_for(8 * largest)
         self.used = _used_variables(bound, variables)
-        self.layout = _layout(bound, self.used)
+        self.layout = _layout(bound, self.used, {u: way.group for u, way in self.ways.items()})
         self._blocks: dict[int, Block] = {}
 
     def block_size_for(self, bytes_a_draw: int) -> int:
@@ -237,11 +265,11 @@ class Problem:
     @cached_property
     def scales(self) -> dict[str, Array]:
         """Gauge of every set of units that has one: positive scales of shape (draws, K)."""
-        gauged = {u: self.bound.group(u) for u in self.bound.sizes if self.bound.group(u).gauges()}
+        groups = {u: self.bound.group(u) for u in self.bound.sizes}
+        gauged = {u: g for u, g in groups.items() if g.gauges() and not g.rotates}
         if not gauged:
             return {}
-        chosen = {u: self.bound.spec.gauges.get(u, g.gauges()[0]) for u, g in gauged.items()}
-        gauges = {u: partial(group.gauge, chosen[u]) for u, group in gauged.items()}
+        gauges = {u: partial(group.gauge, str(self.bound.gauge(u))) for u, group in gauged.items()}
         parts = []
         for rows in self.slices:
             terms = [
@@ -252,6 +280,17 @@ class Problem:
             parts.append(settle_gauges(terms, self.bound.sizes, gauges))
         return {u: np.concatenate([part[u] for part in parts]) for u in gauged}
 
+    @cached_property
+    def rotations(self) -> dict[str, Dense]:
+        """Gauge of every set of units that varimax rotates: elements of shape (draws,)."""
+        found = {}
+        for units, way in self.ways.items():
+            if way.rotation != "none":
+                loadings = loadings_of(self.bound, units, among=self.used)
+                values = self._values(loadings, slice(0, self.n_draws))
+                found[units] = Dense(rotations_of(loadings, values, way.rotation))
+        return found
+
     def array(self, variable: BoundVariable, rows: slice) -> Array:
         """One variable in centred, gauge-fixed coordinates, shape (draws, *axes)."""
         return self._rescaled(variable, self._centred(variable, rows), rows)
@@ -259,6 +298,8 @@ class Problem:
     def _rescaled(self, variable: BoundVariable, values: Array, rows: slice) -> Array:
         """Bring values of one variable to the gauge."""
         for axis, units, action in variable.unit_axes():
+            if units in self.rotations and action.signed:
+                values = self.rotations[units][rows].act(values, axis)
             if units in self.scales and action.power != 0:
                 scale = self.scales[units][rows] ** action.power
                 shape = [len(scale)] + [1] * len(variable.axes)
@@ -303,7 +344,7 @@ class Problem:
 
     def of(self, arrays: Mapping[str, Array]) -> Problem:
         """Lay other draws out, to match on the same variables."""
-        return Problem(self.bound, arrays, [v.name for v in self.used])
+        return Problem(self.bound, arrays, [v.name for v in self.used], ways=self.ways)
 
     def _make_block(self, rows: slice) -> Block:
         own: dict[str, list[Array]] = {units: [] for units in self.layout.sizes}
@@ -411,7 +452,7 @@ def _used_variables(bound: Bound, names: Sequence[str] | None) -> list[BoundVari
     return found
 
 
-def _layout(bound: Bound, used: Sequence[BoundVariable]) -> Layout:
+def _layout(bound: Bound, used: Sequence[BoundVariable], groups: Mapping[str, Group]) -> Layout:
     columns: dict[str, list[Column]] = {units: [] for units in bound.sizes}
     pairs = []
     for variable in used:
@@ -425,6 +466,12 @@ def _layout(bound: Bound, used: Sequence[BoundVariable]) -> Layout:
             ]
         else:
             (_, first, one), (_, second, two) = axes
+            if groups[first].rotates or groups[second].rotates:
+                raise SpecError(
+                    f"variable {variable.name!r} has two axes of units, and units that rotate are "
+                    "matched on variables with one: name these in variables=(...), or fix the "
+                    "rotation by the gauge varimax"
+                )
             pairs.append(
                 Pair(
                     variable.name,
@@ -433,8 +480,9 @@ def _layout(bound: Bound, used: Sequence[BoundVariable]) -> Layout:
                     (incoming[0], incoming[1]),
                 )
             )
-    groups = {units: bound.group(units) for units in bound.sizes}
-    return Layout(bound.sizes, groups, {u: tuple(c) for u, c in columns.items()}, tuple(pairs))
+    return Layout(
+        bound.sizes, dict(groups), {u: tuple(c) for u, c in columns.items()}, tuple(pairs)
+    )
 
 
 def _powers(variable: BoundVariable, gauged: set[str]) -> tuple[tuple[str | None, int], ...]:
@@ -450,9 +498,11 @@ def _powers(variable: BoundVariable, gauged: set[str]) -> tuple[tuple[str | None
     )
 
 
-def aligned_own(block: Block, layout: Layout, units: str, element: Monomial) -> Array:
+def aligned_own(block: Block, layout: Layout, units: str, element: Element) -> Array:
     """Own features of one set in slot order, centred, shape (draws, K, R)."""
     features = layout.features(block, units)
+    if isinstance(element, Dense):
+        return element.act(features)
     moved = element.act(features, signed=False, power=0)
     if layout.groups[units].signs:
         flips = np.where(layout.signed(units), -1.0, 1.0)
@@ -461,7 +511,7 @@ def aligned_own(block: Block, layout: Layout, units: str, element: Monomial) -> 
 
 
 def aligned_pair(
-    block: Block, layout: Layout, number: int, elements: Mapping[str, Monomial]
+    block: Block, layout: Layout, number: int, elements: Mapping[str, Element]
 ) -> Array:
     """One pair in slot order on both sides, shape (draws, K1, K2, R)."""
     pair, values = layout.pairs[number], block.pairs[number]

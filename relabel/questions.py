@@ -333,7 +333,7 @@ class Questions:
             answers.certainty[units] = soft_labels(
                 features.values,
                 features.signed,
-                aligned.bound.group(units),
+                aligned.bound.group(units).remaining("varimax"),
                 fit=answers.sound,
                 seed=self.seed,
             )
@@ -366,6 +366,14 @@ class Questions:
         answers.orbit = orbit(
             elements, aligned.bound, excluded=excluded, flagged=flagged, seed=self.seed
         )
+        for units in sorted(set(elements) - set(answers.orbit)):
+            answers.open.append(
+                Open(
+                    f"copies of {units!r} that were visited",
+                    "units that rotate have a continuum of copies",
+                    "align them as 'signed' units to count copies",
+                )
+            )
         posterior = aligned.groups["posterior"]
         arrays = {
             v.name: posterior[v.name].transpose(*SAMPLE_DIMS, ...).values

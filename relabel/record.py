@@ -103,7 +103,13 @@ def _warnings(draws: Draws, solution: Solution) -> list[str]:
     found = []
     for units, symmetry in draws.bound.spec.units.items():
         group = draws.bound.group(units)
-        if not group.exact:
+        if group.rotates:
+            found.append(
+                f"units {units!r} ({symmetry}): rotations preserve the likelihood, and the prior "
+                "only if it is isotropic over the units; the relabelled draws are a section of the "
+                "orbit"
+            )
+        elif not group.exact:
             found.append(
                 f"units {units!r} ({symmetry}): {group.label} preserves the likelihood, not the "
                 "prior; the relabelled draws are a section of the orbit"

@@ -23,6 +23,7 @@ from relabel.diagnostics.scales import (
     scaled_units,
     without_prior,
 )
+from relabel.elements import monomial
 from relabel.errors import SpecError
 from relabel.record import refuse_reduced, stored_elements
 from relabel.spec import SAMPLE_DIMS, Bound, non_finite
@@ -211,7 +212,7 @@ def _draw(
             n_left[units] = int(lawless.sum())
     elements = Transformation.identity(bound.sizes, kept.shape).elements
     for units, scale in scales.items():
-        elements[units].factor[kept] = scale
+        monomial(elements[units]).factor[kept] = scale
     return _Drawn(Transformation(elements), sweeps, n_left)
 
 

@@ -14,7 +14,7 @@ from relabel.align import provenance
 from relabel.containers import sharing, unpack
 from relabel.diagnostics.comparison import N_POINTS, outputs_of, weights_of
 from relabel.diagnostics.convergence import Convergence, convergence
-from relabel.elements import Monomial
+from relabel.elements import Dense, Monomial
 from relabel.errors import SpecError
 from relabel.network import Network
 from relabel.probes import find_inputs
@@ -128,6 +128,8 @@ def as_planted(aligned: Any) -> float | None:
     _, found = stored_elements(groups, "")
     right = []
     for number, element in enumerate(found.elements.values(), 1):
+        if isinstance(element, Dense):
+            return None
         index = constant[f"scramble_perm{number}"].values[:, None]
         factor = constant[f"scramble_sign{number}"].values[:, None]
         shape = (*element.batch, element.size)

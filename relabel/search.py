@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.criteria.base import Criterion, Reference, pair_score
-from relabel.elements import Monomial
+from relabel.elements import Element, Monomial, monomial
 from relabel.features import Block, Layout
 from relabel.groups import Score
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-Elements = dict[str, Monomial]
+Elements = dict[str, Element]
 
 _MAX_PASSES = 100
 _EXHAUSTIVE_ORDER = 400  # elements of a set small enough to try them all: 2^4 4! = 384
@@ -84,7 +84,7 @@ class View:
     def score(
         self,
         units: str,
-        elements: Mapping[str, Monomial],
+        elements: Mapping[str, Element],
         *,
         known: set[str] | None = None,
         rows: Array | None = None,
@@ -120,7 +120,7 @@ class View:
                 total = _plus(total, self.pair(number, side, elements[units], rows))
         return total, parts
 
-    def gain(self, elements: Mapping[str, Monomial]) -> Array:
+    def gain(self, elements: Mapping[str, Element]) -> Array:
         """Minus the loss of every draw."""
         total = -self.reference.pair_constant + np.zeros(len(self))
         for units, unary in self.unary.items():
@@ -149,7 +149,7 @@ class View:
         largest: Array = np.maximum.reduce(list(self.rounding.values()))
         return largest
 
-    def pair(self, number: int, side: int, other: Monomial, rows: Array | None = None) -> Score:
+    def pair(self, number: int, side: int, other: Element, rows: Array | None = None) -> Score:
         """Score one side of a pair, in some draws (repeated, where `rows` repeats them)."""
         array, norms = self.block.pairs[number], self.block.norms[number][side]
         if rows is not None and len(rows) != len(self):
@@ -161,7 +161,7 @@ class View:
             self.reference.pairs[number],
             self.reference.pair_weight[number],
             side,
-            other,
+            monomial(other),
         )
 
 
@@ -186,7 +186,7 @@ def ascend(
     with sets already visited. Returns the elements and their gains.
     """
     layout = view.layout
-    elements = {u: Monomial(g.index.copy(), g.factor.copy()) for u, g in begin.items()}
+    elements = {u: g.copy() for u, g in begin.items()}
     seen: set[str] = set()
     for units in sweep or ():
         elements[units] = layout.groups[units].match(view.score(units, elements, known=seen)[0])
@@ -229,6 +229,8 @@ def _step(
     else:
         gained = score.of(fresh) - score.of(present[units])
     moved = gained > view.rounding[units][rows]
+    if not view.layout.groups[units].optimal:
+        moved = ~fresh.equals(present[units])
     chosen = fresh.where(moved, present[units])
     elements[units].put(rows, chosen)
     return moved, {number: part.of(chosen) for number, part in parts.items()}
@@ -250,7 +252,7 @@ def exhaust(view: View, centre: str, everything: Monomial, gain: Array) -> tuple
         bound = bound + folded.max(axis=-1).sum(axis=-1)
     ranking = np.argsort(-bound, axis=1)
     best = gain + view.reference.pair_constant
-    elements = {u: Monomial.identity((n_draws,), k) for u, k in layout.sizes.items()}
+    elements = identity(layout, n_draws)
     active = np.arange(n_draws)
     for rank in range(order):
         tried = ranking[active, rank]
@@ -259,7 +261,7 @@ def exhaust(view: View, centre: str, everything: Monomial, gain: Array) -> tuple
         if not active.size:
             break
         total = alone[active, tried]
-        found = {centre: everything[tried]}
+        found: Elements = {centre: everything[tried]}
         for units in others:
             score = Score(*(part[active, tried] for part in scores[units]))
             found[units] = layout.groups[units].match(score)
@@ -299,7 +301,8 @@ def _scores_given(view: View, units: str, centre: str, everything: Monomial) -> 
 
 def identity(layout: Layout, n_draws: int) -> Elements:
     """Return elements that change nothing, for every set of units."""
-    return {units: Monomial.identity((n_draws,), size) for units, size in layout.sizes.items()}
+    groups = layout.groups
+    return {units: groups[units].identity((n_draws,), k) for units, k in layout.sizes.items()}
 
 
 def same(one: Elements, two: Elements) -> Array:
@@ -311,7 +314,8 @@ def same(one: Elements, two: Elements) -> Array:
 def chain_candidates(elements: Elements, chain: Array) -> list[Elements]:
     """For every draw: its neighbours' elements, and the most frequent ones of its chain."""
     n_draws = len(chain)
-    rows = np.concatenate([np.c_[g.index, g.factor] for g in elements.values()], axis=1)
+    flat = [part.reshape(n_draws, -1) for g in elements.values() for part in g.arrays]
+    rows = np.concatenate(flat, axis=1)
     before = np.maximum(np.arange(n_draws) - 1, 0)
     after = np.minimum(np.arange(n_draws) + 1, n_draws - 1)
     sources = [np.where(chain[at] == chain, at, np.arange(n_draws)) for at in (before, after)]

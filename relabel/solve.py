@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.criteria.base import Criterion, Reference, Remarks, Statistics, add
-from relabel.elements import Monomial
+from relabel.elements import Monomial, monomial
 from relabel.features import Block, Layout, Source
 from relabel.groups import Group, Score
 from relabel.moments import Pooled, pooled_moments
@@ -278,15 +278,22 @@ class _Loop:
     scores: _Scores = field(default_factory=_Scores)
 
     def run(self, first: Block | Reference | None) -> Solution:
-        """Drive the loop from the first reference to the last."""
-        state = _State.unmoved(self.layout, self.source.n_draws)
+        """Drive the loop from the first reference to the last; of several starts, the best."""
         if not isinstance(first, Reference):
             first = self.criterion.form(self.source, first) or first
         if isinstance(first, Reference):
-            return self._to_reference(state, first)
-        refined = self.criterion.initial()
-        if first is None or self.criterion.from_labels:
+            return self._to_reference(_State.unmoved(self.layout, self.source.n_draws), first)
+        if first is None:
+            return self._run_from(None)
+        runs = (self._run_from(first if s == "draw" else None) for s in self.criterion.starts)
+        return min(runs, key=lambda found: found.losses[-1])
+
+    def _run_from(self, first: Block | None) -> Solution:
+        """Start from one draw, or from the labels as they are."""
+        state = _State.unmoved(self.layout, self.source.n_draws)
+        if first is None:
             return self._iterate(state, None, searching=False)
+        refined = self.criterion.initial()
         if refined is not None:
             begin = replace(self, criterion=refined).run(first)
             state.elements, state.start = begin.elements, begin.start
@@ -329,7 +336,7 @@ class _Loop:
         if picked is None:
             self._search(state, reference)
         else:
-            state.elements = picked
+            state.elements = dict(picked)
             state = self._gained(state, reference)
         losses = [self._total(state, reference)]
         return self._solution(state, reference, losses, before, True, best=picked is None)
@@ -370,7 +377,11 @@ class _Loop:
 
     def _check_falling(self, losses: Sequence[float]) -> None:
         """The loss may not rise, but for rounding: both steps of the loop lower it or leave it."""
-        if len(losses) > 1 and losses[-1] > losses[-2] + 1e-9 * abs(losses[-2]) + self.rounding:
+        if (
+            self.criterion.monotone
+            and len(losses) > 1
+            and losses[-1] > losses[-2] + 1e-9 * abs(losses[-2]) + self.rounding
+        ):
             raise RuntimeError(f"the loss rose from {losses[-2]} to {losses[-1]}")
 
     def _unmoved(self, reference: Reference) -> _State:
@@ -460,7 +471,7 @@ class _Loop:
                 margin[units][rows] = (
                     group.margin(score, elements[units])
                     if best
-                    else _margin_of_any(group, score, elements[units])
+                    else _margin_of_any(group, score, monomial(elements[units]))
                 )
         return margin
 
@@ -468,7 +479,7 @@ class _Loop:
 
     def _search(self, state: _State, reference: Reference, thorough: bool = True) -> bool:
         """Solve the draws that are open from every start; True if that improved any."""
-        before = {u: Monomial(g.index.copy(), g.factor.copy()) for u, g in state.elements.items()}
+        before = {u: g.copy() for u, g in state.elements.items()}
         if not self.layout.coupled:
             self._start_exact(state, reference)
         else:
@@ -532,8 +543,10 @@ class _Loop:
         layout, n_draws = self.layout, self.source.n_draws
         result = []
         for _ in range(self.n_random):
-            elements = {}
+            elements = identity(layout, n_draws)
             for units, size in layout.sizes.items():
+                if layout.groups[units].rotates:
+                    continue  # solved exactly from anywhere
                 index = rng.permuted(np.tile(np.arange(size), (n_draws, 1)), axis=1)
                 factor = rng.choice([-1.0, 1.0], size=index.shape)
                 signs = layout.groups[units].signs
@@ -599,7 +612,7 @@ class _Loop:
 
 def _margin_of_any(group: Group, score: Score, element: Monomial) -> Array:
     """Margins of elements that need not be optimal: below zero where another one does better."""
-    best = group.match(score)
+    best = monomial(group.match(score))
     alike = (best.index == element.index) & ((best.factor < 0) == (element.factor < 0))
     behind = score.of(best) - score.of(element)
     margin: Array = np.where(alike, group.margin(score, best), 0.0) - behind[:, None]

@@ -45,7 +45,9 @@ class Spec:
     sizes : mapping of str to int, optional
         Sizes of axes, where the variables do not tell.
     gauges : mapping of str to str, optional
-        Units -> how a continuous scale is fixed: ``"balanced"`` (default) or ``"unit"``.
+        Units -> how a continuous scale is fixed: ``"balanced"`` (default) or ``"unit"``; of
+        orthogonal units how the rotation is: ``"varimax"`` (default), ``"varimax-kaiser"`` or
+        ``"none"``.
 
     Raises
     ------
@@ -99,6 +101,11 @@ class Spec:
                 raise SpecError(
                     f"spec: values of {variable!r} name {name!r}, which are no units"
                     f"{closest(name, self.units)}"
+                )
+            if group_of(self.units[name]).rotates:
+                raise SpecError(
+                    f"spec: values of {variable!r} name {name!r}, which rotate and mix: there are "
+                    f"no labels to follow; declare {name!r} signed or permutation"
                 )
         for name, size in self.sizes.items():
             if size < 1:
@@ -231,6 +238,11 @@ class Bound:
     def group(self, units: str) -> Group:
         """Return the symmetry group of a set of units."""
         return group_of(self.spec.units[units])
+
+    def gauge(self, units: str) -> str | None:
+        """Return how the scale or rotation of a set of units is fixed; None where it has none."""
+        known = self.group(units).gauges()
+        return self.spec.gauges.get(units, known[0]) if known else None
 
     def resolved(self) -> Spec:
         """Return a spec that names all axes, for one that left them to the dimension names."""

@@ -9,21 +9,21 @@ import xarray as xr
 
 from relabel.binding import SAMPLE_DIMS, core_dims, is_drawn
 from relabel.draws import Draws, labels_of
-from relabel.elements import Monomial
+from relabel.elements import Element
 from relabel.errors import SpecError
 from relabel.groups import group_of
 
 __all__ = ["could_name", "suspicions"]
 
 
-def suspicions(draws: Draws, elements: Mapping[str, Monomial]) -> list[str]:
+def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
     """Return what looks wrong about a spec, a sentence each.
 
     Parameters
     ----------
     draws : Draws
         The draws and the spec that was bound to them.
-    elements : mapping of str to Monomial
+    elements : mapping of str to Monomial or Dense
         What was done to them.
 
     Returns
@@ -44,22 +44,30 @@ def suspicions(draws: Draws, elements: Mapping[str, Monomial]) -> list[str]:
     ]
 
 
-def _flipped_scales(draws: Draws, elements: Mapping[str, Monomial]) -> list[str]:
+def _flipped_scales(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
     """Variables of one sign that do not have it any more."""
     found = []
     for variable in draws.bound.measured():
         flipped = [
             units
             for _, units, action in variable.unit_axes()
-            if action.signed and (elements[units].factor < 0).any()
+            if action.signed and _changes_signs(elements[units])
         ]
         values = draws.groups["posterior"][variable.name]
         if flipped and (bool((values >= 0).all()) or bool((values <= 0).all())):
+            remedy = f"write '{flipped[0]}^0', which is only permuted"
+            if draws.bound.group(flipped[0]).rotates:
+                remedy = f"leave it out ('...'), or declare {flipped[0]!r} signed"
             found.append(
                 f"{variable.name!r} had one sign in all draws and has changed it with its units "
-                f"{flipped[0]!r}: if it is a scale, write '{flipped[0]}^0', which is only permuted"
+                f"{flipped[0]!r}: if it is a scale, {remedy}"
             )
     return found
+
+
+def _changes_signs(element: Element) -> bool:
+    """Whether any draw has a unit that is multiplied by a negative number."""
+    return bool((element.arrays[-1] < 0).any())
 
 
 def _forgotten_labels(draws: Draws) -> list[str]:

@@ -11,13 +11,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.allocations import moved_labels
-from relabel.elements import Monomial
+from relabel.elements import Dense, Element, Monomial, monomial
 from relabel.errors import DataError
 from relabel.spec import SAMPLE_DIMS, Bound, BoundVariable, Shift
 
 __all__ = ["Transformation"]
 
 Array = NDArray[Any]
+
+_ORTHOGONAL = 1e-6  # largest entry of G G' - 1 that can be rounding, were it stored as float32
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Transformation:
 
     Attributes
     ----------
-    elements : dict of str to Monomial
+    elements : dict of str to Monomial or Dense
         Units -> elements with the batch shape (chain, draw).
 
     Examples
@@ -40,7 +42,7 @@ class Transformation:
     array([[[1., 3.]]])
     """
 
-    elements: dict[str, Monomial]
+    elements: dict[str, Element]
 
     @classmethod
     def identity(cls, sizes: Mapping[str, int], batch: tuple[int, int]) -> Transformation:
@@ -93,20 +95,21 @@ class Transformation:
         for shift in moving:
             arrays.append(dataset[shift.reader.name])
             dims.append(list(shift.reader.dims))
-        parts, part_dims = self._parts(old, variable, moving)
+        used = self._used(variable, moving)
+        parts = [part for units in used for part in _labelled(units, self.elements[units])]
 
         def kernel(*blocks: Array) -> Array:
-            values, readers, parts = blocks[0], blocks[1 : len(arrays)], blocks[len(arrays) :]
-            elements = {
-                units: Monomial(parts[2 * i], parts[2 * i + 1]) for i, units in enumerate(used)
-            }
+            values, readers, rest = blocks[0], blocks[1 : len(arrays)], iter(blocks[len(arrays) :])
+            elements = {}
+            for units in used:
+                element = self.elements[units]
+                elements[units] = type(element)(*(next(rest) for _ in element.arrays))
             values = np.ascontiguousarray(values)
             for shift, reader in zip(moving, readers, strict=True):
                 added = shift_of(shift, reader, elements[shift.units]).reshape(values.shape)
                 values = np.where(added == 0, values, values + added.astype(values.dtype))
             return act_on(variable, values, elements)
 
-        used = list(dict.fromkeys(part_dims))
         core = [[d for d in part.dims if d not in SAMPLE_DIMS] for part in parts]
         new: xr.DataArray = xr.apply_ufunc(
             kernel,
@@ -123,30 +126,29 @@ class Transformation:
         new.attrs, new.encoding = old.attrs, old.encoding
         return new
 
-    def _parts(
-        self, old: xr.DataArray, variable: BoundVariable, moving: Sequence[Shift]
-    ) -> tuple[list[xr.DataArray], list[str]]:
-        """Index and factor of every set of units that acts on a variable, as labelled arrays."""
+    def _used(self, variable: BoundVariable, moving: Sequence[Shift]) -> list[str]:
+        """Every set of units that acts on a variable."""
         used = dict.fromkeys(units for _, units, _ in variable.unit_axes())
         used |= dict.fromkeys(shift.units for shift in moving)
         if variable.labels_of is not None:
             used[variable.labels_of] = None
-        parts, names = [], []
-        for units in used:
-            element = self.elements[units]
-            for kind, values in (("index", element.index), ("factor", element.factor)):
-                dims = (*SAMPLE_DIMS, f"__{units}_{kind}")
-                parts.append(xr.DataArray(values, dims=dims))
-                names.append(units)
-        return parts, names
+        return list(used)
 
     # ------------------------------------------------------------------ stored form
 
     def to_dataset(self) -> xr.Dataset:
-        """Return the labelled arrays ``{units}_index`` and ``{units}_factor``."""
+        """Return the labelled arrays ``{units}_index`` and ``_factor``, or ``{units}_rotation``."""
         variables = {}
         for units, element in self.elements.items():
             dims = (*SAMPLE_DIMS, units)
+            if isinstance(element, Dense):
+                about = (
+                    f"slot k of {units} holds the sum over units j of rotation[k, j] times unit j"
+                )
+                square = (*dims, f"{units}_unit")
+                kept = xr.Variable(square, element.matrix, {"long_name": about})
+                variables[f"{units}_rotation"] = kept
+                continue
             about = f"slot k of {units} holds the draw's unit index[k]"
             variables[f"{units}_index"] = xr.Variable(dims, element.index, {"long_name": about})
             about = f"what slot k of {units} was multiplied by"
@@ -160,10 +162,14 @@ class Transformation:
         Raises
         ------
         DataError
-            If one is missing or is not a permutation, or a factor is zero or not finite.
+            If one is missing or is not a permutation, a factor is zero or not finite, or a rotation
+            is not orthogonal.
         """
-        elements = {}
+        elements: dict[str, Element] = {}
         for name in units:
+            if f"{name}_rotation" in dataset:
+                elements[name] = _stored_rotation(dataset[f"{name}_rotation"], name)
+                continue
             arrays = []
             for kind in ("index", "factor"):
                 key = f"{name}_{kind}"
@@ -179,24 +185,44 @@ class Transformation:
         return cls(elements)
 
 
-def act_on(variable: BoundVariable, values: Array, elements: Mapping[str, Monomial]) -> Array:
+def _labelled(units: str, element: Element) -> list[xr.DataArray]:
+    """What an element consists of, as arrays with dimensions of their own."""
+    return [
+        xr.DataArray(
+            part, dims=(*SAMPLE_DIMS, *(f"__{units}_{i}_{a}" for a in range(part.ndim - 2)))
+        )
+        for i, part in enumerate(element.arrays)
+    ]
+
+
+def _stored_rotation(stored: xr.DataArray, units: str) -> Dense:
+    """Read rotations back, checked."""
+    matrix = stored.transpose(*SAMPLE_DIMS, units, f"{units}_unit").values.astype(float)
+    rest = matrix @ matrix.swapaxes(-1, -2) - np.eye(matrix.shape[-1])
+    if not (np.abs(rest) < _ORTHOGONAL).all():
+        raise DataError(f"relabel/{units}_rotation holds matrices that are not orthogonal")
+    return Dense(matrix)
+
+
+def act_on(variable: BoundVariable, values: Array, elements: Mapping[str, Element]) -> Array:
     """Act with all elements on the values of one variable, batch axes first."""
     batch = values.shape[: values.ndim - len(variable.dims)]
     result = values.reshape(*batch, *variable.shape)
     for axis, units, action in variable.unit_axes():
         result = elements[units].act(result, axis, power=action.power, signed=action.signed)
     if variable.labels_of is not None:
-        slots = elements[variable.labels_of].inverse().index
+        slots = monomial(elements[variable.labels_of]).inverse().index
         result = moved_labels(result, slots, variable.address, variable.labels_of)
     return result.reshape(values.shape)
 
 
-def shift_of(shift: Shift, reader: Array, element: Monomial) -> Array:
+def shift_of(shift: Shift, reader: Array, element: Element) -> Array:
     """What an affine flip adds to a bias: the sum of what its reader reads of flipped units.
 
     One axis for each of the bias, products split; `reader` is not yet transformed. Draws in which
     nothing is flipped get zeros, whatever they hold.
     """
+    element = monomial(element)
     flipped = np.zeros((*element.batch, element.size))
     np.put_along_axis(flipped, element.index, (element.factor < 0).astype(float), axis=-1)
     touched = (flipped != 0).any(axis=-1).reshape(*element.batch, *(1,) * (reader.ndim - 2))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import ACTIVATIONS, SCALED, random_element, rngs
 
-from relabel.elements import Monomial, take_units
+from relabel.elements import Dense, Monomial, monomial, take_units
 
 activations = st.sampled_from(ACTIVATIONS)
 leads = st.sampled_from([(), (1,), (5,), (2, 3), (2, 1, 3)])
@@ -156,3 +156,82 @@ def test_take_units_in_many_blocks(monkeypatch):
     whole = take_units(values, index, 1)
     monkeypatch.setattr("relabel.elements._ROWS_PER_BLOCK", 7)
     assert np.array_equal(take_units(values, index, 1), whole)
+
+
+# ---------------------------------------------------------------------- rotations
+
+
+def random_dense(rng, lead, size):
+    return Dense(np.linalg.qr(rng.normal(size=(*lead, size, size)))[0])
+
+
+@given(leads, sizes, rngs)
+def test_axioms_of_rotations(lead, size, rng):
+    g, h, k = (random_dense(rng, lead, size) for _ in range(3))
+    one = Dense.identity(lead, size)
+    for found, expected in [
+        ((g @ h) @ k, g @ (h @ k)),
+        (g @ one, g),
+        (one @ g, g),
+        (g @ g.inverse(), one),
+        (g.inverse() @ g, one),
+        ((g @ h).inverse(), h.inverse() @ g.inverse()),
+    ]:
+        np.testing.assert_allclose(found.matrix, expected.matrix, atol=1e-13)
+    product = (g @ h).matrix
+    np.testing.assert_allclose(product @ product.swapaxes(-1, -2), one.matrix, atol=1e-13)
+
+
+@given(leads, sizes, rngs)
+def test_both_kinds_compose(lead, size, rng):
+    g, h = random_dense(rng, lead, size), random_element(rng, "tanh", (*lead, size))
+    matrix = as_matrices(h)
+    assert np.array_equal(Dense.of(h).matrix, matrix)
+    np.testing.assert_allclose((g @ h).matrix, g.matrix @ matrix, atol=1e-14)
+    np.testing.assert_allclose((h @ g).matrix, matrix @ g.matrix, atol=1e-14)
+    values = rng.normal(size=(*lead, 2, size, 3))
+    for one, two in ((g, h), (h, g)):
+        np.testing.assert_allclose((one @ two).act(values, 1), one.act(two.act(values, 1), 1))
+    assert Dense.of(h).equals(h).all()
+    assert h.equals(Dense.of(h)).all()
+
+
+@given(leads, sizes, st.integers(0, 2), rngs)
+def test_rotations_act_along_any_axis(lead, size, axis, rng):
+    core = [3, 2, 4]
+    core[axis] = size
+    values = rng.normal(size=(*lead, *core))
+    g = random_dense(rng, lead, size)
+    last = np.moveaxis(values, len(lead) + axis, -1).reshape(*lead, -1, size)
+    expected = np.einsum("...kj,...rj->...rk", g.matrix, last)
+    moved = np.moveaxis(g.act(values, axis), len(lead) + axis, -1).reshape(*lead, -1, size)
+    np.testing.assert_allclose(moved, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_rotations_that_do_nothing_leave_everything():
+    values = np.array([[[np.nan, 1.0]], [[np.inf, -0.0]], [[3.0, 4.0]]], dtype=np.float32)
+    g = Dense.identity((3,), 2)
+    g.put([2], Dense(np.array([[[0.0, -1.0], [1.0, 0.0]]])))
+    assert g.moves().tolist() == [False, False, True]
+    moved = g.act(values, 1)
+    assert moved.dtype == np.float32
+    assert np.array_equal(moved[:2], values[:2], equal_nan=True)
+    assert moved[2].tolist() == [[-4, 3]]
+    assert values[2].tolist() == [[3, 4]]
+
+
+def test_selection_of_rotations():
+    rng = np.random.default_rng(0)
+    g, one = random_dense(rng, (4,), 3), Dense.identity((4,), 3)
+    mixed = g.where(np.array([True, False, True, False]), one)
+    assert mixed.equals(one).tolist() == [False, True, False, True]
+    assert (g.batch, g.size, g[1:].batch, g.reshape(2, 2).batch) == ((4,), 3, (3,), (2, 2))
+    copy = g.copy()
+    copy.put(slice(None), one)
+    assert g.moves().all()
+    with pytest.raises(ValueError, match="without signs"):
+        g.act(np.ones((4, 3)), signed=False)
+    with pytest.raises(TypeError, match="rotations"):
+        monomial(g)
+    with pytest.raises(TypeError, match="rotations"):
+        Monomial.identity((4,), 3).put(slice(None), g)

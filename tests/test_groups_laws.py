@@ -8,14 +8,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import ACTIVATIONS, FUNCTIONS, SCALED, random_element, rngs
 
-from relabel.elements import Monomial
+from relabel.elements import Dense, Monomial
 from relabel.errors import SpecError
 from relabel.groups import SYMMETRIES, Action, ScaledPermutation, Score, group_of
 from relabel.network import FUNCTIONS as OF_NETWORK
 from relabel.network import function_of
 
 activations = st.sampled_from(ACTIVATIONS)
-GROUPS = sorted(set(SYMMETRIES.values()), key=repr)
+ROTATES = group_of("orthogonal")
+GROUPS = sorted(set(SYMMETRIES.values()) - {ROTATES}, key=repr)
 
 
 def whole_group(group, size):
@@ -179,3 +180,42 @@ def test_match_is_equivariant(group, size, rng):
     even = np.take_along_axis(score.even, columns, axis=2)
     odd = np.take_along_axis(score.odd, columns, axis=2) * g.factor[:, None, :]
     assert (group.match(Score(even, odd)) @ g).equals(group.match(score)).all()
+
+
+# ---------------------------------------------------------------------- rotations
+
+
+def rotations(rng, *shape):
+    return np.linalg.qr(rng.normal(size=(*shape, shape[-1])))[0]
+
+
+@given(st.integers(1, 5), rngs)
+def test_the_best_rotation(size, rng):
+    """Better than others; never worse than any signed permutation; margins are not known."""
+    means, units = rng.normal(size=(size, 7)), rng.normal(size=(6, size, 7))
+    even = -(units**2).sum(axis=2)[:, None, :] - (means**2).sum(axis=1)[:, None]
+    score = Score(even, 2 * np.einsum("kr,tjr->tkj", means, units))
+    best = ROTATES.match(score)
+    loss = ((best.act(units) - means) ** 2).sum(axis=(1, 2))
+    np.testing.assert_allclose(score.of(best), -loss, rtol=1e-9, atol=1e-9)
+    for _ in range(10):
+        other = Dense(rotations(rng, 6, size))
+        assert (score.of(other) <= score.of(best) + 1e-9).all()
+    assert (score.of(group_of("signed").match(score)) <= score.of(best) + 1e-9).all()
+    assert np.isnan(ROTATES.margin(score, best)).all()
+
+
+@given(st.integers(1, 4), rngs)
+def test_rotations_match_equivariantly(size, rng):
+    odd, turn = rng.normal(size=(6, size, size)), Dense(rotations(rng, 6, size))
+    even = np.zeros_like(odd)
+    moved = Score(even, odd @ turn.matrix.swapaxes(1, 2))
+    again = ROTATES.match(moved) @ turn
+    np.testing.assert_allclose(again.matrix, ROTATES.match(Score(even, odd)).matrix, atol=1e-6)
+
+
+def test_what_a_gauge_leaves():
+    assert ROTATES.remaining("none") == ROTATES
+    assert ROTATES.remaining("varimax") == group_of("signed")
+    assert ROTATES.remaining("varimax-kaiser") == group_of("signed")
+    assert group_of("relu").remaining("unit") == group_of("relu")

@@ -8,6 +8,7 @@ from relabel.groups import (
     SYMMETRIES,
     AffineFlip,
     EvenPermutation,
+    Orthogonal,
     Permutation,
     ScaledPermutation,
     SignedPermutation,
@@ -32,9 +33,11 @@ TABLE = {
     "square": (ScaledPermutation(2, "even"), False),
     "linear": (ScaledPermutation(1, "odd"), False),
     "identity": (ScaledPermutation(1, "odd"), False),
+    "orthogonal": (Orthogonal(), False),
+    "rotation": (Orthogonal(), False),
 }
 #: Names that stand for a family of functions.
-WITHOUT_FUNCTION = {"signed", "permutation", "prelu", "maxout"}
+WITHOUT_FUNCTION = {"signed", "permutation", "prelu", "maxout", "orthogonal", "rotation"}
 
 Z = np.linspace(-4.7, 4.7, 95)  # symmetric about zero, which it includes
 
@@ -145,13 +148,16 @@ def test_functions_that_do_not_determine_one():
 
 
 @pytest.mark.parametrize("name", sorted(SYMMETRIES))
-def test_only_scales_have_gauges(name):
-    expected = ("balanced", "unit") if isinstance(group_of(name), ScaledPermutation) else ()
-    assert group_of(name).gauges() == expected
+def test_only_scales_and_rotations_have_gauges(name):
+    group = group_of(name)
+    expected = ("balanced", "unit") if isinstance(group, ScaledPermutation) else ()
+    if isinstance(group, Orthogonal):
+        expected = ("varimax", "varimax-kaiser", "none")
+    assert group.gauges() == expected
 
 
 @pytest.mark.parametrize("name", sorted(SYMMETRIES))
 def test_a_neutral_axis_needs_an_arrow_where_the_sides_differ(name):
     group = group_of(name)
-    told = isinstance(group, Permutation | SignedPermutation)
+    told = isinstance(group, Permutation | SignedPermutation | Orthogonal)
     assert (group.action("neutral") is not None) == told

@@ -14,19 +14,24 @@ from relabel.criteria.ecr_iterative_1 import ECRIterative1
 from relabel.criteria.ecr_iterative_2 import ECRIterative2
 from relabel.criteria.gaussian import Gaussian
 from relabel.criteria.given import ToReference
+from relabel.criteria.matchalign import MatchAlign
 from relabel.criteria.mean import Mean
 from relabel.criteria.order import Order
 from relabel.criteria.permutations import Permutations
 from relabel.criteria.pivotal import Pivotal
 from relabel.criteria.pra import PRA
+from relabel.criteria.procrustes import Procrustes
+from relabel.criteria.rsp import RSP
 from relabel.criteria.sjw import SJW
 from relabel.criteria.stephens import Stephens
+from relabel.criteria.wprocrustes import WeightedProcrustes
 from relabel.errors import SpecError
 
 __all__ = [
     "CRITERIA",
     "ECR",
     "PRA",
+    "RSP",
     "SJW",
     "Activations",
     "Criterion",
@@ -34,12 +39,15 @@ __all__ = [
     "ECRIterative1",
     "ECRIterative2",
     "Gaussian",
+    "MatchAlign",
     "Mean",
     "Order",
     "Permutations",
     "Pivotal",
+    "Procrustes",
     "Stephens",
     "ToReference",
+    "WeightedProcrustes",
     "criterion_of",
     "options_of",
 ]
@@ -62,6 +70,10 @@ CRITERIA: dict[str, type[Criterion]] = {
         SJW,
         Pivotal,
         Permutations,
+        RSP,
+        Procrustes,
+        WeightedProcrustes,
+        MatchAlign,
     )
 }
 

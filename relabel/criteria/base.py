@@ -5,31 +5,37 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.elements import Monomial
+from relabel.elements import Element, Monomial
 from relabel.errors import DataError, SpecError
-from relabel.features import Block, Layout, Pair, Source
+from relabel.features import Block, Layout, Pair, Source, Way
 from relabel.groups import Score
 from relabel.moments import Pooled
+from relabel.spec import Bound
 
 __all__ = [
     "Criterion",
     "Reference",
     "Remarks",
+    "Start",
     "Statistics",
     "add",
     "check_count",
     "check_start",
     "checked_variables",
     "pair_score",
+    "starts_of",
     "unary_distance",
 ]
 
 Array = NDArray[Any]
+
+#: Where the loop starts.
+Start = Literal["draw", "labels", "both"]
 
 #: Sums over draws, by name; those of two blocks add up.
 Statistics = dict[str, Any]
@@ -130,8 +136,7 @@ class Criterion(ABC):
     is_distance : bool
         Whether its loss is a squared distance, so that a negative one is rounding.
     monotone : bool
-        Whether a new reference never raises the loss of the labels it was formed from. Where it
-        may, the loop keeps the best labels it has seen.
+        Whether its loss can be compared from one sweep to the next, and never rises.
     """
 
     name: ClassVar[str]
@@ -147,11 +152,6 @@ class Criterion(ABC):
     def first(self) -> Any:
         """Return the draw that the first reference is formed from; None for the usual one."""
         return None
-
-    @property
-    def from_labels(self) -> bool:
-        """Whether the loop starts from the labels the draws came with, and from no draw."""
-        return False
 
     @property
     def max_sweeps(self) -> int:
@@ -175,10 +175,36 @@ class Criterion(ABC):
         return None
 
     def remarks(
-        self, source: Source, layout: Layout, reference: Reference, elements: Mapping[str, Monomial]
+        self, source: Source, layout: Layout, reference: Reference, elements: Mapping[str, Element]
     ) -> Remarks:
         """Return what the user should know of this result."""
         return Remarks()
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """Where the loop starts: from one ``draw``, or from the ``labels`` the draws came with.
+
+        Of several, the one that ends with the lowest loss is kept.
+        """
+        return ("draw",)
+
+    def resolved(self, bound: Bound) -> Criterion:
+        """Return the criterion with everything that the draws tell filled in.
+
+        Raises
+        ------
+        SpecError
+            If it does not fit the spec.
+        """
+        return self
+
+    def ways(self, bound: Bound) -> dict[str, Way]:
+        """How sets of units are rotated and matched, where the spec does not decide."""
+        return {}
+
+    def final_elements(self, reference: Reference, bound: Bound) -> dict[str, Element]:
+        """Elements that are put on top of all draws alike when the loop has ended."""
+        return {}
 
     def initial(self) -> Criterion | None:
         """Return the criterion whose solution this one refines, if it does."""
@@ -190,7 +216,7 @@ class Criterion(ABC):
 
     @abstractmethod
     def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
     ) -> Statistics:
         """Return sums over the aligned draws of a block."""
 
@@ -228,8 +254,15 @@ def check_count(criterion: str, option: str, value: Any) -> None:
 
 def check_start(criterion: str, value: Any) -> None:
     """Refuse what is no start."""
-    if value not in ("draw", "labels"):
-        raise SpecError(f"criterion {criterion}: start is 'draw' or 'labels', not {value!r}")
+    if value not in ("draw", "labels", "both"):
+        raise SpecError(
+            f"criterion {criterion}: start is 'draw', 'labels' or 'both', not {value!r}"
+        )
+
+
+def starts_of(start: Start) -> tuple[str, ...]:
+    """Return the starts that an option stands for."""
+    return ("labels", "draw") if start == "both" else (start,)
 
 
 def checked_variables(criterion: str, value: Any) -> tuple[str, ...] | None:

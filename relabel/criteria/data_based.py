@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.criteria.base import Criterion, Reference, Statistics
-from relabel.elements import Monomial
+from relabel.elements import Element, monomial
 from relabel.errors import SpecError
 from relabel.features import Block, Layout, Source
 from relabel.groups import Score
@@ -83,10 +83,10 @@ class DataBased(Criterion):
         return {"z": self.z, "x": self.x}
 
     def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
     ) -> Statistics:
         """Return counts, sums and squares of the data of every slot, (K,), (K, d) and (K, d)."""
-        (element,) = elements.values()
+        (element,) = map(monomial, elements.values())
         parts = zip(("n", "sum", "squares"), _sums(block, element.size), strict=True)
         return {name: element.act(part, signed=False, power=0).sum(axis=0) for name, part in parts}
 

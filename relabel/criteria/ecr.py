@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.criteria.base import Criterion, Reference, Statistics
-from relabel.elements import Monomial
+from relabel.elements import Element, Monomial, monomial
 from relabel.errors import SpecError
 from relabel.features import Block, Layout, Source
 from relabel.groups import Score
@@ -98,10 +98,10 @@ class ECR(Criterion):
         return Reference(beside={"pivot": source.block(0).fixed["pivot"]})
 
     def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
     ) -> Statistics:
         """Return how often each observation was in each slot, shape (n, K)."""
-        (element,) = elements.values()
+        (element,) = map(monomial, elements.values())
         return {"counts": allocated(block.beside["z"], element)}
 
     def reference(

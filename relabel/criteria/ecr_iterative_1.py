@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from relabel.criteria.base import check_count, check_start
+from relabel.criteria.base import Start, check_count, check_start, starts_of
 from relabel.criteria.ecr import ECR
 
 __all__ = ["ECRIterative1"]
@@ -23,7 +23,7 @@ class ECRIterative1(ECR):
     ----------
     z : str or ndarray, default "allocation/z"
         As in :class:`relabel.ECR`.
-    start : {"draw", "labels"}
+    start : {"draw", "labels", "both"}
         First pivot: one draw (that of the highest `lp`), or the most frequent labels as they came.
         With ``"draw"`` the labels are kept if they turn out no worse.
     max_sweeps : int, default 100
@@ -41,7 +41,7 @@ class ECRIterative1(ECR):
     {'name': 'ecr-iterative-1', 'z': 'z', 'start': 'draw', 'max_sweeps': 100}
     """
 
-    start: Literal["draw", "labels"] = "draw"
+    start: Start = "draw"
     max_sweeps: int = 100
     pivot: ClassVar[str] = "map"  # type: ignore[misc]
     name: ClassVar[str] = "ecr-iterative-1"
@@ -57,6 +57,6 @@ class ECRIterative1(ECR):
         return None
 
     @property
-    def from_labels(self) -> bool:
-        """Whether the first pivot is that of the labels as they came."""
-        return self.start == "labels"
+    def starts(self) -> tuple[str, ...]:
+        """Where the loop starts."""
+        return starts_of(self.start)

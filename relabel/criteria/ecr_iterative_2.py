@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from relabel.criteria.base import Reference, Statistics
 from relabel.criteria.ecr_iterative_1 import ECRIterative1
 from relabel.criteria.stephens import aligned_sum
-from relabel.elements import Monomial
+from relabel.elements import Element, monomial
 from relabel.features import Block, Layout
 from relabel.moments import Pooled
 
@@ -61,10 +61,10 @@ class ECRIterative2(ECRIterative1):
         return {"z": self.z, "prob": self.prob}
 
     def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
     ) -> Statistics:
         """Return the sum of the aligned probabilities, shape (K, n)."""
-        (element,) = elements.values()
+        (element,) = map(monomial, elements.values())
         prob = block.beside["prob"]
         known = ~np.isnan(prob[:, :, 0])
         if not known.all():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relabel.criteria.base import Criterion, Reference, Statistics, check_count, checked_variables
 from relabel.criteria.mean import Mean
-from relabel.elements import Monomial
+from relabel.elements import Element
 from relabel.errors import SpecError
 from relabel.features import Block, Layout, aligned_own, aligned_pair
 from relabel.groups import Score
@@ -82,7 +82,7 @@ class Gaussian(Criterion):
         return Mean(variables=self.variables)
 
     def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
     ) -> Statistics:
         """Return sums and sums of products of the aligned features."""
         sums: Statistics = {"n": len(block)}

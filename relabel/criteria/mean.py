@@ -17,7 +17,7 @@ from relabel.criteria.base import (
     checked_variables,
     unary_distance,
 )
-from relabel.elements import Monomial
+from relabel.elements import Element
 from relabel.errors import SpecError
 from relabel.features import Block, Layout, aligned_own, aligned_pair
 from relabel.groups import Score
@@ -80,7 +80,7 @@ class Mean(Criterion):
         object.__setattr__(self, "variables", checked_variables(self.name, self.variables))
 
     def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
     ) -> Statistics:
         """Return sums of the aligned features."""
         sums: Statistics = {"n": len(block)}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from relabel.criteria.base import Criterion, Reference, Remarks, Statistics, add
 from relabel.criteria.mean import Mean
-from relabel.elements import Monomial
+from relabel.elements import Element, Monomial, monomial
 from relabel.errors import SpecError
 from relabel.features import Block, Layout, Source
 from relabel.groups import Score
@@ -91,7 +91,7 @@ class Order(Criterion):
                 )
 
     def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
     ) -> Statistics:
         """Return nothing: there is no reference to form."""
         return {}
@@ -124,11 +124,11 @@ class Order(Criterion):
         return Score(ramp[:, None] * values[:, None, :], odd)
 
     def remarks(
-        self, source: Source, layout: Layout, reference: Reference, elements: Mapping[str, Monomial]
+        self, source: Source, layout: Layout, reference: Reference, elements: Mapping[str, Element]
     ) -> Remarks:
         """Say which neighbouring slots the ordering separates weakly, and how often it cuts."""
         warnings = []
-        for units, element in elements.items():
+        for units, element in ((u, monomial(g)) for u, g in elements.items()):
             ordered = self._ordered(source, layout, units, element)
             found = overlaps(ordered)
             weak = np.flatnonzero(found > _WEAK)

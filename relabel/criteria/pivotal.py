@@ -13,7 +13,7 @@ from scipy.spatial.distance import squareform
 
 from relabel.criteria.base import Reference, Remarks, check_count
 from relabel.criteria.ecr import ECR
-from relabel.elements import Monomial
+from relabel.elements import Element
 from relabel.errors import SpecError
 from relabel.features import Block, Layout, Source
 from relabel.groups import Score
@@ -136,7 +136,7 @@ class Pivotal(ECR):
         return Score(even, rest.odd)
 
     def remarks(
-        self, source: Source, layout: Layout, reference: Reference, elements: Mapping[str, Monomial]
+        self, source: Source, layout: Layout, reference: Reference, elements: Mapping[str, Element]
     ) -> Remarks:
         """Flag the draws whose pivots share a component."""
         pivots = reference.beside["pivots"]

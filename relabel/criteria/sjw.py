@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from relabel.criteria.base import Criterion, Reference, Statistics, check_count
 from relabel.densities import log_density
-from relabel.elements import Monomial
+from relabel.elements import Element, Monomial, monomial
 from relabel.errors import SpecError
 from relabel.features import Block, Layout, Source
 from relabel.groups import Score
@@ -130,10 +130,10 @@ class SJW(Criterion):
         return math.factorial(min(n_units, _MOST_UNITS))
 
     def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
     ) -> Statistics:
         """Return sums of the parameters of every slot, (K, ...)."""
-        (element,) = elements.values()
+        (element,) = map(monomial, elements.values())
         sums = {
             name: element.act(value.astype(float), signed=False, power=0).sum(axis=0)
             for name, value in self._values(block).items()

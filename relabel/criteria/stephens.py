@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.criteria.base import Criterion, Reference, Statistics, check_count, check_start
-from relabel.elements import Monomial
+from relabel.criteria.base import (
+    Criterion,
+    Reference,
+    Start,
+    Statistics,
+    check_count,
+    check_start,
+    starts_of,
+)
+from relabel.elements import Element, Monomial, monomial
 from relabel.features import Block, Layout
 from relabel.groups import Score
 from relabel.moments import Pooled
@@ -39,7 +47,7 @@ class Stephens(Criterion):
     ----------
     prob : str or ndarray, default "allocation/prob"
         Address of the probabilities, or an array of shape (chain, draw, n, K).
-    start : {"draw", "labels"}
+    start : {"draw", "labels", "both"}
         First reference: one draw (that of the highest `lp`), or the mean over the labels that the
         draws came with. With ``"draw"`` those labels are kept if they turn out no worse.
     max_sweeps : int, default 100
@@ -64,7 +72,7 @@ class Stephens(Criterion):
     """
 
     prob: str | Array = "allocation/prob"
-    start: Literal["draw", "labels"] = "draw"
+    start: Start = "draw"
     max_sweeps: int = 100
     name: ClassVar[str] = "stephens"
 
@@ -79,15 +87,15 @@ class Stephens(Criterion):
         return {"prob": self.prob}
 
     @property
-    def from_labels(self) -> bool:
-        """Whether the first mean is that of the labels as they came."""
-        return self.start == "labels"
+    def starts(self) -> tuple[str, ...]:
+        """Where the loop starts."""
+        return starts_of(self.start)
 
     def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Monomial]
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
     ) -> Statistics:
         """Return the sum of the aligned probabilities, shape (K, n)."""
-        (element,) = elements.values()
+        (element,) = map(monomial, elements.values())
         clipped, weight = _clipped(block.beside["prob"])
         return {"n": len(block), "sum": aligned_sum(clipped, element, weight)}
 

@@ -13,6 +13,7 @@ from scipy.special import expit
 from relabel.criteria.base import Reference
 from relabel.criteria.gaussian import Gaussian, precision_root
 from relabel.diagnostics.matchings import EXACT_UP_TO, matching_probabilities
+from relabel.elements import monomial
 from relabel.features import Block, Column, Layout
 from relabel.groups import Group, Score
 
@@ -288,7 +289,7 @@ def _beyond_sums(values: Array, signed: Array) -> Array:
 
 def _against_the_next(score: Score, group: Group) -> Array:
     """Probability of the labels as they are, against the best other labels of each slot."""
-    best = group.match(score)
+    best = monomial(group.match(score))
     margin = group.margin(score, best)
     size = score.even.shape[1]
     behind = score.of(best) - np.einsum("tkk->t", score.even + score.odd)

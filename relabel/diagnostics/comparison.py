@@ -88,10 +88,9 @@ def invariants(problem: Problem, layout: Layout) -> dict[str, Array]:
             if not values.shape[2]:
                 continue
             signed = layout.signed(units)
-            summaries = [
-                np.sort((values**2).sum(axis=2), axis=1),
-                values[:, :, ~signed].sum(axis=1),
-            ]
+            summaries = [values[:, :, ~signed].sum(axis=1)]
+            if not layout.groups[units].rotates:
+                summaries.append(np.sort((values**2).sum(axis=2), axis=1))
             for kind in (signed, ~signed):
                 some = values[:, :, _some(np.flatnonzero(kind))]
                 products = some.swapaxes(1, 2) @ some

@@ -13,7 +13,7 @@ from relabel.criteria import Criterion, ToReference
 from relabel.diagnostics.chains import distance_of_means
 from relabel.diagnostics.clusters import Clusters, clusters, separation
 from relabel.diagnostics.convergence import convergence
-from relabel.elements import Monomial
+from relabel.elements import Element, Monomial
 from relabel.features import Problem, aligned_own, aligned_pair
 from relabel.kernels import assign
 from relabel.solve import solve
@@ -71,7 +71,7 @@ class _Part:
     """The draws of one mode, aligned to a reference of their own."""
 
     problem: Problem
-    elements: dict[str, Monomial]
+    elements: dict[str, Element]
     middle: int
     values: Array
     outputs: Any  # an array or None
@@ -98,12 +98,11 @@ class _Part:
         for units, own in self.elements.items():
             back = own[[self.middle]].inverse()
             there = other.elements[units][[other.middle]] @ found.elements[units] @ back
-            whole = Monomial(*(np.repeat(a, own.batch[0], 0) for a in (there.index, there.factor)))
-            moved[units] = whole @ own
+            moved[units] = there[np.zeros(own.batch, dtype=int)] @ own
         return all_features(self.problem, moved)
 
 
-def all_features(problem: Problem, elements: Mapping[str, Monomial]) -> Array:
+def all_features(problem: Problem, elements: Mapping[str, Element]) -> Array:
     """Every feature of every unit in slot order, shape (draws, F)."""
     layout, parts = problem.layout, []
     for number, rows in enumerate(problem.slices):
@@ -185,7 +184,8 @@ def _rank(mode: Mode) -> tuple[float, int]:
 
 def _views(problem: Problem, outputs: Array | None, loose: Mapping[str, Array]) -> list[Array]:
     """Weights of the slots that have a label, and outputs."""
-    kept, elements = [], {}
+    kept: list[Array] = []
+    elements: dict[str, Element] = {}
     for units, size in problem.bound.sizes.items():
         elements[units] = Monomial.identity((problem.n_draws,), size)
         kept.append(np.setdiff1d(np.arange(size), loose.get(units, ())))

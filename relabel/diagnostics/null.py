@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.criteria import Criterion
-from relabel.elements import Monomial, take_units
+from relabel.elements import Dense, Element, Monomial, take_units
 from relabel.features import Problem, aligned_own, aligned_pair
 from relabel.kernels import assign
 from relabel.moments import pooled_moments
+from relabel.rotations import procrustes
 from relabel.solve import solve
 
 __all__ = ["Null", "agreement_of_starts", "shuffled_null", "variance_explained"]
@@ -110,7 +111,7 @@ def shuffled_null(
     chosen = _thinned(problem.n_draws if rows is None else rows, _enough(problem, max_draws))
     some = problem.selected(chosen)
     sizes = some.bound.sizes
-    still = {u: Monomial.identity((some.n_draws,), k) for u, k in sizes.items()}
+    still: dict[str, Element] = {u: Monomial.identity((some.n_draws,), k) for u, k in sizes.items()}
     actual = variance_explained(some, still)
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {name: [] for name in actual}
@@ -125,13 +126,13 @@ def shuffled_null(
     return Null(actual[""], np.array(found[""]), by_units)
 
 
-def variance_explained(problem: Problem, elements: Mapping[str, Monomial]) -> dict[str, float]:
+def variance_explained(problem: Problem, elements: Mapping[str, Element]) -> dict[str, float]:
     """Share of the variance of units that lies between slots, of every set and (``""``) of all.
 
     Parameters
     ----------
     problem : Problem
-    elements : mapping of str to Monomial
+    elements : mapping of str to Monomial or Dense
         Labels to judge.
 
     Returns
@@ -251,9 +252,9 @@ def _dealt(front: Array, order: Array, *, summing: bool) -> Array:
     return dealt
 
 
-def _relabelled(problem: Problem, rng: np.random.Generator) -> tuple[Problem, dict[str, Monomial]]:
+def _relabelled(problem: Problem, rng: np.random.Generator) -> tuple[Problem, dict[str, Element]]:
     """Give every draw a random permutation of its units, so that no start profits from labels."""
-    elements = {}
+    elements: dict[str, Element] = {}
     arrays = dict(problem.arrays)
     for units, size in problem.bound.sizes.items():
         index = rng.permuted(np.tile(np.arange(size), (problem.n_draws, 1)), axis=1)
@@ -268,9 +269,19 @@ def _relabelled(problem: Problem, rng: np.random.Generator) -> tuple[Problem, di
     return problem.of(arrays), elements
 
 
-def _alike(element: Monomial) -> Array:
-    """Share of the labels that one relabelling of all draws accounts for, by their present slot."""
+def _alike(element: Element) -> Array:
+    """Share of the labels that one relabelling of all draws accounts for, by their present slot.
+
+    Of rotations: share of the draws in which a unit keeps its largest part, and its sign, in its
+    slot, after the one rotation of all draws that brings them nearest.
+    """
     size = element.size
+    if isinstance(element, Dense):
+        common = procrustes(element.matrix.mean(axis=0))
+        rest = common.T @ element.matrix
+        kept = np.abs(rest).argmax(axis=2) == np.arange(size)
+        upright: Array = (kept & (np.einsum("tkk->tk", rest) > 0)).mean(axis=0)
+        return upright
     counts = np.zeros((2, size, size))
     slots = np.broadcast_to(np.arange(size), element.index.shape)
     np.add.at(counts, ((element.factor < 0).astype(int), slots, element.index), 1)

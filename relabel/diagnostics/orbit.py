@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.elements import Monomial
+from relabel.elements import Dense, Element
 from relabel.spec import Bound
 
 __all__ = ["Orbit", "orbit"]
@@ -83,7 +83,7 @@ class Orbit:
 
 
 def orbit(
-    elements: Mapping[str, Monomial],
+    elements: Mapping[str, Element],
     bound: Bound,
     *,
     excluded: Array | None = None,
@@ -122,7 +122,7 @@ def orbit(
 
     Parameters
     ----------
-    elements : mapping of str to Monomial
+    elements : mapping of str to Monomial or Dense
         Units -> elements of the stored transformation, with the batch shape (chain, draw).
     bound : Bound
         The spec, bound to the draws: tells whether units may change their signs.
@@ -169,6 +169,8 @@ def orbit(
     """
     used = {}
     for units, element in elements.items():
+        if isinstance(element, Dense):
+            continue  # a continuum has no copies to count
         kept = np.ones(element.batch, bool) if excluded is None else ~excluded
         kept = kept if flagged is None else kept & ~flagged[:, None]
         group = bound.group(units)

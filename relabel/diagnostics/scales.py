@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.special import kolmogorov
 
 from relabel.diagnostics.convergence import convergence
-from relabel.elements import Monomial
+from relabel.elements import Element, monomial
 from relabel.errors import SpecError
 from relabel.spec import Bound, BoundVariable
 
@@ -335,7 +335,7 @@ def scaled_units(bound: Bound) -> dict[str, int]:
     for units in bound.sizes:
         group = bound.group(units)
         action = group.action("tail")
-        if group.gauges() and action is not None:
+        if group.gauges() and not group.rotates and action is not None:
             found[units] = -action.power
     return found
 
@@ -545,7 +545,7 @@ def scale_law(
     bound: Bound,
     priors: Priors | None,
     *,
-    elements: Mapping[str, Monomial] | None = None,
+    elements: Mapping[str, Element] | None = None,
     excluded: Array | None = None,
 ) -> dict[str, ScaleLaw]:
     r"""Test whether a sampler has explored the scales of homogeneous units.
@@ -572,7 +572,7 @@ def scale_law(
         Variable -> standard deviation of its normal prior with mean zero; None for one that has no
         prior of its own. Where a variable is not named the question stays open: see
         :attr:`ScaleLaw.missing`.
-    elements : mapping of str to Monomial, optional
+    elements : mapping of str to Monomial or Dense, optional
         The stored elements, if the draws are aligned: the scales that the draws had before are
         what is tested.
     excluded : ndarray of bool, shape (chain, draw), optional
@@ -633,7 +633,7 @@ def _transforms(
     arrays: Mapping[str, Array],
     bound: Bound,
     priors: Mapping[str, float | None],
-    elements: Mapping[str, Monomial] | None,
+    elements: Mapping[str, Element] | None,
     told: list[str],
 ) -> dict[str, Array]:
     """Probability integral transforms of the scales of some sets, (chain, draw, K)."""
@@ -648,7 +648,7 @@ def _transforms(
     scales = {}
     for units in scaled:
         shape = (n_draws, bound.sizes[units])
-        own = np.ones(shape) if elements is None else 1 / np.abs(elements[units].factor)
+        own = np.ones(shape) if elements is None else 1 / np.abs(monomial(elements[units]).factor)
         scales[units] = own.reshape(shape)
     found = {}
     for units in told:

@@ -8,16 +8,19 @@ from relabel.errors import SpecError
 from relabel.groups.affine import AffineFlip
 from relabel.groups.base import Action, Group, Role, Score
 from relabel.groups.even import EvenPermutation
+from relabel.groups.orthogonal import Orthogonal
 from relabel.groups.permutation import Permutation
 from relabel.groups.scaled import ScaledPermutation
-from relabel.groups.signed import SignedPermutation
+from relabel.groups.signed import GreedySigned, SignedPermutation
 
 __all__ = [
     "SYMMETRIES",
     "Action",
     "AffineFlip",
     "EvenPermutation",
+    "GreedySigned",
     "Group",
+    "Orthogonal",
     "Permutation",
     "Role",
     "ScaledPermutation",
@@ -35,6 +38,7 @@ _BY_GROUP: dict[Group, str] = {
     ScaledPermutation(degree=1, parity="even"): "abs",
     ScaledPermutation(degree=2, parity="even"): "square",
     ScaledPermutation(degree=1, parity="odd"): "linear identity",
+    Orthogonal(): "orthogonal rotation",
 }
 
 #: Activation (or symmetry) name -> group. ``x^d`` for any d >= 1 is known as well.
@@ -50,8 +54,8 @@ def group_of(symmetry: str) -> Group:
     ----------
     symmetry : str
         An activation's name (``"tanh"``, ``"relu"``, ``"x^3"``, ...), ``"signed"`` for units that
-        may change their sign as a whole, or ``"permutation"``, which is always safe. Upper case
-        and ``-`` for ``_`` are accepted.
+        may change their sign as a whole, ``"orthogonal"`` for factors that may be rotated, or
+        ``"permutation"``, which is always safe. Upper case and ``-`` for ``_`` are accepted.
 
     Returns
     -------

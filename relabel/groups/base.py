@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.elements import Monomial
+from relabel.elements import Dense, Element, Monomial, monomial
 from relabel.kernels import alternatives, assign
 
 __all__ = ["Action", "Group", "Role", "Score"]
@@ -43,8 +43,15 @@ class Score(NamedTuple):
     even: Array
     odd: Array
 
-    def of(self, element: Monomial) -> Array:
-        """Return the total gain of an element, shape (draws,)."""
+    def of(self, element: Element) -> Array:
+        r"""Return the total gain of an element, shape (draws,).
+
+        Of a rotation *G* that is :math:`\sum_{kj} G_{kj} odd_{kj}` and the mean over all
+        permutations of what is even, which must not depend on the permutation.
+        """
+        if isinstance(element, Dense):
+            mixed = np.einsum("tkj,tkj->t", element.matrix, self.odd)
+            return np.asarray(mixed + self.even.sum(axis=(1, 2)) / element.size)
         sign = np.where(element.factor < 0, -1.0, 1.0)
         even, odd = (_pick(part, element.index) for part in self)
         total: Array = (even + sign * odd).sum(axis=-1)
@@ -67,11 +74,17 @@ class Group(ABC):
         relabelled draw is still a posterior draw; False when only the likelihood is.
     shifts : bool
         Whether a change of sign also moves the biases of those who read the unit.
+    rotates : bool
+        Whether units mix: an element is then a matrix.
+    optimal : bool
+        Whether :meth:`match` returns the best element; one that does not is believed all the same.
     """
 
     label: ClassVar[str]
     exact: ClassVar[bool] = True
     shifts: ClassVar[bool] = False
+    rotates: ClassVar[bool] = False
+    optimal: ClassVar[bool] = True
 
     @property
     def signs(self) -> bool:
@@ -90,14 +103,22 @@ class Group(ABC):
         """Return the scales of one gauge from squared norms, both of shape (draws, K)."""
         raise NotImplementedError(f"{self.label} has no scale to fix")
 
-    def match(self, score: Score) -> Monomial:
+    def remaining(self, gauge: str) -> Group:
+        """Return the group that is left to match when a gauge has been fixed."""
+        return self
+
+    def identity(self, batch: tuple[int, ...], size: int) -> Element:
+        """Return the element that changes nothing, for every draw of a batch."""
+        return Monomial.identity(batch, size)
+
+    def match(self, score: Score) -> Element:
         """Return the element of highest score, one for every draw."""
         index = assign(self._folded(score))
         if not self.signs:
             return Monomial(index, np.ones(index.shape))
         return Monomial(index, np.where(_pick(score.odd, index) < 0, -1.0, 1.0))
 
-    def margin(self, score: Score, element: Monomial) -> Array:
+    def margin(self, score: Score, element: Element) -> Array:
         """Gain of an optimal element over the best that changes a slot's unit or its sign.
 
         Parameters
@@ -110,8 +131,10 @@ class Group(ABC):
         Returns
         -------
         ndarray of shape (draws, K)
-            In the units of the score; infinite when there is nothing to change to.
+            In the units of the score; infinite when there is nothing to change to, nan where
+            units mix.
         """
+        element = monomial(element)
         other_unit = alternatives(self._folded(score), element.index)
         if not self.signs:
             return other_unit

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from relabel.groups.base import Action, Group, Role
+import numpy as np
 
-__all__ = ["SignedPermutation"]
+from relabel.elements import Element, Monomial
+from relabel.groups.base import Action, Group, Role, Score
+
+__all__ = ["GreedySigned", "SignedPermutation"]
 
 
 @dataclass(frozen=True)
@@ -37,3 +40,26 @@ class SignedPermutation(Group):
     def action(self, role: Role) -> Action:
         """Flip with the unit, whatever the role."""
         return Action(power=0, signed=True)
+
+
+@dataclass(frozen=True)
+class GreedySigned(SignedPermutation):
+    """Signed permutations, matched slot by slot: each takes the best unit that is left.
+
+    Not the best element; for algorithms that do so.
+    """
+
+    label: ClassVar[str] = "signed permutation, matched greedily"
+    optimal: ClassVar[bool] = False
+
+    def match(self, score: Score) -> Element:
+        """Return the element that the slots choose in turn."""
+        folded = score.even + np.abs(score.odd)
+        n_draws, size = folded.shape[:2]
+        index = np.empty((n_draws, size), dtype=np.int64)
+        rows = np.arange(n_draws)
+        for slot in range(size):
+            index[:, slot] = folded[:, slot].argmax(axis=-1)
+            folded[rows, :, index[:, slot]] = -np.inf
+        odd = np.take_along_axis(score.odd, index[:, :, None], axis=2)[:, :, 0]
+        return Monomial(index, np.where(odd < 0, -1.0, 1.0))

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.elements import Monomial
+from relabel.elements import Monomial, monomial
 from relabel.groups import Group
 from relabel.kernels import assign
 from relabel.spec import Spec
@@ -81,7 +81,7 @@ def recovery(
     if not isinstance(found, Transformation):
         stored = found.to_dataset() if isinstance(found, xr.DataTree) else found
         found = Transformation.from_dataset(stored, list(planted.elements))
-    return shares_of((found @ planted).elements)
+    return shares_of({u: monomial(g) for u, g in (found @ planted).elements.items()})
 
 
 def shares_of(elements: Mapping[str, Monomial]) -> dict[str, float]:
