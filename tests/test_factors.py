@@ -9,10 +9,12 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import rngs
+from typer.testing import CliRunner
 
 import relabel
 from relabel import RSP, MatchAlign, Mean, Procrustes, Spec, ToReference, WeightedProcrustes
 from relabel.align import provenance
+from relabel.cli import app
 from relabel.criteria.base import unary_distance
 from relabel.criteria.wprocrustes import item_weights
 from relabel.errors import DataError, SpecError
@@ -545,3 +547,24 @@ def test_the_loadings_are_found_or_asked_for():
 def test_options_that_do_not_fit(build, message):
     with pytest.raises(SpecError, match=message):
         build()
+
+
+def test_command_line(tmp_path):
+    """Align, diagnose and undo a file, from beginning to end."""
+    draws = model(np.random.default_rng(22), chains=2, draws=30)
+    raw, done, back = (tmp_path / name for name in ("raw.nc", "done.nc", "back.nc"))
+    xr.DataTree.from_dict({"posterior": draws}).to_netcdf(raw, engine="h5netcdf")
+    lines = [part for name, line in AXES.items() for part in ("--axes", f"{name}: {line}")]
+    told = ["--units", "factor=orthogonal", "--criterion", "procrustes", "--set", "final=none"]
+    run = CliRunner().invoke
+    aligned = run(app, ["align", str(raw), "-o", str(done), *told, *lines])
+    assert aligned.exit_code == 0, aligned.output
+    assert "procrustes (variable=Lambda, final=none" in aligned.output
+    diagnosed = run(app, ["diagnose", str(done)])
+    assert diagnosed.exit_code == 0, diagnosed.output
+    assert "labels can be believed" in diagnosed.output
+    assert run(app, ["undo", str(done), "-o", str(back)]).exit_code == 0
+    with xr.open_datatree(back, engine="h5netcdf") as tree:
+        close(tree["posterior"].to_dataset().load()[list(draws)], draws, 1e-12)
+    refused = run(app, ["align", str(raw), "-o", str(done), "--units", "factor=signed", *lines])
+    assert refused.exit_code == 2

@@ -40,7 +40,7 @@ def random_rotations(rng, draws, size):
 
 
 @given(st.integers(2, 9), st.integers(1, 6), st.booleans(), rngs)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_no_plane_can_be_improved(items, factors, kaiser, rng):
     draws = rng.normal(size=(4, items, factors))
     rotation = varimax(draws, kaiser=kaiser)
