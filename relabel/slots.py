@@ -211,7 +211,8 @@ def _confidence(read: Aligned, units: str) -> Array:
     if name in read.groups["relabel"]:
         return _mean_over_draws(read, read.groups["relabel"][name], units)
     features = read.features(units)
-    found = soft_labels(features.values, features.signed, read.bound.group(units))
+    group = read.bound.group(units).remaining("varimax")
+    found = soft_labels(features.values, features.signed, group)
     mean: Array = found.label.mean(axis=0)
     return mean
 
