@@ -44,7 +44,7 @@ def tree_of(theta, z, prob=None, x=None, chains=1):
         allocation["prob"] = ((*SAMPLE, "obs", "component"), split(prob, chains))
     groups["allocation"] = xr.Dataset(allocation)
     if x is not None:
-        groups["observed_data"] = xr.Dataset({"x": ("obs", x)})
+        groups["observed_data"] = xr.Dataset({"y": ("obs", x)})
     return xr.DataTree.from_dict(groups)
 
 
@@ -294,7 +294,7 @@ def test_every_draw_is_the_best_of_all_permutations(name, k):
     solution = solved(data, criterion)
     z, prob = (data["allocation"][v].values for v in ("z", "prob"))
     z, prob = z.reshape(-1, *z.shape[2:]), prob.reshape(-1, *prob.shape[2:])
-    x = data["observed_data"]["x"].values
+    x = data["observed_data"]["y"].values
     every = list(itertools.permutations(range(k)))
     index = solution.elements["component"].index
     for t in range(len(z)):
@@ -332,7 +332,7 @@ def test_em_of_sjw_stands_still_at_its_end():
     data, _ = simulated(k=3, n=8, noise=1.0)
     solution = solved(data, relabel.SJW(parameters=NORMAL))
     mu, w = (data["posterior"][v].values.reshape(-1, 3) for v in ("mu", "w"))
-    z, x = data["allocation"]["z"].values.reshape(12, -1), data["observed_data"]["x"].values
+    z, x = data["allocation"]["z"].values.reshape(12, -1), data["observed_data"]["y"].values
     found, total = solution.reference.beside, np.zeros((2, 3))
     for t in range(12):
         theta = np.stack([mu[t], w[t]])
@@ -498,7 +498,7 @@ def test_missing_allocations_do_not_count(kind):
 
 def test_observations_that_are_missing_do_not_count():
     data, truth = simulated()
-    x = data["observed_data"]["x"].values.copy()
+    x = data["observed_data"]["y"].values.copy()
     x[4] = np.nan
     for criterion in (relabel.DataBased(x=x), relabel.SJW(x=x, parameters=NORMAL)):
         aligned = relabel.align(data, UNITS, criterion=criterion)
@@ -509,7 +509,7 @@ def test_observations_that_are_missing_do_not_count():
 def test_several_columns_of_data():
     data, truth = simulated()
     rng = np.random.default_rng(3)
-    x = np.stack([rng.normal(size=30), data["observed_data"]["x"].values], axis=1)
+    x = np.stack([rng.normal(size=30), data["observed_data"]["y"].values], axis=1)
     for start in ("draw", "data"):
         criterion = relabel.DataBased(x=x, start=start)
         assert share_alike(index_of(relabel.align(data, UNITS, criterion=criterion)), truth) == 1
@@ -537,7 +537,7 @@ def test_empty_components(criterion):
     theta = np.stack(list(wide.values()), axis=-1)
     z, prob = (data["allocation"][v].values[0] for v in ("z", "prob"))
     prob = np.pad(prob, ((0, 0), (0, 0), (0, 2)))
-    data = tree_of(theta, z, prob, data["observed_data"]["x"].values)
+    data = tree_of(theta, z, prob, data["observed_data"]["y"].values)
     aligned = relabel.align(data, WITH_Z, criterion=criterion)
     z = aligned["allocation"]["z"].values[0]
     assert (z == z[0]).mean() > 0.8
