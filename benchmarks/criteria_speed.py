@@ -136,7 +136,7 @@ def simulate(n_units: int, n_obs: int, n_draws: int, seed: int) -> Mixture:
                 "z": ((*sample, "obs"), z[None]),
             }
         ),
-        "observed_data": xr.Dataset({"x": ("obs", x)}),
+        "observed_data": xr.Dataset({"y": ("obs", x)}),
     }
     return Mixture(groups, planted)
 

@@ -42,7 +42,7 @@ class DataBased(Criterion):
     ----------
     z : str or ndarray, default "allocation/z"
         As in :class:`relabel.ECR`.
-    x : str or ndarray, default "observed_data/x"
+    x : str or ndarray, default "observed_data/y"
         Address of the data, or an array of shape (n,) or (n, d); nan where missing.
     start : {"draw", "data"}
         Which slots the first draw meets: those of one draw (that of the highest `lp`), or means
@@ -68,7 +68,7 @@ class DataBased(Criterion):
     """
 
     z: str | Array = "allocation/z"
-    x: str | Array = "observed_data/x"
+    x: str | Array = "observed_data/y"
     start: Literal["draw", "data"] = "draw"
     name: ClassVar[str] = "data-based"
 

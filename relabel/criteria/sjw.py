@@ -93,7 +93,7 @@ class SJW(Criterion):
     """
 
     z: str | Array = "allocation/z"
-    x: str | Array = "observed_data/x"
+    x: str | Array = "observed_data/y"
     parameters: Mapping[str, str] = field(default_factory=lambda: {"mean": "mu", "sd": "sigma"})
     weights: str | None = "w"
     family: str = "normal"
