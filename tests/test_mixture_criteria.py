@@ -284,7 +284,7 @@ def by_definition(criterion, reference, z, prob, x, theta):
     return loss
 
 
-@pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.parametrize("k", [2, 5])
 @pytest.mark.parametrize(
     "name",
     ["ecr", "ecr-iterative-1", "ecr-iterative-2", "stephens", "data-based", "pivotal", "sjw"],
@@ -387,7 +387,7 @@ def test_aligned_draws_stay_as_they_are(criterion, noise):
     assert again["allocation"].to_dataset().identical(aligned["allocation"].to_dataset())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_data_based_keeps_the_labels_of_its_first_draw(seed):
     """On draws without structure too, so that aligning twice changes nothing."""
     rng = np.random.default_rng(seed)
@@ -457,7 +457,7 @@ def test_any_block_size_gives_the_same(criterion, monkeypatch):
 
 
 @each
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_loss_never_rises(criterion, seed):
     data, _ = simulated(k=4, n=15, noise=3.0, seed=seed)
     notes = provenance(relabel.align(data, UNITS, criterion=criterion))
