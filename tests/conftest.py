@@ -1,6 +1,14 @@
-"""Hypothesis draws the same examples in every run, and may take its time over each."""
+"""Hypothesis draws the same examples in every run, and may take its time over each.
+
+BLAS gets one thread: the products are small, and every core has a worker of its own.
+"""
+
+import os
 
 from hypothesis import HealthCheck, settings
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 settings.register_profile(
     "relabel",
