@@ -186,6 +186,14 @@ def _multivariate_normal(x: Array, mean: Array, **given: Array) -> Array:
     return log.swapaxes(-1, -2)
 
 
+def _spherical_normal(x: Array, mean: Array, **given: Array) -> Array:
+    """Density of (n, d) observations with one spread in all directions."""
+    sd, n_dims = _spread(**given)[..., None, :], x.shape[1]
+    squares = ((x - mean[..., None, :]) ** 2).sum(axis=-1).swapaxes(-1, -2)
+    log: Array = -0.5 * squares / sd**2 - n_dims * (np.log(sd) + 0.5 * _LOG_2PI)
+    return log
+
+
 def _root(matrix: Array, name: str) -> Array:
     """Lower triangular root of a matrix; NaN where the matrix is not finite."""
     finite = np.isfinite(matrix).all(axis=(-1, -2), keepdims=True)
@@ -206,6 +214,7 @@ FAMILIES: dict[str, Family] = {
         _multivariate_normal, tuple(f"mean {name}" for name in _MATRIX if name != "mean"),
         _MATRIX, items=True,
     ),
+    "spherical_normal": Family(_spherical_normal, _SPREAD, {"mean": 1}, items=True),
     "student_t": Family(_student, ("df location scale",)),
     "lognormal": Family(_lognormal, _SPREAD),
     "exponential": Family(_exponential, ("rate", "scale")),
@@ -260,6 +269,7 @@ def log_density(family: str, x: Array, parameters: Mapping[str, Array]) -> Array
     ``multivariate_normal``     mean (d); covariance, cholesky       (n, d)
                                 or precision (d, d), sd or
                                 variance (d)
+    ``spherical_normal``        mean (d); sd, variance or precision  (n, d)
     ``student_t``               df, location, scale                  (n,)
     ``exponential``             rate or scale                        (n,)
     ``gamma``                   shape; rate or scale                 (n,)

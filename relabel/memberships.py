@@ -49,9 +49,10 @@ def allocation_probabilities(
         Observations. NaN is a missing one: it tells nothing.
     family : str
         Family of the components (see :func:`relabel.densities.log_density`): ``"normal"``,
-        ``"multivariate_normal"``, ``"student_t"``, ``"lognormal"``, ``"exponential"``,
-        ``"gamma"``, ``"beta"``, ``"poisson"``, ``"negative_binomial"``, ``"binomial"``,
-        ``"binomial_trials"``, ``"bernoulli"``, ``"categorical"``, ``"multinomial"``.
+        ``"multivariate_normal"``, ``"spherical_normal"``, ``"student_t"``, ``"lognormal"``,
+        ``"exponential"``, ``"gamma"``, ``"beta"``, ``"poisson"``, ``"negative_binomial"``,
+        ``"binomial"``, ``"binomial_trials"``, ``"bernoulli"``, ``"categorical"``,
+        ``"multinomial"``.
     parameters : mapping
         Parameter of the family -> name of the variable that holds it, or a number that holds for
         all components, as in ``{"mean": "mu", "sd": "sigma"}``. A variable without the axis of the

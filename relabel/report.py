@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.align import provenance
 from relabel.containers import sharing, unpack
+from relabel.criteria import CRITERIA, Criterion
 from relabel.diagnostics.comparison import N_POINTS, outputs_of, weights_of
 from relabel.diagnostics.convergence import Convergence, convergence
 from relabel.elements import Dense, Monomial
@@ -93,7 +94,7 @@ def account(before: Any, aligned: Any) -> Account:
         ("weights before", convergence(weights_of(bound, old["posterior"]))),
         ("weights after", convergence(weights_of(bound, new["posterior"]))),
     ]
-    remarks = list(notes["warnings"])
+    remarks = [*notes["warnings"], _on_allocations(bound, notes["criterion"]["name"])]
     where = notes["options"]["inputs"]
     outputs = _outputs(bound, old, where)
     after = _outputs(bound, new, where)
@@ -139,6 +140,20 @@ def as_planted(aligned: Any) -> float | None:
         kinds, counts = np.unique(labels, axis=0, return_counts=True)
         right.append(labels == kinds[counts.argmax()])
     return float(np.mean(right))
+
+
+def _on_allocations(bound: Bound, criterion: str) -> str:
+    """Point to criteria that compare allocations, where there are some and they were not used."""
+    labels = [v.address for v in bound.variables if v.labels_of is not None]
+    prob = [v.address for v in bound.variables if v.group == "allocation" and v.labels_of is None]
+    if not (labels or prob) or CRITERIA[criterion].reads is not Criterion.reads:
+        return ""
+    named = [("ecr-iterative-1", "z", labels), ("stephens", "prob", prob)]
+    offers = [f"--criterion {c} --set {kind}={found[0]}" for c, kind, found in named if found]
+    return (
+        f"{', '.join(labels + prob)} was not compared: where units overlap, criteria that do tell "
+        f"them apart better ({' or '.join(offers)}); relabel compare shows where they differ"
+    )
 
 
 def _on_the_chains(table: list[tuple[str, Convergence]], own: xr.Dataset) -> list[str]:

@@ -137,6 +137,24 @@ CASES = [
         {"mean": VECTOR, "variance": positive(D)},
         lambda x, m, s: stats.multivariate_normal.logpdf(x, m, np.diag(s)),
     ),
+    (
+        "spherical_normal",
+        POINTS,
+        {"mean": VECTOR, "sd": SCALE},
+        lambda x, m, s: stats.multivariate_normal.logpdf(x, m, s**2 * np.eye(D)),
+    ),
+    (
+        "spherical_normal",
+        POINTS,
+        {"mean": VECTOR, "variance": SCALE},
+        lambda x, m, s: stats.multivariate_normal.logpdf(x, m, s * np.eye(D)),
+    ),
+    (
+        "spherical_normal",
+        POINTS,
+        {"mean": VECTOR, "precision": SCALE},
+        lambda x, m, s: stats.multivariate_normal.logpdf(x, m, np.eye(D) / s),
+    ),
 ]
 IDS = [f"{family}-{'-'.join(parameters)}" for family, _, parameters, _ in CASES]
 

@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from relabel import cli
 from relabel.groups import SYMMETRIES
 from relabel.io import read_spec
 
@@ -19,7 +21,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_print_what_they_say(page, monkeypatch):
     monkeypatch.chdir(ROOT)
-    failed, _ = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    failed, _ = doctest.testfile(
+        str(page),
+        module_relative=False,
+        encoding="utf-8",
+        optionflags=doctest.NORMALIZE_WHITESPACE,
+    )
     assert failed == 0
 
 
@@ -93,3 +100,25 @@ def test_the_table_of_activations_names_no_unknown_one():
     assert len(rows) == 2
     for row in rows:
         assert {name.strip() for name in row.split(",")} <= set(SYMMETRIES)
+
+
+MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+CONSOLE = re.findall(r"```console\n\$ relabel (.*?)\n(.*?)```", MODELS, re.DOTALL)
+
+
+@pytest.mark.parametrize(("command", "said"), CONSOLE, ids=[c.split()[0] for c, _ in CONSOLE])
+def test_commands_of_the_models_page(command, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    arguments = shlex.split(command)
+    if "-o" in arguments:
+        place = arguments.index("-o") + 1
+        arguments[place] = str(tmp_path / arguments[place])
+    monkeypatch.setattr(sys, "argv", ["relabel", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    printed = capsys.readouterr().out.replace(f"{tmp_path}/", "")
+    seconds = re.compile(r" \d+\.\d\d( +\d\.\d{3} +\d+)$", re.MULTILINE)  # of the machine
+    assert seconds.sub(r" –\1", printed).splitlines()[: said.count("\n")] == (
+        seconds.sub(r" –\1", said).splitlines()
+    )
