@@ -124,6 +124,12 @@ def _name_draws(excluded: Array, posterior: xr.Dataset) -> str:
         for place in places[:3]
     ]
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    whole = excluded.all(axis=1)
+    if whole.any() and not excluded[~whole].any():
+        more += (
+            "; all draws of some chains do, and none of the others: if these chains have fewer units "
+            "and were padded, align chains of one number of units by themselves"
+        )
     return (
         f"{len(places)} of {excluded.size} draws hold NaN or infinities: {'; '.join(named)}{more}; "
         "leave them out with nonfinite='skip' (--skip-nonfinite), or mend them first"

@@ -339,3 +339,13 @@ def test_a_record_that_is_damaged():
 def test_the_shipped_files_are_whole():
     for name in ("tanh_shallow.nc", "tanh_deep.nc"):
         assert relabel.propose(relabel.open_draws(DATA / name)).certain
+
+
+def test_chains_of_different_numbers_of_units():
+    mu = np.random.default_rng(0).normal(size=(3, 5, 4))
+    mu[1, :, 3] = np.nan  # this chain has three
+    draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
+    with pytest.raises(DataError, match="all draws of some chains do.*align chains of one number"):
+        relabel.align(draws, {"component": "permutation"})
+    aligned = relabel.align(draws.isel(chain=[0, 2]), {"component": "permutation"})
+    assert np.isfinite(aligned["mu"]).all()
