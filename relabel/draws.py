@@ -127,8 +127,8 @@ def _name_draws(excluded: Array, posterior: xr.Dataset) -> str:
     whole = excluded.all(axis=1)
     if whole.any() and not excluded[~whole].any():
         more += (
-            "; all draws of some chains do, and none of the others: if these chains have fewer units "
-            "and were padded, align chains of one number of units by themselves"
+            "; all draws of some chains do, and none of the others: if these chains have fewer "
+            "units and were padded, align chains of one number of units by themselves"
         )
     return (
         f"{len(places)} of {excluded.size} draws hold NaN or infinities: {'; '.join(named)}{more}; "

@@ -345,7 +345,7 @@ def test_chains_of_different_numbers_of_units():
     mu = np.random.default_rng(0).normal(size=(3, 5, 4))
     mu[1, :, 3] = np.nan  # this chain has three
     draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
-    with pytest.raises(DataError, match="all draws of some chains do.*align chains of one number"):
+    with pytest.raises(DataError, match=r"all draws of some chains do.*align chains of one number"):
         relabel.align(draws, {"component": "permutation"})
     aligned = relabel.align(draws.isel(chain=[0, 2]), {"component": "permutation"})
     assert np.isfinite(aligned["mu"]).all()
