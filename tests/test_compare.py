@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import relabel
-from relabel import SpecError
+from relabel import SpecError, cli
 from relabel.compare import _in_slots_of_first
 
 UNITS = {"component": "permutation"}
@@ -123,3 +123,47 @@ def test_what_cannot_be_compared():
     for criteria, message in cases:
         with pytest.raises(SpecError, match=message):
             relabel.compare(data, UNITS, criteria)
+
+
+# ---------------------------------------------------------------------- the command
+
+
+def command(*arguments, status=0):
+    """Run the command in this process."""
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["compare", *map(str, arguments)], prog_name="relabel")
+    assert (ended.value.code or 0) == status
+
+
+def test_options_go_to_the_criteria_that_know_them(tmp_path, capsys):
+    data, _ = mixture()
+    file = tmp_path / "draws.nc"
+    data.to_netcdf(file)
+    chosen = ["--criterion", "stephens", "--criterion", "order", "--units", "component=permutation"]
+    command(file, *chosen, "--set", "order.by=mu", "--set", "max_sweeps=7", "--json")
+    rows = json.loads(capsys.readouterr().out)["criteria"]
+    assert [row["criterion"] for row in rows] == ["stephens", "order"]
+    assert rows[0]["options"]["max_sweeps"] == 7
+    assert rows[1]["options"]["by"] == "mu"
+    command(file, *chosen, "--set", "order.by=mu")
+    assert "draws labelled alike" in capsys.readouterr().out
+    for wrong, message in (
+        ("scale=none", "none of stephens, order has this option"),
+        ("mean.scale=none", "none of stephens, order has this option"),
+        ("order.menu=mu", "unknown option 'menu'"),
+    ):
+        command(file, *chosen, "--set", wrong, status=2)
+        assert message in capsys.readouterr().err
+
+
+def test_labels_are_declared_on_the_command_line(tmp_path, capsys):
+    data, _ = mixture()
+    file = tmp_path / "draws.nc"
+    extra = data["allocation"].to_dataset()[["z"]].rename(z="which")
+    tree = {"posterior": data["posterior"].to_dataset(), "extra": extra}
+    xr.DataTree.from_dict(tree).to_netcdf(file)
+    chosen = ["--units", "component=permutation", "--criterion", "mean", "--json"]
+    command(file, *chosen)
+    assert json.loads(capsys.readouterr().out)["clusters"] is None
+    command(file, *chosen, "--values", "extra/which=component")
+    assert np.shape(json.loads(capsys.readouterr().out)["clusters"]) == (1, 40)

@@ -1,0 +1,117 @@
+"""What criteria read beside the features of units: found, checked, laid out, judged."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import relabel
+from relabel import DataError, SpecError
+from relabel.aligned import Aligned
+from relabel.criteria.base import Statistics
+from relabel.criteria.ecr_iterative_2 import ECRIterative2
+from relabel.report import account
+
+UNITS = {"component": "permutation"}
+SAMPLE = ("chain", "draw")
+
+
+def overlapping(n=60, draws=80, seed=0):
+    """Parameters that say nothing and allocations that say all, every draw permuted."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 3, n)
+    theta = rng.normal(size=(2, draws, 3))
+    prob = np.where(truth[:, None] == np.arange(3), 0.9, 0.05)
+    index = rng.permuted(np.tile(np.arange(3), (2, draws, 1)), axis=2)
+    z = np.argsort(index, axis=2)[..., truth]
+    prob = np.moveaxis(prob[:, index], 0, 2)
+    groups = {
+        "posterior": xr.Dataset({"theta": ((*SAMPLE, "component"), theta)}),
+        "allocation": xr.Dataset(
+            {"z": ((*SAMPLE, "obs"), z), "prob": ((*SAMPLE, "obs", "component"), prob)}
+        ),
+    }
+    return xr.DataTree.from_dict(groups), index
+
+
+def alike(aligned, index):
+    """Share of draws that one relabelling of all carries back."""
+    found = np.take_along_axis(index, aligned["relabel"]["component_index"].values, axis=2)
+    return np.unique(found.reshape(-1, 3), axis=0, return_counts=True)[1].max() / found[..., 0].size
+
+
+@pytest.mark.parametrize("dims", [("component", "obs"), ("obs", "component")])
+def test_units_on_any_axis_of_the_probabilities(dims):
+    data, index = overlapping()
+    prob = data["allocation"]["prob"].transpose(*SAMPLE, *dims)
+    data["allocation"] = data["allocation"].to_dataset().assign(prob=prob)
+    aligned = relabel.align(data, UNITS, criterion=relabel.Stephens())
+    assert alike(aligned, index) == 1
+    assert aligned["allocation"]["prob"].dims == (*SAMPLE, *dims)
+
+
+def test_probabilities_are_checked():
+    data, _ = overlapping()
+    prob = data["allocation"]["prob"].copy()
+    prob[1, 3, 7] *= 2
+    data["allocation"] = data["allocation"].to_dataset().assign(prob=prob)
+    message = "allocation/prob: the probabilities of observation 7 in draw 83 add up to 2"
+    for criterion in (relabel.Stephens(), relabel.ECRIterative2()):
+        with pytest.raises(DataError, match=message):
+            relabel.align(data, UNITS, criterion=criterion)
+
+
+def test_labels_that_count_from_one_are_recognised():
+    data, _ = overlapping()
+    data["allocation"] = data["allocation"].to_dataset().assign(z=data["allocation"]["z"] + 1)
+    with pytest.raises(DataError, match="they look 1-based"):
+        relabel.align(data, UNITS, criterion=relabel.ECRIterative1())
+    with pytest.raises(DataError, match="they look 1-based"):
+        relabel.align(data, UNITS, criterion=relabel.ECRIterative1(z=np.ones((2, 80, 60)) * 3))
+
+
+def test_the_last_of_several_most_probable_slots():
+    total = np.array([[0.4, 0.2, 0.0], [0.4, 0.7, 0.0], [0.2, 0.1, 0.0]])  # slots by observations
+    statistics: Statistics = {"sum": total}
+    reference = ECRIterative2().reference(statistics, None, None, None)
+    np.testing.assert_array_equal(reference.beside["pivot"], [1, 1, -1])
+
+
+def test_labels_are_judged_by_what_told_them():
+    data, index = overlapping()
+    for criterion in (relabel.Stephens(), relabel.ECRIterative1()):
+        aligned = relabel.align(data, UNITS, criterion=criterion)
+        assert alike(aligned, index) == 1
+        problem, _ = Aligned.read(aligned).compared
+        assert list(problem.arrays) == ["allocation"]
+        _, diagnosis = relabel.diagnose(aligned)
+        numbers = diagnosis.numbers
+        assert numbers["variance_explained"] > 0.99  # parameters explain next to nothing
+        assert numbers["variance_explained"] > numbers["variance_explained_null"] + 0.3
+    by_mean = relabel.align(data, relabel.mixture(["theta"]))
+    assert list(Aligned.read(by_mean).compared[0].arrays) == ["theta"]
+    assert relabel.diagnose(by_mean)[1].numbers["variance_explained"] < 0.9
+
+
+def test_allocations_that_were_not_compared_are_pointed_out():
+    data, _ = overlapping()
+    spec = relabel.Spec(UNITS, values={"allocation/z": "component"})
+    notes = account(data, relabel.align(data, spec)).notes
+    (hint,) = [note for note in notes if "was not compared" in note]
+    assert "--criterion ecr-iterative-1 --set z=allocation/z" in hint
+    assert "--criterion stephens --set prob=allocation/prob" in hint
+    notes = account(data, relabel.align(data, spec, criterion=relabel.Stephens())).notes
+    assert not [note for note in notes if "was not compared" in note]
+
+
+def test_several_sets_of_units_and_signs_are_refused():
+    data, _ = overlapping()
+    axes = {"theta": "component", "allocation/prob": "_ component^0"}
+    spec = relabel.Spec({"component": "signed"}, axes)
+    with pytest.raises(SpecError, match="tells no signs"):
+        relabel.align(data, spec, criterion=relabel.Stephens())
+    two = xr.Dataset({"a": ((*SAMPLE, "g"), np.zeros((1, 2, 3)))})
+    both = xr.DataTree.from_dict(
+        {"posterior": data["posterior"].to_dataset().isel(chain=[0], draw=[0, 1]).merge(two)}
+    )
+    with pytest.raises(SpecError, match="relabels one set of units, and the spec has 2"):
+        relabel.align(both, {**UNITS, "g": "permutation"}, criterion=relabel.Stephens())
