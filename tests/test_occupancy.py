@@ -197,7 +197,7 @@ def test_weights_that_are_all_the_same_have_no_scale(draws):
     posterior = {"mu": ((*SAMPLE, "component"), mu)}
     posterior["w"] = ((*SAMPLE, "component"), np.full(shape, 1 / 3))
     found = Draws.read({"posterior": xr.Dataset(posterior)}, relabel.mixture(["mu", "w"]), "raise")
-    moments = pooled_moments(found.problem(None))
+    moments = pooled_moments(found.problem(relabel.Mean()))
     assert moments.own["component"][0] == pytest.approx(7, rel=0.2)
     assert moments.own["component"][1] == pytest.approx(1 / 9)
 

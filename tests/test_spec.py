@@ -160,11 +160,12 @@ def specs(draw) -> Spec:
     if draw(st.booleans()):
         keys = draw(st.lists(KEYS, min_size=len(lines), max_size=len(lines), unique=True))
         axes = dict(zip(keys, lines, strict=True))
-    values = draw(st.dictionaries(KEYS, st.sampled_from(sorted(units)), max_size=2))
+    labelled = sorted(name for name, symmetry in units.items() if not group_of(symmetry).rotates)
+    values = draw(st.dictionaries(KEYS, st.sampled_from(labelled), max_size=2)) if labelled else {}
     sizes = draw(st.dictionaries(st.sampled_from(sorted(units)), st.integers(1, 99)))
-    scaled = sorted(name for name, symmetry in units.items() if group_of(symmetry).gauges())
-    gauge = st.sampled_from(["balanced", "unit"])
-    gauges = draw(st.dictionaries(st.sampled_from(scaled), gauge)) if scaled else {}
+    known = {name: group_of(symmetry).gauges() for name, symmetry in units.items()}
+    chosen = [name for name, gauges in known.items() if gauges and draw(st.booleans())]
+    gauges = {name: draw(st.sampled_from(known[name])) for name in chosen}
     return Spec(units, axes, values, sizes, gauges)
 
 
