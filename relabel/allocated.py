@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from relabel.allocations import checked_labels, checked_probabilities
 from relabel.criteria import Criterion
+from relabel.criteria.base import FIXED
 from relabel.draws import Draws
-from relabel.errors import SpecError
+from relabel.errors import DataError, SpecError
 from relabel.features import Block, Layout, slices_of
 from relabel.spec import SAMPLE_DIMS, BoundVariable, Spec
 
@@ -71,7 +72,7 @@ class AllocationProblem:
         self.fixed: dict[str, Array] = {}
         for name, given in criterion.reads.items():
             read = getattr(reader, name.partition(" ")[0])
-            (self.fixed if name in _FIXED else self.beside)[name] = read(given)
+            (self.fixed if name in FIXED else self.beside)[name] = read(given)
         reader.check_sizes(self.beside, self.fixed)
         units, size = reader.units, reader.size
         group = draws.bound.group(units)
@@ -96,10 +97,6 @@ class AllocationProblem:
         (size,) = self.layout.sizes.values()
         own = {units: np.zeros((rows.stop - rows.start, size, 0)) for units in self.layout.sizes}
         return Block(own, (), (), beside, self.fixed, memo)
-
-
-#: What is the same in every draw.
-_FIXED = ("pivot", "x")
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,11 @@ class _Reader:
         return values
 
     def parameter(self, given: str) -> Array:
-        """One parameter of all components, shape (draws, K, ...)."""
+        """One parameter of all components, shape (draws, K, ...); one number may be that of all."""
+        shared = self.draws.groups["posterior"].get(given.removeprefix("posterior/"))
+        if shared is not None and set(shared.dims) == set(SAMPLE_DIMS):
+            one = self._rows(shared.transpose(*SAMPLE_DIMS).values.reshape(-1))
+            return np.repeat(one[:, None], self.size, axis=1)
         values = self._units_last(self._bound(given, "a parameter"))
         return np.moveaxis(self._rows(values), -1, 1)
 
@@ -179,7 +180,17 @@ class _Reader:
     def x(self, given: str | Array) -> Array:
         """Data, shape (n, features)."""
         values = self._constant(given, "x")
-        return values.reshape(len(values), -1).astype(float)
+        if values.ndim == 0 or values.dtype.kind not in "iubf":
+            raise DataError(
+                f"criterion {self.criterion}: x holds the data, numbers of shape (n,) or (n, d); "
+                f"it has the shape {values.shape} and the dtype {values.dtype}"
+            )
+        values = values.reshape(len(values), -1).astype(float)
+        unknown = np.isnan(values).any(axis=1)
+        if np.isinf(values).any() or unknown.all():
+            what = "are all missing (NaN)" if unknown.all() else "hold infinities"
+            raise DataError(f"criterion {self.criterion}: the data x {what}")
+        return values
 
     def check_sizes(self, beside: Mapping[str, Array], fixed: Mapping[str, Array]) -> None:
         """Refuse arrays of different numbers of observations."""
@@ -242,6 +253,15 @@ class _Reader:
         """Values of a variable, one draw after the other; lazy ones stay lazy."""
         array = self.draws.groups[variable.group][variable.name].transpose(*SAMPLE_DIMS, *dims)
         values = array.data if array.chunks is not None else array.values
+        return self._one_after_other(values, variable.address)
+
+    def _one_after_other(self, values: Array, address: str) -> Array:
+        """Lay chains and draws out on one axis."""
+        if not math.prod(values.shape):
+            raise DataError(
+                f"criterion {self.criterion}: {address} has the shape {values.shape}: there is "
+                "nothing to compare"
+            )
         flat: Array = values.reshape(-1, *values.shape[2:])
         return flat
 
@@ -254,7 +274,7 @@ class _Reader:
                 f"criterion {self.criterion}: {what} has the shape {values.shape}; its first two "
                 f"axes are to be chain and draw, {batch}"
             )
-        return values.reshape(-1, *values.shape[2:])
+        return self._one_after_other(values, what)
 
     def _rows(self, values: Array) -> Array:
         """Those draws that take part."""
