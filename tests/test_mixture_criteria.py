@@ -976,3 +976,29 @@ def test_a_pivot_in_a_chain_that_is_left_out():
     criterion = relabel.ECR(pivot={"chain": 1, "draw": 0})
     with pytest.raises(DataError, match="no part in the reference"):
         relabel.align(data, WITH_Z, criterion=criterion, exclude_flagged=True)
+
+
+def test_probabilities_backed_by_dask_are_read_block_by_block():
+    """Each block reads the chunks that it lies in, of draws that take part, and no others."""
+    da = pytest.importorskip("dask.array")
+    data, _ = simulated(m=40)
+    data["posterior"]["mu"].values[1, 3:5] = np.nan
+    whole = data["allocation"]["prob"].values
+    read = []
+
+    def chunk(values, block_info=None):
+        read.append(block_info[0]["chunk-location"][:2])
+        return values
+
+    lazy = da.from_array(whole, chunks=(2, 5, -1, -1)).map_blocks(chunk, dtype=float, meta=whole)
+    dims = data["allocation"]["prob"].dims
+    groups = sharing(unpack(data)) | {"allocation": xr.Dataset({"prob": (dims, lazy)})}
+    draws = Draws.read(groups, relabel.Spec(UNITS), "skip")
+    problem = AllocationProblem(draws, relabel.Stephens(), groups)
+    problem.slices = [slice(0, 18), slice(18, 24), slice(24, 38)]
+    read.clear()
+    kept = whole.reshape(40, 30, 3)[draws.rows]
+    np.testing.assert_array_equal(problem.block(1).beside["prob"], kept[18:24])
+    assert sorted(set(read)) == [(0, 0), (0, 1), (0, 3)]
+    for number, rows in enumerate(problem.slices):
+        np.testing.assert_array_equal(problem.block(number).beside["prob"], kept[rows])
