@@ -47,6 +47,7 @@ __all__ = ["align", "apply", "provenance", "relabelled", "spec_of", "undo"]
 Array = NDArray[Any]
 Data = TypeVar("Data")
 
+_APART = "chains that have no part in the reference"
 _PROBE_SWEEPS = 2  # a start need not be converged
 
 
@@ -573,6 +574,7 @@ def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
         both = [solution.elements[units] for _, solution in parts]
         arrays = zip(*(element.arrays for element in both), strict=True)
         elements[units] = type(both[0])(*(np.concatenate(a)[order] for a in arrays))
+    apart = [text for _, solution in parts[1:] for text in solution.remarks.warnings]
     margin = {
         units: np.concatenate([solution.margin[units] for _, solution in parts])[order]
         for units in first.margin
@@ -586,7 +588,7 @@ def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
         losses=[*first.losses, sum(solution.losses[-1] for _, solution in parts)],
         loss_before=sum(solution.loss_before for _, solution in parts),
         remarks=Remarks(
-            [sentence for _, solution in parts for sentence in solution.remarks.warnings],
+            [*first.remarks.warnings, *(f"{_APART}: {text}" for text in apart)],
             {
                 name: np.concatenate([s.remarks.variables[name] for _, s in parts])[order]
                 for name in first.remarks.variables

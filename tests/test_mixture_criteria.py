@@ -1002,3 +1002,14 @@ def test_probabilities_backed_by_dask_are_read_block_by_block():
     assert sorted(set(read)) == [(0, 0), (0, 1), (0, 3)]
     for number, rows in enumerate(problem.slices):
         np.testing.assert_array_equal(problem.block(number).beside["prob"], kept[rows])
+
+
+def test_remarks_say_which_chains_they_are_about():
+    data, _ = simulated(m=80)
+    data["allocation"]["z"].values[:, ::7] = 0  # all pivots in one component
+    lp = np.random.default_rng(0).normal(size=(2, 40)) - [[0.0], [500.0]]
+    data["sample_stats"] = xr.DataTree(xr.Dataset({"lp": (SAMPLE, lp)}))
+    aligned = relabel.align(data, WITH_Z, criterion=relabel.Pivotal(), exclude_flagged=True)
+    main, rest = (w for w in provenance(aligned)["warnings"] if "two pivots" in w)
+    assert "of 40 draws" in main
+    assert rest.startswith("chains that have no part in the reference: in ")
