@@ -26,7 +26,7 @@ from relabel.criteria.matchalign import median_draw
 from relabel.diagnostics.chains import flag_chains
 from relabel.diagnostics.comparison import all_outputs
 from relabel.draws import Draws, log_density
-from relabel.elements import Element, Monomial
+from relabel.elements import Element, Monomial, monomial
 from relabel.errors import DataError, SpecError
 from relabel.features import ActivationProblem, Problem, Source
 from relabel.permutations import given_elements
@@ -42,11 +42,12 @@ from relabel.solve import Progress, Solution, rough_elements, solve
 from relabel.spec import SAMPLE_DIMS, Bound, Spec
 from relabel.transformation import Transformation
 
-__all__ = ["align", "apply", "provenance", "relabelled", "undo"]
+__all__ = ["align", "apply", "provenance", "relabelled", "spec_of", "undo"]
 
 Array = NDArray[Any]
 Data = TypeVar("Data")
 
+_APART = "chains that have no part in the reference"
 _PROBE_SWEEPS = 2  # a start need not be converged
 
 
@@ -152,12 +153,7 @@ def align(
     >>> bool((relabel.undo(aligned)["mu"] == draws["mu"]).all())
     True
     """
-    if not isinstance(spec, (Spec, Mapping)):
-        raise SpecError(
-            f"spec is a relabel.Spec or a table such as {{'h': 'tanh'}}, not a "
-            f"{type(spec).__name__}; of a proposal, pass proposal.spec"
-        )
-    spec = spec if isinstance(spec, Spec) else Spec(units=spec)
+    spec = spec_of(spec)
     criterion = Mean() if criterion is None else criterion
     _check_options(criterion, n_random=n_random, n_kicks=n_kicks, seed=seed)
     groups = unpack(data)
@@ -176,7 +172,7 @@ def align(
     warmup = sharing(groups, "warmup_")
     if warmup:
         warm = Draws.read(warmup, spec.present_in(warmup), nonfinite)
-        found["warmup_"] = (warm, job.follow(warm, draws, solution.reference))
+        found["warmup_"] = (warm, job.follow_warmup(warm, draws, solution))
     changed: dict[str, xr.Dataset | None] = {}
     for prefix, (part, result) in found.items():
         notes = provenance_of(part, result, criterion, job.options)
@@ -433,6 +429,28 @@ class _Job:
             return self._carry_out(problem, draws, reference)
         return self._solve(problem, draws, reference, self.criterion)
 
+    def follow_warmup(self, warm: Draws, draws: Draws, solution: Solution) -> Solution:
+        """Align the warm-up to the reference of the draws.
+
+        Without allocations of its own it is matched to the mean of the aligned draws.
+        """
+        if self.criterion.found_in(warm.bound):
+            return self.follow(warm, draws, solution.reference)
+        job = replace(self, criterion=Mean())
+        problem = draws.problem(job.criterion)
+        given: dict[str, Element] = {}  # as matched: scales come from the gauge
+        for units, element in solution.elements.items():
+            index = monomial(element).index
+            given[units] = Monomial(index, np.ones(index.shape))
+        mean = solve(problem, job.criterion, None, given=given).reference
+        result = job.follow(warm, draws, mean)
+        told = (
+            f"the warm-up has nothing that criterion {self.criterion.name} reads: its draws were "
+            "matched to the mean of the aligned ones"
+        )
+        result.remarks.warnings.append(told)
+        return result
+
     def _carry_out(self, problem: Problem, draws: Draws, reference: Reference | None) -> Solution:
         """Relabel by what the user gave."""
         assert isinstance(self.criterion, Permutations)
@@ -496,7 +514,7 @@ def _aligned_alike(
     Draws of several alignments, put together, are not: their losses do not add up to the record's.
     Of inputs that were given as an array the record does not know which they were.
     """
-    given = "given" in criterion.describe().values()
+    given = "'given'" in str(criterion.describe())
     if "relabel" not in groups or options["inputs"] == "given" or given:
         return False
     stored_elements(groups, "")
@@ -508,6 +526,22 @@ def _aligned_alike(
         np.isclose(np.nansum(loss), notes.get("loss_of_draws", np.nan), rtol=1e-9, atol=0)
     )
     return same_options and bool(same_criterion) and same_draws
+
+
+def spec_of(spec: Any) -> Spec:
+    """Return a spec that may have been given as a table of units.
+
+    Raises
+    ------
+    SpecError
+        If it is neither.
+    """
+    if not isinstance(spec, (Spec, Mapping)):
+        raise SpecError(
+            f"spec is a relabel.Spec or a table such as {{'h': 'tanh'}}, not a "
+            f"{type(spec).__name__}; of a proposal, pass proposal.spec"
+        )
+    return spec if isinstance(spec, Spec) else Spec(units=spec)
 
 
 def _check_options(criterion: Any, **counts: Any) -> None:
@@ -524,7 +558,11 @@ def _as_before(spec: Spec, groups: Mapping[str, xr.Dataset]) -> Spec:
     if spec.axes or "relabel" not in groups:
         return spec
     earlier, _ = stored_elements(groups, "")
-    return earlier if earlier.units == spec.units else spec
+    alike = earlier.units == spec.units and all(
+        dict(own).items() <= dict(before).items()
+        for own, before in ((spec.values, earlier.values), (spec.gauges, earlier.gauges))
+    )
+    return earlier if alike else spec
 
 
 def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
@@ -536,6 +574,7 @@ def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
         both = [solution.elements[units] for _, solution in parts]
         arrays = zip(*(element.arrays for element in both), strict=True)
         elements[units] = type(both[0])(*(np.concatenate(a)[order] for a in arrays))
+    apart = [text for _, solution in parts[1:] for text in solution.remarks.warnings]
     margin = {
         units: np.concatenate([solution.margin[units] for _, solution in parts])[order]
         for units in first.margin
@@ -549,7 +588,7 @@ def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
         losses=[*first.losses, sum(solution.losses[-1] for _, solution in parts)],
         loss_before=sum(solution.loss_before for _, solution in parts),
         remarks=Remarks(
-            [sentence for _, solution in parts for sentence in solution.remarks.warnings],
+            [*first.remarks.warnings, *(f"{_APART}: {text}" for text in apart)],
             {
                 name: np.concatenate([s.remarks.variables[name] for _, s in parts])[order]
                 for name in first.remarks.variables
@@ -611,7 +650,10 @@ def _first_row(draws: Draws, to: Any, problem: Problem, criterion: Criterion) ->
             place.append(labels.index(to[dim]))
         row = np.flatnonzero(draws.rows == place[0] * posterior.sizes["draw"] + place[1])
         if not row.size:
-            raise DataError(f"criterion {criterion.name}: the draw {dict(to)} is not finite")
+            raise DataError(
+                f"criterion {criterion.name}: the draw {dict(to)} is not finite, or its chain has "
+                "no part in the reference"
+            )
         return int(row[0])
     lp = log_density(draws.groups)
     if lp is not None and np.isfinite(lp.reshape(-1)[draws.rows]).any():

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.containers import Groups, sharing, unpack
-from relabel.criteria import CRITERIA, Activations, Criterion, Mean, ToReference, criterion_of
+from relabel.criteria import CRITERIA, PRA, Activations, Criterion, Mean, ToReference, criterion_of
 from relabel.draws import Draws
 from relabel.errors import SpecError
 from relabel.features import Layout, Problem
@@ -106,8 +106,9 @@ class Aligned:
         name = self.notes["criterion"]["name"]
         if CRITERIA[name].reads is not Criterion.reads:
             return Mean()
-        if name in (ToReference.name, Activations.name):
+        if name == Activations.name or issubclass(CRITERIA[name], ToReference):
             keep = {k: v for k, v in settings.items() if k in ("scale", "variables")}
+            keep |= {"scale": "none"} if name == PRA.name else {}
             return criterion_of(Mean.name, keep)
         return criterion_of(name, settings)
 

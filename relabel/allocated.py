@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from relabel.allocations import checked_labels, checked_probabilities
 from relabel.criteria import Criterion
+from relabel.criteria.base import FIXED
 from relabel.draws import Draws
-from relabel.errors import SpecError
+from relabel.errors import DataError, SpecError
 from relabel.features import Block, Layout, slices_of
 from relabel.spec import SAMPLE_DIMS, BoundVariable, Spec
 
@@ -71,7 +72,8 @@ class AllocationProblem:
         self.fixed: dict[str, Array] = {}
         for name, given in criterion.reads.items():
             read = getattr(reader, name.partition(" ")[0])
-            (self.fixed if name in _FIXED else self.beside)[name] = read(given)
+            kept: dict[str, Any] = self.fixed if name in FIXED else self.beside
+            kept[name] = read(given)
         reader.check_sizes(self.beside, self.fixed)
         units, size = reader.units, reader.size
         group = draws.bound.group(units)
@@ -98,8 +100,33 @@ class AllocationProblem:
         return Block(own, (), (), beside, self.fixed, memo)
 
 
-#: What is the same in every draw.
-_FIXED = ("pivot", "x")
+@dataclass(frozen=True)
+class _OnDemand:
+    """Probabilities backed by dask, (chain, draw, ..., K): rows (draws, n, K) read when needed.
+
+    A block is cut out of each of its chains: laying chains and draws out on one axis would make
+    dask read far more.
+    """
+
+    array: Any
+    draws: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all rows."""
+        return len(self.draws), math.prod(self.array.shape[2:-1]), self.array.shape[-1]
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __getitem__(self, rows: slice) -> Array:
+        chain, draw = np.divmod(self.draws[rows], self.array.shape[1])
+        parts = []
+        for one in np.unique(chain):
+            own = draw[chain == one]
+            block = np.asarray(self.array[int(one), int(own[0]) : int(own[-1]) + 1])
+            parts.append(block[own - own[0]])
+        return np.concatenate(parts).reshape(-1, *self.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -148,11 +175,11 @@ class _Reader:
         values = self._rows(self._flat(variable, variable.dims))
         return self._labels(values, variable.address)
 
-    def prob(self, given: str | Array) -> Array:
+    def prob(self, given: str | Array) -> Array | _OnDemand:
         """Allocation probabilities, shape (draws, n, K)."""
         if isinstance(given, str):
             variable = self._bound(given, "prob")
-            values, address = self._units_last(variable), variable.address
+            values, address = self._units_last(variable, lazy=True), variable.address
         else:
             values, address = self._by_draw(given, "prob"), "prob"
         if values.shape[-1] != self.size:
@@ -160,14 +187,21 @@ class _Reader:
                 f"criterion {self.criterion}: {address!r} has {values.shape[-1]} probabilities for "
                 f"each observation (its last axis), but there are {self.size} units {self.units!r}"
             )
-        values = self._rows(values)
-        values = values.reshape(len(values), -1, self.size)
-        for rows in slices_of(len(values), max(1, _BLOCK_BYTES // (8 * values[0].size))):
-            checked_probabilities(np.asarray(values[rows]), address, first=rows.start)
-        return values
+        if isinstance(values, np.ndarray):
+            values = self._rows(values)
+            values = values.reshape(len(values), -1, self.size)
+        step = max(1, _BLOCK_BYTES // (8 * math.prod(values.shape[1:])))
+        for rows in slices_of(len(values), step):
+            checked_probabilities(values[rows], address, first=rows.start)
+        found: Array | _OnDemand = values
+        return found
 
     def parameter(self, given: str) -> Array:
-        """One parameter of all components, shape (draws, K, ...)."""
+        """One parameter of all components, shape (draws, K, ...); one number may be that of all."""
+        shared = self.draws.groups["posterior"].get(given.removeprefix("posterior/"))
+        if shared is not None and set(shared.dims) == set(SAMPLE_DIMS):
+            one = self._rows(shared.transpose(*SAMPLE_DIMS).values.reshape(-1))
+            return np.repeat(one[:, None], self.size, axis=1)
         values = self._units_last(self._bound(given, "a parameter"))
         return np.moveaxis(self._rows(values), -1, 1)
 
@@ -179,7 +213,17 @@ class _Reader:
     def x(self, given: str | Array) -> Array:
         """Data, shape (n, features)."""
         values = self._constant(given, "x")
-        return values.reshape(len(values), -1).astype(float)
+        if values.ndim == 0 or values.dtype.kind not in "iubf":
+            raise DataError(
+                f"criterion {self.criterion}: x holds the data, numbers of shape (n,) or (n, d); "
+                f"it has the shape {values.shape} and the dtype {values.dtype}"
+            )
+        values = values.reshape(len(values), -1).astype(float)
+        unknown = np.isnan(values).any(axis=1)
+        if np.isinf(values).any() or unknown.all():
+            what = "are all missing (NaN)" if unknown.all() else "hold infinities"
+            raise DataError(f"criterion {self.criterion}: the data x {what}")
+        return values
 
     def check_sizes(self, beside: Mapping[str, Array], fixed: Mapping[str, Array]) -> None:
         """Refuse arrays of different numbers of observations."""
@@ -226,7 +270,7 @@ class _Reader:
             f"{what}; there are {', '.join(stored)}"
         )
 
-    def _units_last(self, variable: BoundVariable) -> Array:
+    def _units_last(self, variable: BoundVariable, *, lazy: bool = False) -> Any:
         """Values of a variable with its units on the last axis, shape (draws, ..., K)."""
         places = [i for i, axis in enumerate(variable.axes) if axis.units == self.units]
         if len(places) != 1 or len(variable.axes) != len(variable.dims):
@@ -236,12 +280,22 @@ class _Reader:
             )
         (place,) = places
         others = [dim for i, dim in enumerate(variable.dims) if i != place]
-        return self._flat(variable, (*others, variable.dims[place]))
+        return self._flat(variable, (*others, variable.dims[place]), lazy)
 
-    def _flat(self, variable: BoundVariable, dims: tuple[str, ...]) -> Array:
-        """Values of a variable, one draw after the other; lazy ones stay lazy."""
+    def _flat(self, variable: BoundVariable, dims: tuple[str, ...], lazy: bool = False) -> Any:
+        """Values of a variable, one draw after the other; those backed by dask may stay lazy."""
         array = self.draws.groups[variable.group][variable.name].transpose(*SAMPLE_DIMS, *dims)
-        values = array.data if array.chunks is not None else array.values
+        if lazy and array.chunks is not None and array.size:
+            return _OnDemand(array.data, self.draws.rows)
+        return self._one_after_other(array.values, variable.address)
+
+    def _one_after_other(self, values: Array, address: str) -> Array:
+        """Lay chains and draws out on one axis."""
+        if not math.prod(values.shape):
+            raise DataError(
+                f"criterion {self.criterion}: {address} has the shape {values.shape}: there is "
+                "nothing to compare"
+            )
         flat: Array = values.reshape(-1, *values.shape[2:])
         return flat
 
@@ -254,7 +308,7 @@ class _Reader:
                 f"criterion {self.criterion}: {what} has the shape {values.shape}; its first two "
                 f"axes are to be chain and draw, {batch}"
             )
-        return values.reshape(-1, *values.shape[2:])
+        return self._one_after_other(values, what)
 
     def _rows(self, values: Array) -> Array:
         """Those draws that take part."""

@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from relabel.align import align, provenance
+from relabel.align import align, provenance, spec_of
 from relabel.allocated import with_labels
 from relabel.containers import sharing, unpack
 from relabel.criteria import CRITERIA, Criterion, criterion_of
@@ -247,7 +247,7 @@ def compare(
     chosen = _named(_usual(data) if criteria is None else criteria)
     if not chosen:
         raise SpecError("compare: no criterion is named")
-    spec = spec if isinstance(spec, Spec) else Spec(units=spec)
+    spec = spec_of(spec)
     for criterion in chosen.values():
         spec = with_labels(spec, criterion)
     read = [criterion.reads.get("prob") for criterion in chosen.values()]
@@ -260,16 +260,17 @@ def compare(
         elements.append(found)
         if before is None:
             before = convergence(weights_of(bound, unpack(data)["posterior"]))
-        clusters.append(_clusters(bound, sharing(aligned), prob))
+        kept = _kept(aligned["relabel"])
+        clusters.append(_clusters(bound, sharing(aligned), prob, kept))
     assert before is not None
     modal = _in_slots_of_first(clusters)
     return Comparison(
         runs,
         before,
-        _agreement(elements),
+        _agreement(elements, kept),
         None if modal is None else (modal[:, None] == modal[None]).mean(axis=2),
         modal,
-        _differences([run.name for run in runs], elements),
+        _differences([run.name for run in runs], elements, kept),
     )
 
 
@@ -339,11 +340,18 @@ def _run(
 # ---------------------------------------------------------------------- labels
 
 
-def _relative(one: Mapping[str, Element], two: Mapping[str, Element]) -> tuple[Array, Array]:
-    """Labels of the first against those of the second, every set in a row, and the usual one.
+def _kept(record: xr.Dataset) -> Array:
+    """Which draws took part, bool of shape (chain, draw): those left out were not relabelled."""
+    if "excluded" not in record:
+        return np.ones([record.sizes[dim] for dim in SAMPLE_DIMS], dtype=bool)
+    there: Array = record["excluded"].transpose(*SAMPLE_DIMS).values == 0
+    return there
 
-    Returns int arrays of shapes (draws, slots) and (slots,): which slot of the second each slot of
-    the first corresponds to, doubled, and one more where the sign differs.
+
+def _differing(one: Mapping[str, Element], two: Mapping[str, Element], kept: Array) -> Array:
+    """Which labels differ up to one relabelling of all draws: bool of shape (draws, slots).
+
+    Every set of units in a row; draws that took no part differ in nothing.
     """
     parts = []
     for units, element in one.items():
@@ -351,39 +359,39 @@ def _relative(one: Mapping[str, Element], two: Mapping[str, Element]) -> tuple[A
         labels = 2 * both.index + (both.factor < 0)
         parts.append(labels.reshape(-1, element.size))
     codes = np.concatenate(parts, axis=1)
-    kinds, counts = np.unique(codes, axis=0, return_counts=True)
-    return codes, kinds[counts.argmax()]
+    kinds, counts = np.unique(codes[kept.ravel()], axis=0, return_counts=True)
+    differing: Array = (codes != kinds[counts.argmax()]) & kept.reshape(-1, 1)
+    return differing
 
 
-def _agreement(elements: Sequence[Mapping[str, Element]]) -> Array:
-    """Share of draws that each two label alike."""
+def _agreement(elements: Sequence[Mapping[str, Element]], kept: Array) -> Array:
+    """Share of draws that each two label alike, of those that took part."""
     share = np.eye(len(elements))
     for i, j in combinations(range(len(elements)), 2):
-        codes, usual = _relative(elements[i], elements[j])
-        share[i, j] = share[j, i] = (codes == usual).all(axis=1).mean()
+        differs = _differing(elements[i], elements[j], kept).any(axis=1)
+        share[i, j] = share[j, i] = 1 - differs.sum() / kept.sum()
     return share
 
 
 def _differences(
-    names: Sequence[str], elements: Sequence[Mapping[str, Element]]
+    names: Sequence[str], elements: Sequence[Mapping[str, Element]], kept: Array
 ) -> list[Difference]:
     """Where each two differ."""
     found = []
     for i, j in combinations(range(len(names)), 2):
-        codes, usual = _relative(elements[i], elements[j])
-        differs = codes != usual
+        differs = _differing(elements[i], elements[j], kept)
         concerned = differs.any(axis=1)
         if not concerned.any():
             continue
-        n_chains = next(iter(elements[i].values())).batch[0]
         counts = differs.sum(axis=0)
         ends = np.cumsum([element.size for element in elements[i].values()])
         slots = {
             units: part.tolist()
             for units, part in zip(elements[i], np.split(counts, ends[:-1]), strict=True)
         }
-        by_chain = concerned.reshape(n_chains, -1).mean(axis=1).tolist()
-        found.append(Difference(names[i], names[j], int(concerned.sum()), by_chain, slots))
+        by_chain = concerned.reshape(kept.shape).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)
+        number = int(concerned.sum())
+        found.append(Difference(names[i], names[j], number, by_chain.tolist(), slots))
     return found
 
 
@@ -391,18 +399,20 @@ def _differences(
 
 
 def _clusters(
-    bound: Bound, groups: Mapping[str, xr.Dataset], prob: str | None
+    bound: Bound, groups: Mapping[str, xr.Dataset], prob: str | None, kept: Array
 ) -> tuple[Array, int] | None:
     """Modal clustering of the aligned draws, and its number of classes; None without allocations.
 
     By the allocations, if the spec declares any, else by the probabilities that were compared.
     """
-    for variable in bound.variables:
+    for variable in sorted(bound.variables, key=lambda v: v.labels_of is None):
         array = groups[variable.group][variable.name]
         if variable.labels_of is not None:
-            counts = _counts(array, bound.sizes[variable.labels_of])
+            counts = _counts(array, bound.sizes[variable.labels_of], kept)
         elif prob in (variable.address, variable.name):
             ((place, _, _),) = variable.unit_axes()
+            if not kept.all():
+                array = array.where(xr.DataArray(kept, dims=SAMPLE_DIMS))
             mean = array.mean(SAMPLE_DIMS).transpose(..., variable.dims[place]).values
             counts = np.nan_to_num(mean.reshape(-1, mean.shape[-1]))
         else:
@@ -411,10 +421,10 @@ def _clusters(
     return None
 
 
-def _counts(labels: xr.DataArray, size: int) -> Array:
+def _counts(labels: xr.DataArray, size: int, kept: Array) -> Array:
     """How often each observation was in each slot, shape (n, K); missing labels left out."""
     values = labels.transpose(*SAMPLE_DIMS, ...).values
-    z = values.reshape(values.shape[0] * values.shape[1], -1)
+    z = values.reshape(values.shape[0] * values.shape[1], -1)[kept.ravel()]
     z = np.where(np.isfinite(z), z, -1).astype(np.intp)
     table = np.arange(z.shape[1]) * (size + 1) + z + 1
     counts = np.bincount(table.ravel(), minlength=z.shape[1] * (size + 1))

@@ -64,6 +64,12 @@ class Draws:
     def problem(self, criterion: Criterion) -> Problem:
         """Lay the posterior's variables out for the loop, as a criterion matches them."""
         posterior = self.groups["posterior"]
+        if not self.bound.measured():
+            raise SpecError(
+                f"no variable of the posterior carries the units {', '.join(self.bound.sizes)}: "
+                "they are compared by their parameters; declare those, or move what carries the "
+                "units (allocation probabilities) into the posterior"
+            )
         arrays = {}
         for variable in self.bound.measured():
             values = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values

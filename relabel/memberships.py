@@ -184,7 +184,8 @@ def state_probabilities(
     result = model.empty()
     for rows in model.blocks():
         found = smooth(model.log_density(rows), matrix[rows], model.weights[rows], lengths)
-        model.check(found, rows, "every path of states")
+        found[np.isnan(matrix[rows]).any(axis=(1, 2))] = np.nan
+        model.check(found, rows, "every path of states", matrix)
         result[rows] = found
     return model.labelled(result)
 
@@ -281,6 +282,9 @@ class _Model:
         if weights is not None and component not in _variable(posterior, weights).dims:
             shown = core_dims(posterior[weights])
             raise DataError(f"{weights!r} has no dimension {component!r}, but {shown}")
+        if component not in posterior.sizes:
+            known = ", ".join(map(str, posterior.sizes))
+            raise SpecError(f"component={component!r} is no dimension of the draws: {known}")
         n_units = posterior.sizes[component]
         found = {
             name: _parameter(posterior, value, component, n_units, ranks.get(name, 0))
@@ -295,7 +299,18 @@ class _Model:
         if isinstance(x, xr.DataArray):
             obs = str(x.dims[0])
             coords = {obs: x.coords[obs]} if obs in x.coords else {}
-        values = np.asarray(x, dtype=float)
+        values = np.asarray(x)
+        if values.ndim == 0 or values.dtype.kind not in "iubf":
+            raise DataError(
+                "x holds observations, numbers of shape (n,) or (n, d); it has the shape "
+                f"{values.shape} and the dtype {values.dtype}"
+            )
+        if obs in (*SAMPLE_DIMS, component):
+            raise SpecError(
+                f"the dimension of the observations cannot be {obs!r}, which the draws have; name "
+                "another by obs=, or rename that of x"
+            )
+        values = values.astype(float)
         return cls(family, found, shares, values, posterior, component, obs, coords)
 
     @property
@@ -332,12 +347,12 @@ class _Model:
         _check_sums(values, name)
         return values
 
-    def check(self, prob: Array, rows: slice, what: str) -> None:
+    def check(self, prob: Array, rows: slice, what: str, *more: Array) -> None:
         """Refuse observations that cannot come from any component; draws with NaN stay NaN."""
         nan = np.isnan(prob).any(axis=(1, 2))
         for row in np.flatnonzero(nan):
-            sound = [np.isfinite(value[rows][row]).all() for value in self.parameters.values()]
-            if all(sound) and np.isfinite(self.weights[rows][row]).all():
+            drawn = (*self.parameters.values(), self.weights, *more)
+            if all(np.isfinite(value[rows][row]).all() for value in drawn):
                 i = int(np.flatnonzero(np.isnan(prob[row]).any(axis=1))[0])
                 at = (rows.start + int(row)) // self.posterior.sizes["draw"]
                 draw = (rows.start + int(row)) % self.posterior.sizes["draw"]

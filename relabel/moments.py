@@ -45,6 +45,9 @@ def pooled_moments(source: Source) -> Pooled:
     tells no labels apart.
     """
     layout = source.layout
+    if not (layout.pairs or any(layout.columns.values())):  # nothing that is worth a pass
+        none = {units: np.zeros(0) for units in layout.sizes}
+        return Pooled(none, none, ())
     own = {u: _Moments(np.zeros(len(c)), np.zeros(len(c))) for u, c in layout.columns.items()}
     pairs = [_Moments(np.zeros(()), np.zeros(())) for _ in layout.pairs]
     for number in range(len(source.slices)):

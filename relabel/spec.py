@@ -312,7 +312,8 @@ def _check_units_name(name: str) -> None:
 def non_finite(bound: Bound, groups: Mapping[str, xr.Dataset]) -> np.ndarray[Any, Any]:
     """Which draws have a NaN or an infinity in a declared variable: bool (chain, draw).
 
-    Labels do not count: of them, NaN are missing ones.
+    Labels do not count: of them, NaN are missing ones. So they are of probabilities in the group
+    ``allocation``, as long as a draw has any.
     """
     posterior = groups["posterior"]
     bad = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]), bool)
@@ -320,6 +321,12 @@ def non_finite(bound: Bound, groups: Mapping[str, xr.Dataset]) -> np.ndarray[Any
         values = groups[variable.group][variable.name]
         if values.dtype.kind == "f" and variable.labels_of is None:
             core = [dim for dim in values.dims if dim not in SAMPLE_DIMS]
+            if not values.size:
+                continue
+            if variable.group == "allocation":
+                for wrong in ((abs(values) == np.inf).any(core), values.isnull().all(core)):
+                    bad |= wrong.transpose(*SAMPLE_DIMS).values
+                continue
             for extreme in (values.min(core, skipna=False), values.max(core, skipna=False)):
                 bad |= ~np.isfinite(extreme.transpose(*SAMPLE_DIMS).values)
     return bad

@@ -125,6 +125,26 @@ def test_what_cannot_be_compared():
             relabel.compare(data, UNITS, criteria)
 
 
+def test_draws_that_are_left_out_have_no_say():
+    data, _ = mixture()
+    pivots = [{"chain": 0, "draw": 3}, {"chain": 1, "draw": 5}]
+    data["posterior"]["mu"].values[0, 10:15] = np.nan
+    criteria = dict(zip("ab", (relabel.ECR(pivot=pivot) for pivot in pivots), strict=True))
+    whole = relabel.compare(data, UNITS, criteria, nonfinite="skip")
+    assert whole.agreement[0, 1] == 1
+    assert whole.differences == []
+    apart = data["allocation"]["z"].values
+    apart[0, 10:15] = 0
+    again = relabel.compare(data, UNITS, criteria, nonfinite="skip")
+    np.testing.assert_array_equal(again.clusters, whole.clusters)
+
+
+def test_a_proposal_is_no_spec():
+    data, _ = mixture()
+    with pytest.raises(SpecError, match=r"pass proposal\.spec"):
+        relabel.compare(data, relabel.propose(data))
+
+
 # ---------------------------------------------------------------------- the command
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 import relabel
 from relabel.densities import FAMILIES, allocate, log_density
-from relabel.errors import DataError, SpecError
+from relabel.errors import DataError, RelabelError, SpecError
 
 SAMPLE = ("chain", "draw")
 RNG = np.random.default_rng(0)
@@ -455,4 +455,35 @@ def test_state_options_that_do_not_fit(options, said):
     with pytest.raises(DataError, match=said):
         relabel.state_probabilities(
             draws, family="normal", parameters={"mean": "mu", "sd": 1.0}, **given
+        )
+
+
+def test_transitions_that_are_nan_give_nan():
+    matrix = np.tile([[0.9, 0.1], [0.2, 0.8]], (1, 3, 1, 1))
+    matrix[0, 1] = np.nan
+    draws = xr.Dataset(
+        {
+            "mu": (("chain", "draw", "state"), np.tile([0.0, 3.0], (1, 3, 1))),
+            "P": (("chain", "draw", "state", "to"), matrix),
+        }
+    )
+    found = relabel.state_probabilities(draws, np.zeros(4), "normal", {"mean": "mu", "sd": 1.0})
+    assert np.isnan(found.values[0, 1]).all()
+    assert np.isfinite(found.values[0, ::2]).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (np.array(["a"]), {}, "dtype <U1"),
+        (3.0, {}, r"shape \(\)"),
+        (np.zeros(3), {"component": "nope"}, "'nope' is no dimension"),
+        (np.zeros(3), {"obs": "component"}, "cannot be 'component'"),
+    ],
+)
+def test_observations_and_dimensions_that_do_not_fit(x, options, message):
+    draws = xr.Dataset({"mu": (("chain", "draw", "component"), np.zeros((1, 2, 2)))})
+    with pytest.raises(RelabelError, match=message):
+        relabel.allocation_probabilities(
+            draws, x, "normal", {"mean": "mu", "sd": 1.0}, weights=None, **options
         )

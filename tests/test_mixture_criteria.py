@@ -1,6 +1,7 @@
 """Criteria for mixtures: the outputs of the R packages, enumeration of all labels, and the laws."""
 
 import itertools
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import xarray as xr
 
 import relabel
 from relabel.align import _Job, provenance
+from relabel.aligned import Aligned
 from relabel.allocated import AllocationProblem, with_labels
 from relabel.cli import main as cli
 from relabel.containers import sharing, unpack
@@ -861,3 +863,153 @@ def test_the_benchmark_runs(monkeypatch, capsys):
         - {n for n, c in CRITERIA.items() if issubclass(c, OfLoadings)}
     )
     assert all(float(cell[3]) > 0.9 for cell in cells)
+
+
+# ---------------------------------------------------------------------- what once went wrong
+
+
+def with_warmup(data, allocation):
+    """The same draws as a warm-up, in an order of their own, with or without allocations."""
+    groups = {name: child.to_dataset() for name, child in data.children.items()}
+    back = {"draw": slice(None, None, -1)}
+    groups["warmup_posterior"] = groups["posterior"].isel(back)
+    if allocation:
+        groups["warmup_allocation"] = groups["allocation"].isel(back)
+    return xr.DataTree.from_dict(groups)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("name", ["ecr", "stephens"])
+def test_a_warmup_without_allocations_follows_the_mean(name, stored):
+    data, _ = simulated(m=20)
+    given = data["allocation"].to_dataset()
+    pivot = {"chain": 0, "draw": 0}
+    criterion = {
+        ("ecr", True): relabel.ECR(pivot=pivot),
+        ("ecr", False): relabel.ECR(z=given["z"].values, pivot=pivot),
+        ("stephens", True): relabel.Stephens(),
+        ("stephens", False): relabel.Stephens(prob=given["prob"].values),
+    }[name, stored]
+    found = relabel.align(with_warmup(data, not stored), WITH_Z, criterion=criterion)
+    mu = found["posterior"]["mu"].values
+    np.testing.assert_array_equal(found["warmup_posterior"]["mu"].values[:, ::-1], mu)
+    notes = json.loads(found["warmup_relabel"].attrs["relabel"])
+    assert any("nothing that criterion" in text for text in notes["warnings"])
+
+
+def test_probabilities_of_some_observations_may_be_missing():
+    data, _ = simulated(m=20, n=15)
+    whole = relabel.align(data, WITH_Z, criterion=relabel.Stephens())
+    data["allocation"]["prob"].values[:, :, 3] = np.nan
+    some = relabel.align(data, WITH_Z, criterion=relabel.Stephens())
+    xr.testing.assert_identical(some["posterior"].to_dataset(), whole["posterior"].to_dataset())
+    data["allocation"]["prob"].values[0, 2] = np.nan
+    with pytest.raises(DataError, match="1 of 20 draws hold NaN"):
+        relabel.align(data, WITH_Z, criterion=relabel.Stephens())
+
+
+@pytest.mark.parametrize("criterion", [relabel.Stephens(), relabel.ECRIterative1()])
+def test_no_observations(criterion):
+    data, _ = simulated()
+    groups = {name: child.to_dataset() for name, child in data.children.items()}
+    groups["allocation"] = groups["allocation"].isel(obs=slice(0, 0))
+    with pytest.raises(DataError, match="nothing to compare"):
+        relabel.align(xr.DataTree.from_dict(groups), WITH_Z, criterion=criterion)
+
+
+def test_allocations_alone_are_no_posterior():
+    data, _ = simulated()
+    groups = {"allocation": data["allocation"].to_dataset()}
+    groups["posterior"] = xr.Dataset({"tau": (SAMPLE, np.ones((2, 6)))})
+    with pytest.raises(SpecError, match="no variable of the posterior carries the units"):
+        relabel.align(xr.DataTree.from_dict(groups), UNITS, criterion=relabel.Stephens())
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.full(30, np.nan), "all missing"),
+        (np.append(np.zeros(29), np.inf), "infinities"),
+        (np.array(3.0), r"shape \(\)"),
+        (np.array(["a"] * 30), "dtype <U1"),
+    ],
+)
+def test_data_that_are_none(x, message):
+    with pytest.raises(DataError, match=message):
+        relabel.align(simulated()[0], WITH_Z, criterion=relabel.DataBased(x=x))
+
+
+def test_sjw_takes_a_number_that_all_components_share():
+    data, _ = simulated(m=20)
+    expected = relabel.align(data, WITH_Z, criterion=relabel.SJW(parameters=NORMAL))
+    posterior = data["posterior"].to_dataset().drop_vars("w")
+    data["posterior"] = xr.DataTree(posterior.assign(s2=(SAMPLE, np.ones((2, 10)))))
+    shared = relabel.align(data, WITH_Z, criterion=relabel.SJW(parameters=NORMAL, weights="none"))
+    xr.testing.assert_identical(shared["posterior"]["mu"], expected["posterior"]["mu"])
+
+
+def test_labels_that_the_first_alignment_left_behind_are_not_forgotten():
+    data, _ = simulated()
+    once = relabel.align(data, UNITS)
+    with pytest.raises(SpecError, match="under another spec"):
+        relabel.align(once, WITH_Z)
+    both = relabel.align(relabel.align(data, WITH_Z), UNITS)
+    xr.testing.assert_identical(relabel.undo(both)["allocation"]["z"], data["allocation"]["z"])
+
+
+def test_a_given_pivot_and_given_tables_are_diagnosed_by_the_mean():
+    data, found = simulated()
+    point = data["posterior"].to_dataset().isel(chain=0, draw=0)
+    tables = relabel.Permutations({"component": split(found, 2)})
+    for criterion in (relabel.PRA(pivot=point), tables):
+        aligned = relabel.align(data, WITH_Z, criterion=criterion)
+        assert "given" in json.dumps(provenance(aligned)["criterion"])
+        read = Aligned.read(aligned)
+        assert read.criterion.name in ("mean", "permutations")
+        assert read.problem.n_draws == 12
+
+
+def test_a_pivot_in_a_chain_that_is_left_out():
+    data, _ = simulated(m=80)
+    lp = np.random.default_rng(0).normal(size=(2, 40)) - [[0.0], [500.0]]
+    data["sample_stats"] = xr.DataTree(xr.Dataset({"lp": (SAMPLE, lp)}))
+    criterion = relabel.ECR(pivot={"chain": 1, "draw": 0})
+    with pytest.raises(DataError, match="no part in the reference"):
+        relabel.align(data, WITH_Z, criterion=criterion, exclude_flagged=True)
+
+
+def test_probabilities_backed_by_dask_are_read_block_by_block():
+    """Each block reads the chunks that it lies in, of draws that take part, and no others."""
+    da = pytest.importorskip("dask.array")
+    data, _ = simulated(m=40)
+    data["posterior"]["mu"].values[1, 3:5] = np.nan
+    whole = data["allocation"]["prob"].values
+    read = []
+
+    def chunk(values, block_info=None):
+        read.append(block_info[0]["chunk-location"][:2])
+        return values
+
+    lazy = da.from_array(whole, chunks=(2, 5, -1, -1)).map_blocks(chunk, dtype=float, meta=whole)
+    dims = data["allocation"]["prob"].dims
+    groups = sharing(unpack(data)) | {"allocation": xr.Dataset({"prob": (dims, lazy)})}
+    draws = Draws.read(groups, relabel.Spec(UNITS), "skip")
+    problem = AllocationProblem(draws, relabel.Stephens(), groups)
+    problem.slices = [slice(0, 18), slice(18, 24), slice(24, 38)]
+    read.clear()
+    kept = whole.reshape(40, 30, 3)[draws.rows]
+    np.testing.assert_array_equal(problem.block(1).beside["prob"], kept[18:24])
+    assert sorted(set(read)) == [(0, 0), (0, 1), (0, 3)]
+    for number, rows in enumerate(problem.slices):
+        np.testing.assert_array_equal(problem.block(number).beside["prob"], kept[rows])
+
+
+def test_remarks_say_which_chains_they_are_about():
+    data, _ = simulated(m=80)
+    data["allocation"]["z"].values[:, ::7] = 0  # all pivots in one component
+    lp = np.random.default_rng(0).normal(size=(2, 40)) - [[0.0], [500.0]]
+    data["sample_stats"] = xr.DataTree(xr.Dataset({"lp": (SAMPLE, lp)}))
+    aligned = relabel.align(data, WITH_Z, criterion=relabel.Pivotal(), exclude_flagged=True)
+    main, rest = (w for w in provenance(aligned)["warnings"] if "two pivots" in w)
+    assert "of 40 draws" in main
+    assert rest.startswith("chains that have no part in the reference: in ")

@@ -18,6 +18,7 @@ from relabel.moments import Pooled
 from relabel.spec import Bound
 
 __all__ = [
+    "FIXED",
     "Criterion",
     "Reference",
     "Remarks",
@@ -36,6 +37,9 @@ Array = NDArray[Any]
 
 #: Where the loop starts.
 Start = Literal["draw", "labels", "both"]
+
+#: Of what criteria read, that which is the same in every draw.
+FIXED = ("pivot", "x")
 
 #: Sums over draws, by name; those of two blocks add up.
 Statistics = dict[str, Any]
@@ -148,6 +152,12 @@ class Criterion(ABC):
         """Return what is read beside the features of units: name -> address or array."""
         return {}
 
+    def found_in(self, bound: Bound) -> bool:
+        """Whether these draws have what is read of every draw; arrays are of other draws."""
+        addresses = {name for v in bound.variables for name in (v.address, v.name)}
+        read = (given for name, given in self.reads.items() if name not in FIXED)
+        return all(isinstance(given, str) and given in addresses for given in read)
+
     @property
     def first(self) -> Any:
         """Return the draw that the first reference is formed from; None for the usual one."""
@@ -237,13 +247,17 @@ class Criterion(ABC):
     def describe(self) -> dict[str, Any]:
         """Return name and options, for the provenance of a result."""
         options = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        plain = {
-            key: value
-            if value is None or isinstance(value, (str, int, float, bool, list, tuple, dict))
-            else "given"
-            for key, value in options.items()
-        }
-        return {"name": self.name} | plain
+        return {"name": self.name} | {key: _described(value) for key, value in options.items()}
+
+
+def _described(value: Any) -> Any:
+    """What the record keeps of an option: of arrays and datasets, that they were given."""
+    if isinstance(value, dict):
+        return {key: _described(entry) for key, entry in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
+    plain = value is None or isinstance(value, (str, int, float, bool, list, tuple))
+    return value if plain else "given"
 
 
 def check_count(criterion: str, option: str, value: Any) -> None:

@@ -58,8 +58,8 @@ class SJW(Criterion):
         Parameter of the family -> variable that holds it, by default
         ``{"mean": "mu", "sd": "sigma"}``.
     weights : str, optional
-        Variable with the weights of the components, ``"w"`` by default; None where they have
-        none, or the same.
+        Variable with the weights of the components, ``"w"`` by default; None (or ``"none"``)
+        where they have none, or the same.
     family : str, default "normal"
         What the observations of a component are distributed as
         (:func:`relabel.densities.log_density`).
@@ -107,6 +107,8 @@ class SJW(Criterion):
         check_count(self.name, "max_sweeps", self.max_sweeps)
         if self.assign not in ("sample", "best"):
             raise SpecError(f"criterion sjw: assign is 'sample' or 'best', not {self.assign!r}")
+        if self.weights == "none":
+            object.__setattr__(self, "weights", None)
         table: Any = self.parameters
         named = isinstance(table, Mapping) and len(table) > 0
         if not (named and all(isinstance(text, str) for text in (*table, *table.values()))):

@@ -40,8 +40,8 @@ class Stephens(Criterion):
 
     where :math:`p_{tik}` is the probability that observation *i* comes from component *k* in draw
     *t*. Matching and mean in turn never raise the loss. Probabilities are clipped to
-    [1e-6, 1 − 1e-6] and made to sum to one; observations whose probabilities are missing (nan)
-    count as uniform, which favours no labelling.
+    [1e-6, 1 − 1e-6] and made to sum to one; observations whose probabilities are missing (nan, in
+    an array or in the group ``allocation``) count as uniform, which favours no labelling.
 
     Parameters
     ----------
