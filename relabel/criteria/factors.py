@@ -31,6 +31,7 @@ class OfLoadings(Criterion):
     """
 
     is_distance: ClassVar[bool] = True
+    rotates: ClassVar[bool] = True
     variable: str | None
 
     @property
