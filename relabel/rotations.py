@@ -18,6 +18,8 @@ _FINISHED = 1e-10  # largest angle of a plane, in radians, of a draw that is don
 _FLAT = 1e-13  # share of the fourth moments below which a plane has no best angle
 _MAX_STEPS = 200
 _LONGEST = 0.5  # radians; a longer step of Newton's method is not believed
+_DEAD = 1e-26  # squared length of a column, beside the longest, that is rounding
+_FAR = 1e15  # a radius whose square is a number in single precision
 _MAX_INNER = 12  # steps of conjugate gradients within one of Newton's method
 
 
@@ -167,13 +169,19 @@ def _largest_angle(columns: Array) -> Array:
     sums = fourth_own[:, :, None] + fourth_own[:, None, :]
     num = 4 * (skew - skew.swapaxes(1, 2)) - 4 * difference * second / n_rows
     den = sums - 6 * fourth - (difference**2 - 4 * second**2) / n_rows
-    alive = own > 0
-    both = alive[:, :, None] & alive[:, None, :]
+    both = _both_alive(own)
     both &= np.hypot(num, den) > _FLAT * (sums + 2 * fourth)
     both &= ~np.eye(columns.shape[2], dtype=bool)
     far = np.where(both, np.arctan2(np.abs(num), den), 0.0)
     largest: Array = far.max(axis=(1, 2)) / 4
     return largest
+
+
+def _both_alive(own: Array) -> Array:
+    """Which pairs of columns are more than rounding, given the squared lengths of columns."""
+    alive = own > _DEAD * own.max(axis=1, keepdims=True)
+    both: Array = alive[:, :, None] & alive[:, None, :]
+    return both
 
 
 def _polar_steps(columns: Array) -> Array:
@@ -257,7 +265,7 @@ def _newton(columns: Array, radius: Array, angle: Array) -> tuple[Array, Array]:
     own = np.einsum("daa->da", second)
     slope = 4 * (turned @ (squares * columns) - second * own[:, None, :] / n_rows)
     curvature = _curvature(*(a.astype(np.float32) for a in (columns, second, slope)))
-    both = (own > 0)[:, :, None] & (own > 0)[:, None, :]
+    both = _both_alive(own)
     slope = (slope - slope.swapaxes(1, 2)) * both
     size_of_slope = np.sqrt(_inner(slope, slope))
     unit_slope = slope / np.where(size_of_slope > 0, size_of_slope, 1.0)[:, None, None]
@@ -265,7 +273,9 @@ def _newton(columns: Array, radius: Array, angle: Array) -> tuple[Array, Array]:
         curvature,
         unit_slope.astype(np.float32),
         both,
-        (radius / np.where(size_of_slope > 0, size_of_slope, 1.0)).astype(np.float32),
+        np.minimum(radius / np.where(size_of_slope > 0, size_of_slope, 1.0), _FAR).astype(
+            np.float32
+        ),
         np.clip(angle**2, 1e-10, 1e-2).astype(np.float32),
     )
     step = step.astype(float) * size_of_slope[:, None, None]
