@@ -65,7 +65,7 @@ def varimax(loadings: Array, *, kaiser: bool = False) -> Array:
     method on the rotations, its systems solved by conjugate gradients,
     leads there, so that no plane can be improved by more than rounding. All draws go through it
     together. It starts from the columns as they are: what was rotated before stays as it is, bit
-    by bit. The maximum is a local one, of which there may be several.
+    by bit, but for rounding where all rows are nearly alike. The maximum is a local one, of which there may be several.
 
     Parameters
     ----------
@@ -316,10 +316,11 @@ def _conjugate_gradients(
         inside = going & (bent > 0)
         length = np.where(inside, energy / np.where(inside, bent, 1.0), 0.0)
         # to the radius along the direction, where that is nearer, or the criterion not concave
-        size, along = _inner(direction, direction), _inner(step, direction)
+        size = np.sqrt(_inner(direction, direction))
+        size = np.where(size > 0, size, 1.0)
+        along = _inner(step, direction) / size
         room = np.maximum(radius**2 - _inner(step, step), 0.0)
-        root = np.sqrt(along**2 + np.where(size > 0, size, 1.0) * room)
-        most = (root - along) / np.where(size > 0, size, 1.0)
+        most = (np.sqrt(along**2 + room) - along) / size
         outside = going & (~inside | (length > most))
         length = np.where(outside, most, length)[:, None, None]
         step += length * direction
