@@ -38,7 +38,7 @@ Progress = Callable[[str, int, int], None]
 #: Compared when nothing is named, as far as the draws hold what they read.
 _USUAL = ("mean", "gaussian", "stephens", "ecr-iterative-1", "ecr-iterative-2")
 
-#: Likewise, where units rotate.
+#: Likewise, where the only units rotate.
 _USUAL_OF_FACTORS = ("rsp", "procrustes", "matchalign")
 
 
@@ -221,7 +221,7 @@ def compare(
     criteria : sequence of (str or Criterion), or mapping of str to Criterion, optional
         Which criteria; by default mean and gaussian, and stephens and both iterations of ECR where
         there are ``allocation/z`` and ``allocation/prob``; rsp, procrustes and matchalign where
-        units rotate.
+        the only units rotate.
     progress : callable, optional
         As for :func:`relabel.align`.
     **options
@@ -283,7 +283,7 @@ def compare(
 
 def _usual(data: Any, spec: Spec) -> list[str]:
     """The criteria that the draws hold everything for, and that know the symmetry."""
-    if any(group_of(symmetry).rotates for symmetry in spec.units.values()):
+    if [group_of(symmetry).rotates for symmetry in spec.units.values()] == [True]:
         return list(_USUAL_OF_FACTORS)
     allocation = unpack(data).get("allocation", xr.Dataset())
     defaults = [criterion_of(name) for name in _USUAL]

@@ -65,7 +65,8 @@ def varimax(loadings: Array, *, kaiser: bool = False) -> Array:
     method on the rotations, its systems solved by conjugate gradients,
     leads there, so that no plane can be improved by more than rounding. All draws go through it
     together. It starts from the columns as they are: what was rotated before stays as it is, bit
-    by bit, but for rounding where all rows are nearly alike. The maximum is a local one, of which there may be several.
+    by bit, but for rounding where all rows are nearly alike. The maximum is a local one, of which
+    there may be several.
 
     Parameters
     ----------

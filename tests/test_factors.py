@@ -561,6 +561,20 @@ def test_what_cannot_follow_a_rotation(tables, message):
         relabel.align(draws, Spec({"factor": "rotation"}, **tables), criterion=RSP())
 
 
+def test_two_sets_of_factors():
+    rng = np.random.default_rng(27)
+    draws = xr.Dataset(
+        {
+            "A": ((*SAMPLE, "item", "f"), rng.normal(size=(1, 9, 5, 2))),
+            "B": ((*SAMPLE, "item", "g"), rng.normal(size=(1, 9, 5, 3))),
+        }
+    )
+    spec = Spec({"f": "orthogonal", "g": "signed"}, {"A": "item f", "B": "item g"})
+    with pytest.raises(SpecError, match="one set of factors, and the units are f, g: use mean"):
+        relabel.align(draws, spec, criterion=RSP(variable="A"))
+    assert [run.name for run in relabel.compare(draws, spec).runs] == ["mean", "gaussian"]
+
+
 def test_the_loadings_are_found_or_asked_for():
     draws = model(np.random.default_rng(21)).rename(Lambda="A", eta="B")
     spec = Spec(ROTATES.units, {"A": "item factor", "B": "obs factor", "Phi": "..."})
