@@ -29,6 +29,7 @@ from relabel.draws import Draws, log_density
 from relabel.elements import Element, Monomial, monomial
 from relabel.errors import DataError, SpecError
 from relabel.features import ActivationProblem, Problem, Source
+from relabel.groups import group_of
 from relabel.permutations import given_elements
 from relabel.probes import Probes, find_probes
 from relabel.record import (
@@ -163,6 +164,7 @@ def align(
     spec = with_labels(_as_before(spec, groups), criterion)
     draws = Draws.read(sharing(groups), spec, nonfinite)
     criterion = criterion.resolved(draws.bound)
+    criterion.check_rotations(draws.bound)
     probes = find_probes(draws.bound, groups, inputs, criterion, seed)
     search = {"n_random": n_random, "n_kicks": n_kicks, "seed": seed}
     job = _Job(groups, criterion, probes, search, progress, exclude_flagged)
@@ -293,6 +295,12 @@ def _carried_over(
             raise DataError(
                 f"the relabelling is of {element.size} units {units!r}; these draws have "
                 f"{bound.sizes.get(units, 'none')} of them"
+            )
+        was, now = stored_spec.units[units], bound.spec.units[units]
+        if group_of(was) != group_of(now):
+            raise SpecError(
+                f"the units {units!r} were aligned as {was!r}, and the spec declares them {now!r}: "
+                f"declare them {was!r}; '{units}^0' in axes is for what is only permuted"
             )
     own = source[f"{prefix}relabel"]
     notes = json.loads(own.attrs["relabel"])
@@ -688,8 +696,11 @@ def _central_row(draws: Draws, problem: Problem) -> int:
 def _given(point: xr.Dataset, bound: Bound, problem: Problem) -> Problem:
     """A given reference point, laid out as the draws are."""
     arrays = {}
+    apart = not (problem.scales or bound.shifts or problem.layout.coupled)
     for variable in bound.measured():
         if variable.name not in point:
+            if apart and variable not in problem.used:
+                continue
             raise SpecError(
                 f"criterion reference: the given point has no variable {variable.name!r}; it has "
                 f"{', '.join(map(str, point.data_vars)) or 'none'}"

@@ -20,9 +20,11 @@ from relabel.containers import sharing, unpack
 from relabel.criteria import CRITERIA, Criterion, criterion_of
 from relabel.diagnostics.comparison import weights_of
 from relabel.diagnostics.convergence import Convergence, convergence
-from relabel.elements import Element, nearest
+from relabel.elements import Dense, Element, Monomial, nearest
 from relabel.errors import SpecError
+from relabel.groups import group_of
 from relabel.record import stored_elements
+from relabel.rotations import procrustes
 from relabel.spec import SAMPLE_DIMS, Bound, Spec
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ Progress = Callable[[str, int, int], None]
 
 #: Compared when nothing is named, as far as the draws hold what they read.
 _USUAL = ("mean", "gaussian", "stephens", "ecr-iterative-1", "ecr-iterative-2")
+
+#: Likewise, where the only units rotate.
+_USUAL_OF_FACTORS = ("rsp", "procrustes", "matchalign")
 
 
 @dataclass(frozen=True)
@@ -202,8 +207,10 @@ def compare(
 
     Labels are compared up to one relabelling *h* of all draws, which nothing determines: with
     elements :math:`a_t` and :math:`b_t` of two criteria, *h* is the most frequent
-    :math:`a_t b_t^{-1}`, and its share is the agreement. Modal clusterings alone mislead: they can
-    be alike in 95 % of the observations where 20 % of the draws are labelled right.
+    :math:`a_t b_t^{-1}`, and its share is the agreement. Of units that rotate, *h* is a rotation,
+    and labels are those of the signed permutation nearest to :math:`a_t b_t^{-1} h^{-1}`. Modal
+    clusterings alone mislead: they can be alike in 95 % of the observations where 20 % of the draws
+    are labelled right.
 
     Parameters
     ----------
@@ -213,7 +220,8 @@ def compare(
         Likewise.
     criteria : sequence of (str or Criterion), or mapping of str to Criterion, optional
         Which criteria; by default mean and gaussian, and stephens and both iterations of ECR where
-        there are ``allocation/z`` and ``allocation/prob``.
+        there are ``allocation/z`` and ``allocation/prob``; rsp, procrustes and matchalign where
+        the only units rotate.
     progress : callable, optional
         As for :func:`relabel.align`.
     **options
@@ -244,10 +252,10 @@ def compare(
     array([[1., 1.],
            [1., 1.]])
     """
-    chosen = _named(_usual(data) if criteria is None else criteria)
+    spec = spec_of(spec)
+    chosen = _named(_usual(data, spec) if criteria is None else criteria)
     if not chosen:
         raise SpecError("compare: no criterion is named")
-    spec = spec_of(spec)
     for criterion in chosen.values():
         spec = with_labels(spec, criterion)
     read = [criterion.reads.get("prob") for criterion in chosen.values()]
@@ -274,8 +282,10 @@ def compare(
     )
 
 
-def _usual(data: Any) -> list[str]:
-    """The criteria that the draws hold everything for."""
+def _usual(data: Any, spec: Spec) -> list[str]:
+    """The criteria that the draws hold everything for, and that know the symmetry."""
+    if [group_of(symmetry).rotates for symmetry in spec.units.values()] == [True]:
+        return list(_USUAL_OF_FACTORS)
     allocation = unpack(data).get("allocation", xr.Dataset())
     defaults = [criterion_of(name) for name in _USUAL]
     known = {f"allocation/{name}" for name in allocation}
@@ -355,13 +365,29 @@ def _differing(one: Mapping[str, Element], two: Mapping[str, Element], kept: Arr
     """
     parts = []
     for units, element in one.items():
-        both = nearest(element @ two[units].inverse())
+        both = _towards_usual(element @ two[units].inverse())
         labels = 2 * both.index + (both.factor < 0)
         parts.append(labels.reshape(-1, element.size))
     codes = np.concatenate(parts, axis=1)
     kinds, counts = np.unique(codes[kept.ravel()], axis=0, return_counts=True)
     differing: Array = (codes != kinds[counts.argmax()]) & kept.reshape(-1, 1)
     return differing
+
+
+def _towards_usual(relative: Element) -> Monomial:
+    """Signed permutations that are left when the rotation that all draws have alike is undone.
+
+    That rotation is the mean over the draws that are nearest to the most frequent labels.
+    """
+    labels = nearest(relative)
+    if isinstance(relative, Monomial):
+        return labels
+    rows = (2 * labels.index + (labels.factor < 0)).reshape(-1, labels.size)
+    _, kind, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+    alike = kind.reshape(-1) == counts.argmax()
+    mean = relative.matrix.reshape(-1, labels.size, labels.size)[alike].mean(axis=0)
+    back = Dense(np.broadcast_to(procrustes(mean), relative.matrix.shape)).inverse()
+    return nearest(relative @ back)
 
 
 def _agreement(elements: Sequence[Mapping[str, Element]], kept: Array) -> Array:

@@ -16,7 +16,7 @@ from relabel.aligned import Aligned
 from relabel.binding import closest
 from relabel.containers import Groups
 from relabel.diagnosis import Thresholds
-from relabel.diagnostics.certainty import Certainty, soft_labels
+from relabel.diagnostics.certainty import FEWEST, Certainty, soft_labels
 from relabel.diagnostics.chains import Chains, flag_chains
 from relabel.diagnostics.comparison import N_POINTS, all_outputs, invariants, weights_of
 from relabel.diagnostics.convergence import Convergence, convergence
@@ -315,9 +315,9 @@ class Questions:
 
     def _certainty(self, answers: Answers) -> None:
         aligned, n_draws = answers.aligned, int(answers.sound.sum())
-        if n_draws < _FEW:
+        if n_draws < FEWEST:
             why = f"Gaussians that are fitted to few draws ({n_draws}) make any label look certain"
-            answers.open.append(Open("certainty", why, f"at least {_FEW} are needed"))
+            answers.open.append(Open("certainty", why, f"at least {FEWEST} are needed"))
             return
         for units in aligned.bound.sizes:
             features = aligned.features(units)

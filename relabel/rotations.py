@@ -18,6 +18,8 @@ _FINISHED = 1e-10  # largest angle of a plane, in radians, of a draw that is don
 _FLAT = 1e-13  # share of the fourth moments below which a plane has no best angle
 _MAX_STEPS = 200
 _LONGEST = 0.5  # radians; a longer step of Newton's method is not believed
+_DEAD = 1e-26  # squared length of a column, beside the longest, that is rounding
+_FAR = 1e15  # a radius whose square is a number in single precision
 _MAX_INNER = 12  # steps of conjugate gradients within one of Newton's method
 
 
@@ -63,7 +65,8 @@ def varimax(loadings: Array, *, kaiser: bool = False) -> Array:
     method on the rotations, its systems solved by conjugate gradients,
     leads there, so that no plane can be improved by more than rounding. All draws go through it
     together. It starts from the columns as they are: what was rotated before stays as it is, bit
-    by bit. The maximum is a local one, of which there may be several.
+    by bit, but for rounding where all rows are nearly alike. The maximum is a local one, of which
+    there may be several.
 
     Parameters
     ----------
@@ -167,13 +170,19 @@ def _largest_angle(columns: Array) -> Array:
     sums = fourth_own[:, :, None] + fourth_own[:, None, :]
     num = 4 * (skew - skew.swapaxes(1, 2)) - 4 * difference * second / n_rows
     den = sums - 6 * fourth - (difference**2 - 4 * second**2) / n_rows
-    alive = own > 0
-    both = alive[:, :, None] & alive[:, None, :]
+    both = _both_alive(own)
     both &= np.hypot(num, den) > _FLAT * (sums + 2 * fourth)
     both &= ~np.eye(columns.shape[2], dtype=bool)
     far = np.where(both, np.arctan2(np.abs(num), den), 0.0)
     largest: Array = far.max(axis=(1, 2)) / 4
     return largest
+
+
+def _both_alive(own: Array) -> Array:
+    """Which pairs of columns are more than rounding, given the squared lengths of columns."""
+    alive = own > _DEAD * own.max(axis=1, keepdims=True)
+    both: Array = alive[:, :, None] & alive[:, None, :]
+    return both
 
 
 def _polar_steps(columns: Array) -> Array:
@@ -257,7 +266,7 @@ def _newton(columns: Array, radius: Array, angle: Array) -> tuple[Array, Array]:
     own = np.einsum("daa->da", second)
     slope = 4 * (turned @ (squares * columns) - second * own[:, None, :] / n_rows)
     curvature = _curvature(*(a.astype(np.float32) for a in (columns, second, slope)))
-    both = (own > 0)[:, :, None] & (own > 0)[:, None, :]
+    both = _both_alive(own)
     slope = (slope - slope.swapaxes(1, 2)) * both
     size_of_slope = np.sqrt(_inner(slope, slope))
     unit_slope = slope / np.where(size_of_slope > 0, size_of_slope, 1.0)[:, None, None]
@@ -265,7 +274,9 @@ def _newton(columns: Array, radius: Array, angle: Array) -> tuple[Array, Array]:
         curvature,
         unit_slope.astype(np.float32),
         both,
-        (radius / np.where(size_of_slope > 0, size_of_slope, 1.0)).astype(np.float32),
+        np.minimum(radius / np.where(size_of_slope > 0, size_of_slope, 1.0), _FAR).astype(
+            np.float32
+        ),
         np.clip(angle**2, 1e-10, 1e-2).astype(np.float32),
     )
     step = step.astype(float) * size_of_slope[:, None, None]
@@ -306,10 +317,11 @@ def _conjugate_gradients(
         inside = going & (bent > 0)
         length = np.where(inside, energy / np.where(inside, bent, 1.0), 0.0)
         # to the radius along the direction, where that is nearer, or the criterion not concave
-        size, along = _inner(direction, direction), _inner(step, direction)
+        size = np.sqrt(_inner(direction, direction))
+        size = np.where(size > 0, size, 1.0)
+        along = _inner(step, direction) / size
         room = np.maximum(radius**2 - _inner(step, step), 0.0)
-        root = np.sqrt(along**2 + np.where(size > 0, size, 1.0) * room)
-        most = (root - along) / np.where(size > 0, size, 1.0)
+        most = (np.sqrt(along**2 + room) - along) / size
         outside = going & (~inside | (length > most))
         length = np.where(outside, most, length)[:, None, None]
         step += length * direction

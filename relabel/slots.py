@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relabel.aligned import Aligned
 from relabel.binding import closest
-from relabel.diagnostics.certainty import soft_labels
+from relabel.diagnostics.certainty import FEWEST, soft_labels
 from relabel.diagnostics.convergence import pointwise
 from relabel.errors import SpecError
 from relabel.regions import check_prob, regions
@@ -45,7 +45,9 @@ def slots(aligned: Any, units: str | Sequence[str] | None = None) -> pd.DataFram
         ==============  ==============================================================
         ``confidence``  mean probability that the slot holds the right unit, with the
                         right sign: as :func:`relabel.diagnose` has stored it, else
-                        computed as it does, from all draws
+                        computed as it does, from all draws; nan of fewer than 20
+                        draws, where any label looks certain, and where only arrays
+                        with the same units on both sides tell units apart
         ``margin``      mean gain over the best assignment that changes the slot, in the
                         unit of the criterion's loss; nan where none was computed
         ``empty``       share of the draws in which no label names the slot; only where
@@ -211,6 +213,8 @@ def _confidence(read: Aligned, units: str) -> Array:
     if name in read.groups["relabel"]:
         return _mean_over_draws(read, read.groups["relabel"][name], units)
     features = read.features(units)
+    if len(features.values) < FEWEST or not features.values.shape[2]:
+        return np.full(features.values.shape[1], np.nan)
     group = read.bound.group(units).remaining("varimax")
     found = soft_labels(features.values, features.signed, group)
     mean: Array = found.label.mean(axis=0)

@@ -279,11 +279,11 @@ def test_apply_to_other_data_of_the_same_draws():
             )
         }
     )
-    spec = relabel.Spec({"h": "permutation"}, {"a": "obs h"})
+    spec = relabel.Spec({"h": "tanh"}, {"a": "obs h"})
     seen = relabel.apply(activation, aligned, spec=spec)
-    index = aligned["relabel"]["h_index"].values
+    index, factor = (aligned["relabel"][f"h_{kind}"].values for kind in ("index", "factor"))
     expected = np.take_along_axis(activation["a"].values, index[:, :, None, :], -1)
-    np.testing.assert_array_equal(abs(seen["a"].values), abs(expected))
+    np.testing.assert_array_equal(seen["a"].values, expected * factor[:, :, None, :])
 
 
 def test_apply_refuses_other_draws():

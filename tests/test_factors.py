@@ -561,6 +561,20 @@ def test_what_cannot_follow_a_rotation(tables, message):
         relabel.align(draws, Spec({"factor": "rotation"}, **tables), criterion=RSP())
 
 
+def test_two_sets_of_factors():
+    rng = np.random.default_rng(27)
+    draws = xr.Dataset(
+        {
+            "A": ((*SAMPLE, "item", "f"), rng.normal(size=(1, 9, 5, 2))),
+            "B": ((*SAMPLE, "item", "g"), rng.normal(size=(1, 9, 5, 3))),
+        }
+    )
+    spec = Spec({"f": "orthogonal", "g": "signed"}, {"A": "item f", "B": "item g"})
+    with pytest.raises(SpecError, match="one set of factors, and the units are f, g: use mean"):
+        relabel.align(draws, spec, criterion=RSP(variable="A"))
+    assert [run.name for run in relabel.compare(draws, spec).runs] == ["mean", "gaussian"]
+
+
 def test_the_loadings_are_found_or_asked_for():
     draws = model(np.random.default_rng(21)).rename(Lambda="A", eta="B")
     spec = Spec(ROTATES.units, {"A": "item factor", "B": "obs factor", "Phi": "..."})
@@ -593,6 +607,58 @@ def test_the_loadings_are_found_or_asked_for():
 def test_options_that_do_not_fit(build, message):
     with pytest.raises(SpecError, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        relabel.Gaussian(),
+        relabel.Permutations(index=np.tile(np.arange(3), (2, 15, 1))),
+        relabel.Order(by="norm"),
+    ],
+    ids=lambda criterion: criterion.name,
+)
+def test_criteria_that_match_no_rotations(criterion):
+    spec = Spec(ROTATES.units, {"Lambda": "item factor", "eta": "...", "Phi": "..."})
+    draws = model(np.random.default_rng(23))
+    free = Spec(spec.units, spec.axes, gauges={"factor": "none"})
+    with pytest.raises(SpecError, match=f"{criterion.name} matches no rotations.*varimax"):
+        relabel.align(draws, free, criterion=criterion)
+
+
+def test_elements_apply_to_the_same_symmetry_only():
+    draws = model(np.random.default_rng(24))
+    for aligned_as, applied_as in (("orthogonal", "signed"), ("signed", "permutation")):
+        spec = Spec({"factor": aligned_as}, AXES)
+        criterion = RSP() if aligned_as == "orthogonal" else RSP(rotation="none")
+        aligned = relabel.align(draws, spec, criterion=criterion)
+        other = Spec({"factor": applied_as}, {"eta": "obs factor"})
+        with pytest.raises(SpecError, match=f"aligned as '{aligned_as}'.*declares.*'{applied_as}'"):
+            relabel.apply(draws[["eta"]], aligned, spec=other)
+
+
+def test_a_given_point_needs_what_is_compared_only():
+    draws = model(np.random.default_rng(25))
+    point = draws[["Lambda"]].isel(chain=0, draw=0)
+    criterion = ToReference(to=point, variables="Lambda")
+    whole = ToReference(to=draws.isel(chain=0, draw=0), variables="Lambda")
+    one, two = (relabel.align(draws, ROTATES, criterion=c) for c in (criterion, whole))
+    assert np.array_equal(one["eta"], two["eta"])
+    with pytest.raises(SpecError, match="the given point has no variable 'eta'"):
+        relabel.align(draws, ROTATES, criterion=ToReference(to=point))
+
+
+def test_one_rotation_of_all_draws_is_no_difference():
+    """Procrustes leaves all draws 45 degrees away from where varimax puts them."""
+    half = np.sqrt(0.5) * np.array([[1.0, -1.0], [1.0, 1.0]])
+    centre = np.array([[1.0, 0], [1, 0], [0.8, 0], [0, 1], [0, 0.9], [0, 0.7]])
+    noise = 0.05 * np.random.default_rng(26).normal(size=(1, 60, 6, 2))
+    draws = dataset((centre + noise) @ half)
+    spec = Spec({"factor": "orthogonal"}, {"Lambda": "item factor"})
+    found = relabel.compare(draws, spec, [RSP(), Procrustes(final="none")])
+    assert found.agreement[0, 1] == 1.0
+    usual = relabel.compare(draws, spec)
+    assert [run.name for run in usual.runs] == ["rsp", "procrustes", "matchalign"]
 
 
 def test_command_line(tmp_path):

@@ -179,6 +179,13 @@ def test_labels_that_are_sure_and_labels_of_noise(aligned):
     assert list(found) == ["confidence", "margin"]
 
 
+@pytest.mark.parametrize("n_draws", [1, 19])
+def test_of_few_draws_no_confidence_is_told(n_draws):
+    draws = dataset(np.random.default_rng(0).normal(size=(1, n_draws, 3)))
+    found = relabel.slots(relabel.align(draws, Spec({"h": "permutation"}, {"x": "h"})))
+    assert found["confidence"].isna().all()
+
+
 def test_what_diagnose_stored_is_used(aligned):
     stored = aligned.copy()
     label = aligned["relabel"]["component_margin"] * 0 + [0.25, 0.5, 0.75]

@@ -119,6 +119,24 @@ def test_shapes_at_the_edge(shape):
             assert np.array_equal(rotation, unit)
 
 
+@pytest.mark.parametrize("shape", [(20, 6, 3), (20, 5, 4)])
+def test_rows_that_are_nearly_alike(shape):
+    """Steps in single precision, whose squares it lacks, are no warning."""
+    draws = 100.0 + 0.01 * np.random.default_rng(0).normal(size=shape)
+    rotation = varimax(draws)
+    unit = np.broadcast_to(np.eye(shape[2]), rotation.shape)
+    np.testing.assert_allclose(rotation @ rotation.swapaxes(1, 2), unit, atol=1e-12)
+    assert (value(draws @ rotation) > value(draws)).all()
+
+
+@pytest.mark.parametrize("shape", [(20, 2, 4), (20, 3, 5)])
+def test_more_columns_than_rows_settle(shape):
+    """What varimax empties holds rounding, which no angle is to be found in."""
+    draws = np.random.default_rng(5).normal(size=shape)
+    turned = draws @ varimax(draws)
+    assert np.array_equal(varimax(turned), np.broadcast_to(np.eye(shape[2]), (20, *2 * shape[2:])))
+
+
 @pytest.mark.parametrize("kind", ["raw", "kaiser"])
 def test_varimax_of_r(kind):
     """Equal or better in every draw; R stops early, and at local maxima."""

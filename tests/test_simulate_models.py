@@ -9,11 +9,12 @@ from scipy.stats import norm
 
 import relabel
 from relabel import SpecError
-from relabel.elements import Monomial
+from relabel.elements import Dense, Monomial
 from relabel.simulate import factors, hmm, mixture, recovery, recovery_of_loadings
 from relabel.simulate.gibbs import Normals
 from relabel.simulate.hmm import _backward, _smoothed, filtered
 from relabel.simulate.planted import shares_of
+from relabel.transformation import Transformation
 
 MODELS = {
     "mixture": lambda **options: mixture(3, separation=6, draws=20, **options),
@@ -170,6 +171,10 @@ def test_labels_are_counted_up_to_the_best_global_relabelling():
     assert shares_of({"h": Monomial(np.sort(index), signs)}) == {"h": 1.0, "draws": 1.0}
 
 
+def _rotated():
+    return Transformation({"factor": Dense.identity((1, 2), 2)})
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -178,6 +183,10 @@ def test_labels_are_counted_up_to_the_best_global_relabelling():
         (lambda: mixture(2, missing=1.0), "missing is a share"),
         (lambda: hmm(2, draws=True), "draws is a whole number"),
         (lambda: factors(2, 3), "3 factors of 2 items"),
+        (lambda: factors(noise=-1), "noise is a number from 0 on"),
+        (lambda: mixture(separation=float("nan")), "separation is a number from 0 on"),
+        (lambda: hmm(stay=-0.2), "stay is a number from 0 to 1"),
+        (lambda: recovery(_rotated(), factors(3, 2, chains=1, draws=2).planted), "were rotated"),
         (lambda: recovery_of_loadings(np.zeros((1, 2, 3, 4)), factors(3, 2).clean), "of shape"),
     ],
 )

@@ -141,11 +141,14 @@ class Criterion(ABC):
         Whether its loss is a squared distance, so that a negative one is rounding.
     monotone : bool
         Whether its loss can be compared from one sweep to the next, and never rises.
+    rotates : bool
+        Whether its score is that of rotations too: slots must not differ by more than their means.
     """
 
     name: ClassVar[str]
     is_distance: ClassVar[bool] = False
     monotone: ClassVar[bool] = True
+    rotates: ClassVar[bool] = False
 
     @property
     def reads(self) -> dict[str, Any]:
@@ -207,6 +210,17 @@ class Criterion(ABC):
             If it does not fit the spec.
         """
         return self
+
+    def check_rotations(self, bound: Bound) -> None:
+        """Refuse units that are to be matched by rotations, where the score is not theirs."""
+        ways = {units: Way.of(bound, units) for units in bound.sizes} | self.ways(bound)
+        for units, way in ways.items():
+            if way.group.rotates and not self.rotates:
+                raise SpecError(
+                    f"criterion {self.name} matches no rotations, and the gauge 'none' leaves "
+                    f"those of {units!r}: fix them by the gauge 'varimax', declare {units!r} "
+                    "'signed', or use procrustes or mean"
+                )
 
     def ways(self, bound: Bound) -> dict[str, Way]:
         """How sets of units are rotated and matched, where the spec does not decide."""

@@ -31,6 +31,7 @@ class OfLoadings(Criterion):
     """
 
     is_distance: ClassVar[bool] = True
+    rotates: ClassVar[bool] = True
     variable: str | None
 
     @property
@@ -68,6 +69,11 @@ class OfLoadings(Criterion):
 
     def _factors(self, bound: Bound) -> str:
         """The units that the loadings carry."""
+        if len(bound.sizes) > 1:
+            raise SpecError(
+                f"criterion {self.name} aligns one set of factors, and the units are "
+                f"{', '.join(bound.sizes)}: use mean, which aligns all of them"
+            )
         carried = [
             units
             for v in bound.measured()
@@ -77,16 +83,10 @@ class OfLoadings(Criterion):
         found = list(dict.fromkeys(carried if self.variable is not None else bound.sizes))
         if len(found) == 1:
             return found[0]
-        if self.variable is not None:
-            known = ", ".join(v.name for v in bound.measured() if v.unit_axes())
-            raise SpecError(
-                f"criterion {self.name}: variable {self.variable!r} carries "
-                f"{' and '.join(found) or 'no units'}, and loadings carry one set; there are "
-                f"{known}"
-            )
+        known = ", ".join(v.name for v in bound.measured() if v.unit_axes())
         raise SpecError(
-            f"criterion {self.name}: which of the units {', '.join(found)} are the factors? Name "
-            "their loadings, as in variable='Lambda'"
+            f"criterion {self.name}: variable {self.variable!r} carries "
+            f"{' and '.join(found) or 'no units'}, and loadings carry one set; there are {known}"
         )
 
     def check_signs(self, group: Group, units: str) -> None:

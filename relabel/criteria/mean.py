@@ -65,6 +65,7 @@ class Mean(Criterion):
     variables: tuple[str, ...] | None = None
     name: ClassVar[str] = "mean"
     is_distance: ClassVar[bool] = True
+    rotates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -25,7 +25,8 @@ class Permutations(Mean):
     Draws are relabelled by what is given. Their losses and margins are those of
     :class:`relabel.Mean` under the mean of the draws that were so relabelled; a margin below zero
     says that other labels lie nearer to it. Draws of the warm-up, of which nothing is given, are
-    matched to that mean.
+    matched to that mean. Factors that rotate are rotated first, as their gauge says (by varimax);
+    permutations of factors as they came go with factors that are declared ``signed``.
 
     Parameters
     ----------
@@ -56,6 +57,7 @@ class Permutations(Mean):
     variables: tuple[str, ...] | None = field(default=None, kw_only=True)
     max_sweeps: ClassVar[int] = 0  # type: ignore[misc]
     name: ClassVar[str] = "permutations"
+    rotates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the options."""

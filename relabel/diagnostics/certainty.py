@@ -26,6 +26,9 @@ _SETTLED = 3e-4  # change of a slot's mean probability at which the fit ends
 _FOLD_ITERATIONS = 15  # enough to compare, since all start from the same labels
 _SURE = 0.99  # mean probability of a draw's labels from which on the shrinkage does not matter
 _WORK = 4_000_000  # draws × K 2^K of a step of the fit, so that ten units cost no more than eight
+#: Draws; Gaussians that are fitted to fewer make any label look certain.
+FEWEST = 20
+
 _FEWER = 200  # draws that are fitted where matchings are sampled: many units tell enough
 _EXCHANGES = 400  # of the sampler in a step of the fit, whose errors average out over draws
 

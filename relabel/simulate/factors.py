@@ -13,7 +13,7 @@ from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.groups import group_of
 from relabel.kernels import assign
-from relabel.simulate.gibbs import check_counts
+from relabel.simulate.gibbs import check_counts, check_range
 from relabel.simulate.planted import Simulated, random_element, shares_of
 from relabel.spec import SAMPLE_DIMS, Spec
 from relabel.transformation import Transformation
@@ -98,6 +98,7 @@ def factors(
     {'factor': 1.0, 'draws': 1.0}
     """
     check_counts(p=p, q=q, n=n, chains=chains, draws=draws)
+    check_range(0, np.inf, noise=noise)
     if q > p or switching not in ("draw", "chain"):
         raise SpecError(f"{q} factors of {p} items, switching {switching!r}: not a factor model")
     rng = np.random.default_rng(seed)

@@ -18,7 +18,15 @@ from relabel.simulate.planted import Simulated, random_element
 from relabel.spec import Spec
 from relabel.transformation import Transformation
 
-__all__ = ["Normals", "categorical", "check_counts", "one_hot", "places", "planted_allocations"]
+__all__ = [
+    "Normals",
+    "categorical",
+    "check_counts",
+    "check_range",
+    "one_hot",
+    "places",
+    "planted_allocations",
+]
 
 Array = NDArray[Any]
 
@@ -80,6 +88,15 @@ def check_counts(**counts: Any) -> None:
     for name, value in counts.items():
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
             raise SpecError(f"{name} is a whole number from 1 on, not {value!r}")
+
+
+def check_range(low: float, high: float, **numbers: Any) -> None:
+    """Refuse what are no numbers of a range; a bound that is infinite is outside."""
+    for name, value in numbers.items():
+        real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not (real and low <= value <= high and np.isfinite(value)):
+            limit = f"to {high:g}" if np.isfinite(high) else "on"
+            raise SpecError(f"{name} is a number from {low:g} {limit}, not {value!r}")
 
 
 def places(size: int, dim: int, separation: float, rng: np.random.Generator) -> Array:

@@ -12,6 +12,7 @@ from relabel.simulate.gibbs import (
     Normals,
     categorical,
     check_counts,
+    check_range,
     one_hot,
     places,
     planted_allocations,
@@ -100,6 +101,8 @@ def hmm(
     {'state': 1.0, 'draws': 1.0}
     """
     check_counts(K=K, n=n, chains=chains, draws=draws)
+    check_range(0, np.inf, separation=separation)
+    check_range(0, 1, stay=stay)
     rng = np.random.default_rng(seed)
     mu, sigma = places(K, 1, separation, rng), rng.uniform(0.8, 1.2, size=(K, 1))
     transition = stay * np.eye(K) + (1 - stay) * rng.dirichlet(np.full(K, 2.0), size=K)

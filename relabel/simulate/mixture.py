@@ -13,6 +13,7 @@ from relabel.simulate.gibbs import (
     Normals,
     categorical,
     check_counts,
+    check_range,
     one_hot,
     places,
     planted_allocations,
@@ -102,6 +103,7 @@ def mixture(
     {'component': 1.0, 'draws': 1.0}
     """
     check_counts(K=K, n=n, dim=dim, chains=chains, draws=draws)
+    check_range(0, np.inf, separation=separation)
     rng = np.random.default_rng(seed)
     mu, sigma = places(K, dim, separation, rng), rng.uniform(0.8, 1.2, size=(K, dim))
     w = rng.dirichlet(np.full(K, _EVEN))

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.elements import Monomial, monomial
+from relabel.errors import SpecError
 from relabel.groups import Group
 from relabel.kernels import assign
 from relabel.spec import Spec
@@ -71,6 +72,11 @@ def recovery(
         For each set of units the share of slots with the right unit and sign, and as ``"draws"``
         the share of draws in which all slots of all sets are right.
 
+    Raises
+    ------
+    SpecError
+        If units were rotated; see :func:`recovery_of_loadings`.
+
     Examples
     --------
     >>> from relabel.simulate import network
@@ -81,6 +87,12 @@ def recovery(
     if not isinstance(found, Transformation):
         stored = found.to_dataset() if isinstance(found, xr.DataTree) else found
         found = Transformation.from_dataset(stored, list(planted.elements))
+    rotated = [u for u, g in found.elements.items() if not isinstance(g, Monomial)]
+    if rotated:
+        raise SpecError(
+            f"recovery: {rotated[0]!r} were rotated, and labels cannot be compared one by one; use "
+            "recovery_of_loadings"
+        )
     return shares_of({u: monomial(g) for u, g in (found @ planted).elements.items()})
 
 
