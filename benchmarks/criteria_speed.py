@@ -143,7 +143,7 @@ def simulate(n_units: int, n_obs: int, n_draws: int, seed: int) -> Mixture:
 
 def solve(mixture: Mixture, criterion: Criterion) -> Solution:
     """Find the elements, from draws in memory."""
-    spec = with_labels(relabel.Spec(UNITS), criterion)
+    spec = with_labels(relabel.Spec(UNITS), criterion, sharing(mixture.groups))
     draws = Draws.read(sharing(mixture.groups), spec, "raise")
     search = {"n_random": 0, "n_kicks": 0, "seed": 0}
     job = _Job(mixture.groups, criterion, None, search, None, False)

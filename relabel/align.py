@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.allocated import AllocationProblem, with_labels
+from relabel.allocated import AllocationProblem, located, with_labels
 from relabel.containers import pack, sharing, unpack
 from relabel.criteria import (
     Activations,
@@ -20,6 +20,7 @@ from relabel.criteria import (
     Mean,
     Permutations,
     ToReference,
+    criterion_of,
 )
 from relabel.criteria.base import Reference, Remarks
 from relabel.criteria.matchalign import median_draw
@@ -56,7 +57,7 @@ def align(
     data: Data,
     spec: Spec | Mapping[str, str],
     *,
-    criterion: Criterion | None = None,
+    criterion: Criterion | str | None = None,
     inputs: Array | str | None = "auto",
     nonfinite: Literal["raise", "skip"] = "raise",
     exclude_flagged: bool = False,
@@ -77,9 +78,12 @@ def align(
     data : InferenceData, DataTree or Dataset
         Draws with the dimensions chain and draw. Dask-backed variables stay lazy in the result.
     spec : Spec, or mapping of str to str
-        Units and axes; a mapping is the dims-only form, as in ``{"hidden": "tanh"}``.
-    criterion : Criterion, optional
-        :class:`relabel.Mean` by default.
+        Units and axes; a mapping is the dims-only form, as in ``{"hidden": "tanh"}``, where
+        integers in the group ``allocation`` that name the units are their labels.
+    criterion : Criterion or str, optional
+        As an object, or by its name where all options stay as they are; :class:`relabel.Mean` by
+        default. One that compares allocations or probabilities finds them where there is only one
+        variable of them.
     inputs : ndarray of shape (n, n_inputs), str or None, default "auto"
         Inputs at which units are compared by their activations, a start that deep networks need:
         an array, the address of a variable (``"constant_data/X"``), None for none (the start then
@@ -155,13 +159,17 @@ def align(
     True
     """
     spec = spec_of(spec)
+    if isinstance(criterion, str):
+        criterion = criterion_of(criterion)
     criterion = Mean() if criterion is None else criterion
     _check_options(criterion, n_random=n_random, n_kicks=n_kicks, seed=seed)
     groups = unpack(data)
     if "relabel" in groups:
         stored_elements(groups, "")
         refuse_reduced(groups)
-    spec = with_labels(_as_before(spec, groups), criterion)
+    spec = _as_before(spec, groups)
+    criterion = located(criterion, spec, sharing(groups))
+    spec = with_labels(spec, criterion, sharing(groups))
     draws = Draws.read(sharing(groups), spec, nonfinite)
     criterion = criterion.resolved(draws.bound)
     criterion.check_rotations(draws.bound)

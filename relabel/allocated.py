@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,30 +14,74 @@ from numpy.typing import NDArray
 from relabel.allocations import checked_labels, checked_probabilities
 from relabel.criteria import Criterion
 from relabel.criteria.base import FIXED
-from relabel.draws import Draws
+from relabel.draws import Draws, could_name
 from relabel.errors import DataError, SpecError
 from relabel.features import Block, Layout, slices_of
 from relabel.spec import SAMPLE_DIMS, BoundVariable, Spec
 
-__all__ = ["AllocationProblem", "with_labels"]
+__all__ = ["AllocationProblem", "located", "with_labels"]
 
 Array = NDArray[Any]
+
+#: Names of allocation probabilities.
+_PROBABILITIES = ("p", "prob", "probs", "probabilities", "responsibilities")
 
 _BLOCK_BYTES = 2**21  # of the largest array of a block: several of them stay in the cache
 
 
-def with_labels(spec: Spec, criterion: Criterion) -> Spec:
-    """Declare the allocations that a criterion reads, where the spec does not and they are named.
+def located(criterion: Criterion, spec: Spec, groups: Mapping[str, xr.Dataset]) -> Criterion:
+    """Let a criterion read what the draws hold, where its usual addresses are not there.
 
-    With one set of units there is no doubt whose labels they are.
+    Allocations are the only variable of which the spec says that its values are labels;
+    probabilities the only variable that is named so.
     """
-    z = criterion.reads.get("z")
-    if not isinstance(z, str) or len(spec.units) != 1:
-        return spec
-    if {z, z.rpartition("/")[2]} & set(spec.values):
+    here = {f"{group}/{name}" for group, dataset in groups.items() for name in dataset}
+    named = sorted(address for address in here if address.rpartition("/")[2] in _PROBABILITIES)
+    known = {"z": list(spec.values), "prob": named}
+    found = {
+        kind: known[kind][0]
+        for kind, given in criterion.reads.items()
+        if isinstance(given, str)
+        and given == f"allocation/{kind}"
+        and given not in here
+        and len(known[kind]) == 1
+    }
+    changed: Criterion = replace(criterion, **found)  # type: ignore[type-var]
+    return changed
+
+
+def with_labels(spec: Spec, criterion: Criterion, groups: Mapping[str, xr.Dataset]) -> Spec:
+    """Declare allocations that the spec does not: what the criterion reads, and what is called so.
+
+    With one set of units there is no doubt whose labels they are. Where dimension names are the
+    spec, integers in the group ``allocation`` that run from 0 (or 1, which is refused later) to the
+    last unit are such.
+    """
+    if len(spec.units) != 1:
         return spec
     (units,) = spec.units
-    return Spec(spec.units, spec.axes, {**spec.values, z: units}, spec.sizes, spec.gauges)
+    declared = set(spec.values) | set(spec.axes)
+    z = criterion.reads.get("z")
+    values = {z: units} if isinstance(z, str) else {}
+    whole = {
+        f"allocation/{name}": variable
+        for name, variable in groups.get("allocation", xr.Dataset()).items()
+        if variable.dtype.kind in "iu" and not spec.axes
+    }
+    if whole:
+        size = spec.bind(groups).sizes[units]
+        values |= {where: units for where, labels in whole.items() if could_name(labels, size)}
+    fresh = {
+        where: units
+        for where in values
+        if not {where, where.rpartition("/")[2]} & declared and not _repeated(where, declared)
+    }
+    return replace(spec, values={**spec.values, **fresh}) if fresh else spec
+
+
+def _repeated(where: str, declared: set[str]) -> bool:
+    """Whether a plain name is declared with its group already."""
+    return "/" not in where and any(name.rpartition("/")[2] == where for name in declared)
 
 
 class AllocationProblem:

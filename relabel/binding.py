@@ -221,7 +221,25 @@ class Binder:
                     "or have relabel.propose(draws, units=...) guess them"
                 )
         self._check_one_signed(lines)
+        self._check_second_axes(lines)
         return lines
+
+    def _check_second_axes(self, lines: Mapping[Address, Axes]) -> None:
+        """Refuse to guess whether a second axis, named much like the units, is of these as well."""
+        for address, axes in lines.items():
+            variable = self._array(address)
+            carried = {d: a.name for d, (a,) in zip(core_dims(variable), axes.stored, strict=True)}
+            for dim, units in carried.items():
+                for other, second in carried.items():
+                    alike = units and len(units) > 1 and units.rstrip("s") in other
+                    if alike and second is None and _same_size(variable, dim, other):
+                        raise SpecError(
+                            f"{_show(address)} has the dimensions {dim!r} and {other!r}, of one "
+                            f"size: are both of the units {units!r}, as in a matrix of transitions "
+                            f"({address[1]} = '{units} {units}'), or one only "
+                            f"({address[1]} = {axes.text.replace(other, '_')!r})? Name the axes of "
+                            "all variables to say so; relabel.hmm and relabel.propose do"
+                        )
 
     def _check_one_signed(self, lines: Mapping[Address, Axes]) -> None:
         """Refuse to guess that a quantity which never changes sign flips with its unit."""
@@ -269,6 +287,7 @@ class Binder:
                 self._check_companion(address, dim, sorted(carriers.get(dim, ())))
             stored = tuple((Axis(next(iter(carriers.get(dim, ())), None)),) for dim in dims)
             found[address] = Axes(stored, None, " ".join(dims))
+        self._check_second_axes(found)
         return found
 
     def _check_companion(self, address: Address, dim: str, units: Sequence[str]) -> None:
@@ -452,6 +471,10 @@ def core_dims(variable: xr.DataArray) -> tuple[str, ...]:
 
 def _core_shape(variable: xr.DataArray) -> tuple[int, ...]:
     return tuple(variable.sizes[dim] for dim in variable.dims if dim not in SAMPLE_DIMS)
+
+
+def _same_size(variable: xr.DataArray, one: str, two: str) -> bool:
+    return bool(variable.sizes[one] == variable.sizes[two])
 
 
 def _show(address: Address) -> str:

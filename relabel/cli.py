@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tomllib
 import traceback
@@ -455,9 +456,15 @@ def _criterion_of(
         if name is None and not settings:
             return None, []
         return criterion_of(name or "mean", settings), []
-    if name not in (None, ToReference.name):
-        raise SpecError(f"--reference goes with the criterion 'reference', not with {name!r}")
+    name = name or ToReference.name
+    if name != ToReference.name and "pivot" not in options_of(name):
+        raise SpecError(
+            "--reference goes with the criterion 'reference' and with those that have a pivot, "
+            f"not with {name!r}"
+        )
     point, told = _reference_of(reference)
+    if name != ToReference.name:
+        return criterion_of(name, settings | {"pivot": point}), told
     return criterion_of(ToReference.name, settings | {"to": point}), told
 
 
@@ -537,7 +544,9 @@ def _split(text: str, separator: str, example: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> Any:
-    """Read a value as TOML where it is one, as text otherwise."""
+    """Read a value: chain=C,draw=D, TOML where it is that, else text."""
+    if re.fullmatch(r"chain=[^,=]+,draw=[^,=]+", text):
+        return {key: _value(value) for key, value in (part.split("=") for part in text.split(","))}
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from relabel.align import align, provenance, spec_of
-from relabel.allocated import with_labels
+from relabel.allocated import located, with_labels
 from relabel.containers import sharing, unpack
 from relabel.criteria import CRITERIA, Criterion, criterion_of
 from relabel.diagnostics.comparison import weights_of
@@ -256,8 +256,10 @@ def compare(
     chosen = _named(_usual(data, spec) if criteria is None else criteria)
     if not chosen:
         raise SpecError("compare: no criterion is named")
+    groups = sharing(unpack(data))
+    chosen = {name: located(criterion, spec, groups) for name, criterion in chosen.items()}
     for criterion in chosen.values():
-        spec = with_labels(spec, criterion)
+        spec = with_labels(spec, criterion, groups)
     read = [criterion.reads.get("prob") for criterion in chosen.values()]
     prob = next((address for address in read if isinstance(address, str)), None)
     runs, elements, clusters = [], [], []
@@ -286,10 +288,11 @@ def _usual(data: Any, spec: Spec) -> list[str]:
     """The criteria that the draws hold everything for, and that know the symmetry."""
     if [group_of(symmetry).rotates for symmetry in spec.units.values()] == [True]:
         return list(_USUAL_OF_FACTORS)
-    allocation = unpack(data).get("allocation", xr.Dataset())
-    defaults = [criterion_of(name) for name in _USUAL]
-    known = {f"allocation/{name}" for name in allocation}
-    return [c.name for c in defaults if set(c.reads.values()) <= known]
+    groups = sharing(unpack(data))
+    here = {f"{group}/{name}" for group, dataset in groups.items() for name in dataset}
+    here |= {str(name) for name in groups["posterior"]}
+    defaults = [located(criterion_of(name), spec, groups) for name in _USUAL]
+    return [c.name for c in defaults if set(c.reads.values()) <= here]
 
 
 def _named(

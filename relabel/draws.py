@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.allocations import Labels, check_range, labels_in
+from relabel.binding import core_dims, is_drawn
 from relabel.criteria import Criterion
 from relabel.errors import DataError, SpecError
 from relabel.features import Problem
@@ -19,7 +20,7 @@ from relabel.solve import Solution
 from relabel.spec import SAMPLE_DIMS, Bound, Spec, non_finite
 from relabel.transformation import Transformation
 
-__all__ = ["Draws", "labels_of", "log_density"]
+__all__ = ["Draws", "could_name", "labels_of", "log_density"]
 
 Array = NDArray[Any]
 
@@ -110,6 +111,23 @@ def labels_of(variable: xr.DataArray) -> Labels:
     lows = [part.lowest for part in parts if part.lowest is not None]
     highs = [part.highest for part in parts if part.highest is not None]
     return Labels(min(lows, default=None), max(highs, default=None), odd)
+
+
+def could_name(variable: xr.DataArray, size: int) -> bool:
+    """Whether an array of the draws holds each end of 0 (or 1) to the number of units.
+
+    Missing labels do not count. Floats may hold labels, if their first draw does.
+    """
+    kind = variable.dtype.kind
+    if size < 2 or not is_drawn(variable) or kind not in "iuf" or not core_dims(variable):
+        return False
+    if kind == "f":
+        first = variable.isel(dict.fromkeys(SAMPLE_DIMS, 0)).values
+        first = first[~np.isnan(first)]
+        if not first.size or (first != np.rint(first)).any():
+            return False
+    found = labels_of(variable)
+    return found.lowest in (0, 1) and found.highest == size - 1 + found.lowest
 
 
 def _chunks(variable: xr.DataArray) -> Iterator[tuple[slice, ...]]:

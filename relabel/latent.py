@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import xarray as xr
 
 from relabel.binding import SAMPLE_DIMS, core_dims, is_drawn
-from relabel.draws import labels_of
+from relabel.draws import could_name, labels_of
 from relabel.errors import RelabelError
 from relabel.spec import Spec
-from relabel.suspicions import could_name
 
 __all__ = ["Completed", "complete", "known_dims"]
 
@@ -91,7 +90,7 @@ def complete(spec: Spec, groups: Mapping[str, xr.Dataset], *, signs: bool) -> Co
     if not found.lines:
         whole = replace(spec, units=symmetries, values=found.values)
     else:
-        lines = _lines_of(spec, groups) | found.lines
+        lines = _lines_of(spec, _without(groups, found.lines)) | found.lines
         whole = replace(spec, units=symmetries, axes=lines, values=found.values)
     return Completed(whole, tuple(found.notes), tuple(found.doubts))
 
@@ -102,6 +101,20 @@ def _drawn(groups: Mapping[str, xr.Dataset]) -> Iterator[tuple[str, xr.DataArray
         for name, variable in dataset.data_vars.items():
             if is_drawn(variable) and group != "sample_stats":
                 yield (str(name) if group == "posterior" else f"{group}/{name}"), variable
+
+
+def _without(groups: Mapping[str, xr.Dataset], names: Collection[str]) -> dict[str, xr.Dataset]:
+    """Groups without some variables, named as in a spec."""
+    return {
+        group: dataset.drop_vars(
+            [
+                name
+                for name in dataset.data_vars
+                if (name if group == "posterior" else f"{group}/{name}") in names
+            ]
+        )
+        for group, dataset in groups.items()
+    }
 
 
 def _lines_of(spec: Spec, groups: Mapping[str, xr.Dataset]) -> dict[str, str]:

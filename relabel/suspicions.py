@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-import xarray as xr
-
-from relabel.binding import SAMPLE_DIMS, core_dims, is_drawn
-from relabel.draws import Draws, labels_of
+from relabel.binding import is_drawn
+from relabel.draws import Draws, could_name, labels_of
 from relabel.elements import Element
 from relabel.errors import SpecError
 from relabel.groups import group_of
 
-__all__ = ["could_name", "suspicions"]
+__all__ = ["suspicions"]
 
 
 def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
@@ -30,14 +27,14 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
     -------
     list of str
         Scales that were flipped, allocations that were left behind, labels that may count from
-        one, a second axis of units that was left as it is, units that nothing carries once, an
+        one, square variables that were left behind, units that nothing carries once, an
         activation that contradicts the posterior's own attribute, two biases of one set of units.
     """
     return [
         *_flipped_scales(draws, elements),
         *_forgotten_labels(draws),
         *_labels_from_one(draws),
-        *_second_axes(draws),
+        *_squares(draws),
         *_both_sides_only(draws),
         *_another_activation(draws),
         *_two_biases(draws),
@@ -88,23 +85,6 @@ def _forgotten_labels(draws: Draws) -> list[str]:
     return found
 
 
-def could_name(variable: xr.DataArray, size: int) -> bool:
-    """Whether an array of the draws holds each end of 0 (or 1) to the number of units.
-
-    Missing labels do not count. Floats may hold labels, if their first draw does.
-    """
-    kind = variable.dtype.kind
-    if size < 2 or not is_drawn(variable) or kind not in "iuf" or not core_dims(variable):
-        return False
-    if kind == "f":
-        first = variable.isel(dict.fromkeys(SAMPLE_DIMS, 0)).values
-        first = first[~np.isnan(first)]
-        if not first.size or (first != np.rint(first)).any():
-            return False
-    found = labels_of(variable)
-    return found.lowest in (0, 1) and found.highest == size - 1 + found.lowest
-
-
 def _labels_from_one(draws: Draws) -> list[str]:
     """Labels that never are 0, though all of them name units."""
     found = []
@@ -122,21 +102,20 @@ def _labels_from_one(draws: Draws) -> list[str]:
     return found
 
 
-def _second_axes(draws: Draws) -> list[str]:
-    """Variables that seem to carry units twice, as a transition matrix does, but are told once."""
+def _squares(draws: Draws) -> list[str]:
+    """Variables with two axes as long as there are units, which the spec does not name."""
+    declared = {(v.group, v.name) for v in draws.bound.variables}
     found = []
-    for variable in draws.bound.variables:
-        carried = {name for _, name, _ in variable.unit_axes()}
-        if len(carried) != 1 or len(variable.axes) != len(variable.dims):
+    for name, variable in draws.groups["posterior"].data_vars.items():
+        shape = variable.shape[2:]
+        if ("posterior", name) in declared or not is_drawn(variable) or len(shape) != 2:
             continue
-        (units,) = carried
-        for dim, axis in zip(variable.dims, variable.axes, strict=True):
-            alike = axis.size == draws.bound.sizes[units] and units.rstrip("s") in dim
-            if alike and len(units) > 1 and axis.name is None:
+        for units, size in draws.bound.sizes.items():
+            if size > 1 and shape == (size, size):
                 found.append(
-                    f"{variable.address} has the axis {dim!r} beside {units!r}, and it was left as "
-                    f"it is: if both are of these units, name the axes of all variables, with "
-                    f"{variable.name} = '{units} {units}'"
+                    f"{str(name)!r} has two axes as long as there are units {units!r}, and was "
+                    f"left as it is: if it is of these (transitions, covariances), name the axes "
+                    f"of all variables, with {name} = '{units} {units}'"
                 )
     return found
 

@@ -115,3 +115,32 @@ def test_several_sets_of_units_and_signs_are_refused():
     )
     with pytest.raises(SpecError, match="relabels one set of units, and the spec has 2"):
         relabel.align(both, {**UNITS, "g": "permutation"}, criterion=relabel.Stephens())
+
+
+def test_what_is_named_in_the_spec_is_found():
+    data, index = overlapping()
+    flat = data["posterior"].to_dataset()
+    inside = data["allocation"].to_dataset().rename(z="which", prob="p")
+    spec = relabel.mixture(["theta"], z="which", prob="p")
+    for criterion in ("stephens", "ecr-iterative-1", "ecr-iterative-2"):
+        aligned = relabel.align(flat.merge(inside), spec, criterion=criterion)
+        found = np.take_along_axis(index, aligned["relabel_component_index"].values, axis=2)
+        assert len(np.unique(found.reshape(-1, 3), axis=0)) == 1
+    runs = relabel.compare(flat.merge(inside), spec).runs
+    assert [run.name for run in runs][2:] == ["stephens", "ecr-iterative-1", "ecr-iterative-2"]
+    with pytest.raises(SpecError, match="unknown criterion 'stephen'"):
+        relabel.align(flat, UNITS, criterion="stephen")
+
+
+def test_allocations_of_a_dims_only_spec_come_along():
+    data, _ = overlapping()
+    aligned = relabel.align(data, UNITS, criterion=relabel.Stephens())
+    z = aligned["allocation"]["z"]
+    assert (z == z[0, 0]).all()  # all draws tell the same classes
+    counted = data["allocation"].to_dataset().assign(z=data["allocation"]["z"] + 1)
+    data["allocation"] = counted
+    with pytest.raises(DataError, match="they look 1-based"):
+        relabel.align(data, UNITS, criterion=relabel.Stephens())
+    data["allocation"] = counted.assign(z=counted["z"] + 10)  # counts, not labels
+    kept = relabel.align(data, UNITS, criterion=relabel.Stephens())["allocation"]["z"]
+    xr.testing.assert_equal(kept, data["allocation"]["z"])

@@ -187,3 +187,25 @@ def test_labels_are_declared_on_the_command_line(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["clusters"] is None
     command(file, *chosen, "--values", "extra/which=component")
     assert np.shape(json.loads(capsys.readouterr().out)["clusters"]) == (1, 40)
+
+
+def test_a_pivot_on_the_command_line(tmp_path, capsys):
+    data, _ = mixture()
+    file, out = tmp_path / "draws.nc", tmp_path / "out.nc"
+    data.to_netcdf(file)
+    for chosen in (
+        ["--criterion", "ecr", "--set", "pivot=chain=0,draw=3"],
+        ["--criterion", "ecr", "--reference", "chain=0,draw=3"],
+        ["--criterion", "pra", "--reference", "chain=0,draw=3"],
+    ):
+        units = ["--units", "component=permutation", "--force", "-q", "-o", str(out)]
+        with pytest.raises(SystemExit) as ended:
+            cli.app(["align", str(file), *units, *chosen], prog_name="relabel")
+        assert not ended.value.code, capsys.readouterr().err
+        with xr.open_datatree(out) as tree:
+            assert tree["relabel"]["component_index"][0, 3].values.tolist() == [0, 1, 2]
+    chosen = ["--criterion", "stephens", "--reference", "map"]
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["align", str(file), *units, *chosen], prog_name="relabel")
+    assert ended.value.code == 2
+    assert "those that have a pivot, not with 'stephens'" in capsys.readouterr().err

@@ -114,7 +114,9 @@ def share_alike(one, two):
 def solved(data, criterion):
     """What the loop found, its reference included."""
     groups = unpack(data)
-    draws = Draws.read(sharing(groups), with_labels(relabel.Spec(UNITS), criterion), "raise")
+    draws = Draws.read(
+        sharing(groups), with_labels(relabel.Spec(UNITS), criterion, sharing(groups)), "raise"
+    )
     job = _Job(groups, criterion, None, {"n_random": 0, "n_kicks": 0, "seed": 0}, None, False)
     return job.run(draws, np.zeros(2, bool))
 
@@ -950,7 +952,7 @@ def test_sjw_takes_a_number_that_all_components_share():
 
 def test_labels_that_the_first_alignment_left_behind_are_not_forgotten():
     data, _ = simulated()
-    once = relabel.align(data, UNITS)
+    once = relabel.align(data, relabel.Spec(UNITS, {"mu": "component"}))
     with pytest.raises(SpecError, match="under another spec"):
         relabel.align(once, WITH_Z)
     both = relabel.align(relabel.align(data, WITH_Z), UNITS)

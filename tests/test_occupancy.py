@@ -14,7 +14,7 @@ from relabel import cli
 from relabel.diagnosis import schema
 from relabel.diagnostics.occupancy import named_by, occupancy, probable
 from relabel.draws import Draws
-from relabel.errors import DataError
+from relabel.errors import DataError, SpecError
 from relabel.moments import pooled_moments
 
 SAMPLE = ("chain", "draw")
@@ -253,10 +253,6 @@ def test_every_question_of_a_hidden_markov_model():
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        (
-            relabel.Spec({"state": "permutation"}, values={"path": "state"}),
-            "axis 'state_to' beside",
-        ),
         (relabel.Spec({"state": "permutation"}, {"P": "state state", "mu": "..."}), "both sides"),
         (relabel.hmm(["mu"], z="path"), None),
     ],
@@ -267,6 +263,29 @@ def test_transition_matrices_that_are_half_declared(spec, said):
         tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().drop_vars("path"))
     told = json.loads(relabel.align(tree, spec)["relabel"].attrs["relabel"])["warnings"]
     assert [said in one for one in told] == ([True] if said else [])
+
+
+def test_a_second_axis_that_is_named_like_the_units_is_asked_about():
+    tree, _ = hidden(5)
+    for spec in ({"state": "permutation"}, relabel.Spec({"state": "permutation"}, {"mu": "state"})):
+        with pytest.raises(SpecError, match=r"'state' and 'state_to'.*\(P = 'state state'\)"):
+            relabel.align(tree, spec)
+
+
+def test_square_variables_that_are_left_behind_are_pointed_out():
+    tree, _ = hidden(5)
+    posterior = tree["posterior"].to_dataset().rename(state_to="to")
+    posterior["P"] = posterior["P"].rename(state="from").drop_vars("from", errors="ignore")
+    tree["posterior"] = xr.DataTree(posterior)
+    told = json.loads(
+        relabel.align(tree, relabel.hmm(["mu"], transition="P", z="path"))["relabel"].attrs[
+            "relabel"
+        ]
+    )["warnings"]
+    assert not any("has two axes" in one for one in told)
+    spec = relabel.Spec({"state": "permutation"}, values={"path": "state"})
+    told = json.loads(relabel.align(tree, spec)["relabel"].attrs["relabel"])["warnings"]
+    assert any("'P' has two axes as long as there are units 'state'" in one for one in told)
 
 
 def test_chains_in_other_modes_of_a_mixture():
