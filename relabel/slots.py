@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from relabel.aligned import Aligned
 from relabel.binding import closest
-from relabel.diagnostics.certainty import soft_labels
+from relabel.diagnosis import Thresholds
 from relabel.diagnostics.convergence import pointwise
 from relabel.errors import SpecError
+from relabel.progress import reporting
+from relabel.questions import Questions
 from relabel.regions import check_prob, regions
 from relabel.spec import SAMPLE_DIMS, BoundVariable
 
@@ -44,13 +46,16 @@ def slots(aligned: Any, units: str | Sequence[str] | None = None) -> pd.DataFram
 
         ==============  ==============================================================
         ``confidence``  mean probability that the slot holds the right unit, with the
-                        right sign: as :func:`relabel.diagnose` has stored it, else
-                        computed as it does, from all draws
+                        right sign, as :func:`relabel.diagnose` says it: 0 in draws in
+                        which the slot is empty. What it has stored is used, else it
+                        is computed with its defaults; nan for fewer than 20 draws
         ``margin``      mean gain over the best assignment that changes the slot, in the
                         unit of the criterion's loss; nan where none was computed
         ``empty``       share of the draws in which no label names the slot; only where
                         the spec declares ``values``
         ==============  ==============================================================
+
+        Draws that are not finite, and chains that are flagged, have no part in any of them.
 
     Raises
     ------
@@ -76,15 +81,17 @@ def slots(aligned: Any, units: str | Sequence[str] | None = None) -> pd.DataFram
 
     read = Aligned.read(aligned)
     stored = read.groups["relabel"]
+    chosen = _chosen(units, read.bound.sizes)
+    sound, confidence = _believed(read, chosen)
     tables = []
-    for name in _chosen(units, read.bound.sizes):
+    for name in chosen:
         size = read.bound.sizes[name]
-        columns = {"confidence": _confidence(read, name), "margin": np.full(size, np.nan)}
+        columns = {"confidence": confidence[name], "margin": np.full(size, np.nan)}
         if f"{name}_margin" in stored:
-            columns["margin"] = _mean_over_draws(read, stored[f"{name}_margin"], name)
+            columns["margin"] = _mean_over_draws(read, stored[f"{name}_margin"], name, sound)
         labels = [v for v in read.bound.variables if v.labels_of == name]
         if labels:
-            columns["empty"] = _empty(read, labels, size)
+            columns["empty"] = _empty(read, labels, size, read.draws.rows[sound])
         tables.append(pd.DataFrame(columns, index=_index({"units": [name] * size}, range(size))))
     return pd.concat(tables)
 
@@ -205,30 +212,41 @@ def _carrying(
 # ---------------------------------------------------------------------- labels
 
 
-def _confidence(read: Aligned, units: str) -> Array:
-    """Mean probability of each slot's label."""
-    name = f"{units}_label_probability"
-    if name in read.groups["relabel"]:
-        return _mean_over_draws(read, read.groups["relabel"][name], units)
-    features = read.features(units)
-    group = read.bound.group(units).remaining("varimax")
-    found = soft_labels(features.values, features.signed, group)
-    mean: Array = found.label.mean(axis=0)
-    return mean
+def _believed(read: Aligned, units: Sequence[str]) -> tuple[Array, dict[str, Array]]:
+    """Which draws belong to sound chains, and the mean probability of each slot's label in them.
+
+    Of the draws that take part, as a diagnosis has them; from its record if there is one.
+    """
+    stored = read.groups["relabel"]
+    names = {name: f"{name}_label_probability" for name in units}
+    if not all(name in stored for name in names.values()):
+        with reporting(False) as report:
+            answers = Questions(None, None, None, Thresholds(), 0, report).ask_labels(read)
+        unknown = {name: np.full(read.bound.sizes[name], np.nan) for name in units}
+        known = {name: answers.confidence(name) for name in units if name in answers.certainty}
+        return answers.sound, unknown | known
+    sound = np.ones(len(read.draws.chain), dtype=bool)
+    if "chain_flagged" in stored:
+        flagged = stored["chain_flagged"].values.astype(bool)
+        sound = ~flagged[read.draws.chain] | flagged.all()
+    confidence = {}
+    for name, variable in names.items():
+        label = stored[variable].transpose(*SAMPLE_DIMS, name).values[~read.draws.excluded]
+        confidence[name] = np.nan_to_num(label[sound]).mean(axis=0)
+    return sound, confidence
 
 
-def _mean_over_draws(read: Aligned, array: xr.DataArray, units: str) -> Array:
-    """Mean over the draws that took part; nan for slots that have no value in any."""
-    values = array.transpose(*SAMPLE_DIMS, units).values[~read.draws.excluded]
+def _mean_over_draws(read: Aligned, array: xr.DataArray, units: str, sound: Array) -> Array:
+    """Mean over the sound draws; nan for slots that have no value in any."""
+    values = array.transpose(*SAMPLE_DIMS, units).values[~read.draws.excluded][sound]
     known = np.isfinite(values)
     count = known.sum(axis=0)
     total = np.where(known, values, 0.0).sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _empty(read: Aligned, labels: Sequence[BoundVariable], size: int) -> Array:
-    """Share of the draws in which no label names a slot; missing labels name none."""
-    rows = read.draws.rows
+def _empty(read: Aligned, labels: Sequence[BoundVariable], size: int, rows: Array) -> Array:
+    """Share of some draws in which no label names a slot; missing labels name none."""
     named = np.zeros((len(rows), size), dtype=bool)
     for variable in labels:
         array = read.draws.groups[variable.group][variable.name].transpose(*SAMPLE_DIMS, ...)
