@@ -635,3 +635,20 @@ def test_sweeps_without_end_may_be_rotations(axes, named):
     assert any(told in text for text in warnings) == named
     (finding,) = [f for f in relabel.diagnose(aligned)[1].findings if f.code == "many-sweeps"]
     assert (told in finding.remedy) == named
+
+
+@pytest.mark.parametrize("symmetry", ["signed", "orthogonal"])
+def test_a_square_variable_may_have_the_factors_on_both_axes(symmetry):
+    draws = xr.Dataset(
+        {
+            "L": ((*SAMPLE, "item", "factor"), np.ones((1, 2, 4, 3))),
+            "Phi": ((*SAMPLE, "factor", "factor2"), np.ones((1, 2, 3, 3))),
+            "kappa": ((*SAMPLE, "factor", "time"), np.ones((1, 2, 3, 5))),
+        }
+    )
+    spec = Spec({"factor": symmetry}, {"L": "item factor"})
+    with pytest.raises(SpecError, match=r"'Phi' shares.*'factor factor' if both axes are of these"):
+        spec.bind(draws)
+    with pytest.raises(SpecError, match="'kappa' shares") as error:
+        spec.bind(draws.drop_vars("Phi"))
+    assert "factor factor" not in str(error.value)
