@@ -22,7 +22,7 @@ from relabel.spec import SAMPLE_DIMS, BoundVariable
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["slot_summary", "slots"]
+__all__ = ["entries_per_slot", "slot_summary", "slots"]
 
 Array = NDArray[Any]
 
@@ -132,6 +132,8 @@ def slot_summary(
                                     into four segments
         ==========================  ==================================================
 
+        ``attrs["share"]`` is the share of the draws that the region holds.
+
     Raises
     ------
     SpecError
@@ -170,7 +172,41 @@ def slot_summary(
     found = pd.concat(rows)
     order = np.lexsort((found.index.get_level_values("slot"), found.index.codes[0]))
     sorted_rows: pd.DataFrame = found.iloc[order]
+    sorted_rows.attrs["share"] = box.attrs["share"]
     return sorted_rows
+
+
+def entries_per_slot(aligned: Any, units: str | Sequence[str] | None = None) -> dict[str, int]:
+    """Return how many entries :func:`slot_summary` lists of a slot, for every variable.
+
+    Parameters
+    ----------
+    aligned : InferenceData, DataTree or Dataset
+        What :func:`relabel.align` returned.
+    units : str or sequence of str, optional
+        Sets of units; all by default. Of several that one variable carries, the one of which a
+        slot has the most entries.
+
+    Returns
+    -------
+    dict of str to int
+
+    Examples
+    --------
+    >>> import relabel
+    >>> from relabel.simulate import mixture
+    >>> simulated = mixture(3, dim=2, draws=5)
+    >>> entries_per_slot(relabel.align(simulated.data, simulated.spec))
+    {'mu': 2, 'sigma': 2, 'w': 1}
+    """
+    read = Aligned.read(aligned)
+    chosen = _chosen(units, read.bound.sizes)
+    return {
+        v.name: max(
+            int(np.prod(v.shape)) // v.shape[axis] for axis, u, _ in v.unit_axes() if u in chosen
+        )
+        for v in _carrying(read, chosen, None)
+    }
 
 
 def _index(first: dict[str, list[str]], slot: Any, **more: Any) -> pd.MultiIndex:
