@@ -380,7 +380,7 @@ def test_draws_with_nan_and_observations_that_fit_nothing():
             "should hold a vector for each of the 3 components",
         ),
         (
-            {"family": "bernoulli", "parameters": {"prob": "w"}},
+            {"family": "bernoulli", "parameters": {"prob": [0.5, 0.5]}},
             SpecError,
             "bernoulli: the parameters are p; given are prob",
         ),
