@@ -235,7 +235,7 @@ def undo(data: Data) -> Data:
     return pack(data, changed)
 
 
-def apply(data: Data, aligned: Any, *, spec: Spec | None = None) -> Data:
+def apply(data: Data, aligned: Any, *, spec: Spec | Mapping[str, str] | None = None) -> Data:
     """Relabel other data that share the draws, as `aligned` was relabelled.
 
     Parameters
@@ -244,9 +244,10 @@ def apply(data: Data, aligned: Any, *, spec: Spec | None = None) -> Data:
         Draws in their original labels, of the same chains and draws as `aligned`.
     aligned : InferenceData, DataTree or Dataset
         What :func:`align` returned.
-    spec : Spec, optional
+    spec : Spec, or mapping of str to str, optional
         The axes of the variables of `data`, if they are not those of `aligned`; the units must be
-        the same.
+        the same. A mapping is the dims-only form, which is also taken where `data` has no variable
+        of `aligned` that carries units.
 
     Returns
     -------
@@ -267,13 +268,13 @@ def apply(data: Data, aligned: Any, *, spec: Spec | None = None) -> Data:
     >>> aligned = relabel.align(draws, {"component": "permutation"})
     >>> w = np.array([[[0.2, 0.8], [0.7, 0.3], [0.3, 0.7]]])
     >>> weights = xr.Dataset({"w": ((*sample, "component"), w)})
-    >>> dims_only = relabel.Spec({"component": "permutation"})
-    >>> relabel.apply(weights, aligned, spec=dims_only)["w"].values[0]
+    >>> relabel.apply(weights, aligned)["w"].values[0]
     array([[0.2, 0.8],
            [0.3, 0.7],
            [0.3, 0.7]])
     """
     groups, source = unpack(data), unpack(aligned)
+    spec = None if spec is None else spec_of(spec)
     if "relabel" in groups:
         raise DataError("these draws were aligned before; undo that first")
     stored_elements(source, "")
@@ -295,9 +296,11 @@ def _carried_over(
     stored_spec, transformation = stored_elements(source, prefix)
     shared = sharing(groups, prefix)
     check_same_draws(source[f"{prefix}relabel"], shared["posterior"])
-    if spec is not None and prefix:
+    if spec is None:
+        spec = _spec_for(shared, source[f"{prefix}relabel"], stored_spec)
+    elif prefix:
         spec = spec.present_in(shared)
-    bound = (spec or stored_spec).bind(shared)
+    bound = spec.bind(shared)
     for units, element in transformation.elements.items():
         if bound.sizes.get(units) != element.size:
             raise DataError(
@@ -317,6 +320,14 @@ def _carried_over(
         "variables": [v.address for v in bound.variables],
     }
     return _transformed(groups, prefix, bound, transformation, own.drop_attrs(deep=False), notes)
+
+
+def _spec_for(groups: Mapping[str, xr.Dataset], own: xr.Dataset, stored: Spec) -> Spec:
+    """The stored spec; where none of its variables is there, dimensions tell, if named so."""
+    known = json.loads(own.attrs["relabel"])["variables"]
+    there = {f"{group}/{name}" for group, ds in groups.items() for name in ds.data_vars}
+    dims = {dim for dataset in groups.values() for dim in dataset.dims}
+    return stored if there & set(known) or not dims & set(stored.units) else Spec(stored.units)
 
 
 def provenance(data: Any) -> dict[str, Any]:

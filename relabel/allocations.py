@@ -30,7 +30,7 @@ Array = NDArray[Any]
 MISSING = -1
 
 _BLOCK = 2**20  # entries looked at in one go
-_TOLERANCE = 1e-3  # of a sum of probabilities; files often hold float32
+_TOLERANCE = 1e-2  # of a sum of probabilities; five that are rounded to 3 digits sum to 0.998
 
 
 class Labels(NamedTuple):
@@ -218,7 +218,7 @@ def checked_probabilities(
         Name of the variable, for messages.
     first : int, default 0
         Number of the first draw, for messages.
-    tolerance : float, default 1e-3
+    tolerance : float, default 1e-2
         How far a sum may lie from one: float32, and text of few digits, are not exact.
 
     Returns
@@ -292,6 +292,12 @@ def _check_block(
         raise DataError(
             f"{address}: a probability of {where} is {entries.min():g}; probabilities are not "
             "negative (exponentiate logarithms first)"
+        )
+    if not entries.any():
+        raise DataError(
+            f"{address}: the probabilities of {where} are all zero, so that it belongs to no "
+            "component: if they are missing, make them NaN for all components; if their "
+            "exponentials underflowed, subtract the largest logarithm first"
         )
     raise DataError(
         f"{address}: the probabilities of {where} add up to {sums[row, i]:g}, not to one; divide "

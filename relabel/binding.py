@@ -293,23 +293,28 @@ class Binder:
     def _check_companion(self, address: Address, dim: str, units: Sequence[str]) -> None:
         """Refuse to guess how an undeclared variable follows the units of its dimension."""
         what = f"{_show(address)} shares the dimension {dim!r} with the units"
+        variable = self._array(address)
+        size = variable.sizes[dim]
+        square = [d for d in core_dims(variable) if variable.sizes[d] == size] != [dim]
         if len(units) > 1:
             raise SpecError(
                 f"{what} {' and '.join(map(repr, units))}, and the spec does not say which of them "
                 f"it carries; add {address[1]!r} to axes ('...' leaves it alone)"
             )
         for name in units:
+            both = f"'{name} {name}' if both axes are of these units (covariances), "
+            both = both if square and size > 1 else ""
             if self._group(name).rotates:
                 raise SpecError(
                     f"{what} {name!r}, which rotate, but the spec does not say whether it does; "
                     f"add {address[1]!r} to axes: '{name}' for what rotates (loadings, scores), "
-                    "'...' for what is left alone"
+                    f"{both}'...' for what is left alone"
                 )
             if self._flips(name, "neutral"):
                 raise SpecError(
                     f"{what} {name!r}, but the spec does not say how it follows a change of sign "
                     f"or scale; add {address[1]!r} to axes: '{name}^0' (only permuted), '{name}' "
-                    "with an arrow as for weights, or '...' (left alone)"
+                    f"with an arrow as for weights, {both}or '...' (left alone)"
                 )
 
     # ------------------------------------------------------------------ sizes
@@ -525,7 +530,9 @@ def _disagreement(
         other_size, other = known[names[0]]
         return (
             f"sizes of {names[0]!r} disagree: {size} in {_show(address)}, {other_size} in {other}; "
-            "is one of them stored the other way round (write the arrow as in 'h <- x')?"
+            "axes are written in the order in which they are stored, and presets expect the order "
+            "that they describe; is one of them stored the other way round (write the arrow as in "
+            "'h <- x', or the names in the stored order)?"
         )
     sources = ", ".join(f"{name} = {other} ({where})" for name, (other, where) in found.items())
     return (

@@ -34,8 +34,9 @@ from relabel.probes import find_inputs
 from relabel.progress import reporting
 from relabel.propose import Proposal, propose
 from relabel.record import stored_elements
+from relabel.regions import check_prob
 from relabel.report import Account, account, as_planted, shown
-from relabel.slots import slot_summary, slots
+from relabel.slots import entries_per_slot, slot_summary, slots
 from relabel.spec import Spec
 
 __all__ = ["app", "main"]
@@ -53,6 +54,8 @@ SpecFile = Annotated[Path | None, typer.Option("--spec", help="A spec as a TOML 
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Pairs = list[str] | None
+
+_MANY = 100  # entries of a slot, beyond which a variable is summarised on request only
 
 
 def main() -> None:
@@ -358,7 +361,10 @@ def demo_command(
 def summary_command(
     file: File,
     units: Annotated[Pairs, typer.Option(help="A set of units; all by default.")] = None,
-    variable: Annotated[Pairs, typer.Option(help="A variable; all by default.")] = None,
+    variable: Annotated[
+        Pairs,
+        typer.Option(help=f"A variable; by default all of at most {_MANY} entries a slot."),
+    ] = None,
     prob: Annotated[float, typer.Option(help="Of intervals and of the region.")] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -368,16 +374,26 @@ def summary_command(
     """
     with _errors():
         draws = open_draws(file)
+        check_prob(prob)
         labels = slots(draws, units)
-        entries = slot_summary(draws, units, var_names=variable, prob=prob)
+        numbers = {} if variable else entries_per_slot(draws, units)
+        wide = [name for name, number in numbers.items() if number > _MANY]
+        chosen = variable or [name for name in numbers if name not in wide]
+        entries = slot_summary(draws, units, var_names=chosen, prob=prob) if chosen else None
+        share = None if entries is None else entries.attrs["share"]
         if as_json:
-            tables = (("slots", labels), ("entries", entries))
-            typer.echo(json.dumps({"prob": prob} | {name: _records(t) for name, t in tables}))
+            rows = {"slots": _records(labels)}
+            rows["entries"] = [] if entries is None else _records(entries)
+            typer.echo(json.dumps({"prob": prob, "share": share, "left_out": wide} | rows))
             return
-        for table in (labels.reset_index(), entries.reset_index()):
-            rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-            _print_table(list(map(str, table.columns)), rows, beside=False)
-            typer.echo("")
+        _print_frame(labels)
+        if entries is not None:
+            _print_frame(entries)
+            typer.echo(f"the region holds {share:.1%} of the draws (prob {prob:g})")
+        if wide:
+            told = ", ".join(f"{name} ({numbers[name]})" for name in wide)
+            told = f"left out, more than {_MANY} entries a slot: {told}"
+            typer.echo(f"{told}; name them with --variable")
 
 
 _DEMOS = {
@@ -568,6 +584,14 @@ def _records(table: Any) -> list[dict[str, Any]]:
         {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}
         for row in rows
     ]
+
+
+def _print_frame(table: Any) -> None:
+    """Print a DataFrame, with its index."""
+    flat = table.reset_index()
+    rows = [[_cell(value) for value in row] for row in flat.itertuples(index=False)]
+    _print_table(list(map(str, flat.columns)), rows, beside=False)
+    typer.echo("")
 
 
 def _cell(value: Any) -> str:

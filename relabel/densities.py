@@ -6,7 +6,7 @@ vectors or matrices (..., K, d) or (..., K, d, d). An axis of size one stands fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,15 @@ from scipy.special import betaln, gammaln, xlog1py, xlogy
 
 from relabel.errors import DataError, SpecError
 
-__all__ = ["FAMILIES", "Family", "allocate", "family_of", "log_density", "smooth"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "allocate",
+    "check_names",
+    "family_of",
+    "log_density",
+    "smooth",
+]
 
 Array = NDArray[Any]
 
@@ -315,7 +323,7 @@ def log_density(family: str, x: Array, parameters: Mapping[str, Array]) -> Array
     array([[-0.919, -2.919]])
     """
     found = family_of(family)
-    _check_names(family, found, parameters)
+    check_names(family, parameters)
     values = {name: np.asarray(value, dtype=float) for name, value in parameters.items()}
     for name, value in values.items():
         _check_range(family, name, value, found.ranks.get(name, 0))
@@ -339,10 +347,17 @@ def log_density(family: str, x: Array, parameters: Mapping[str, Array]) -> Array
     return log
 
 
-def _check_names(family: str, found: Family, parameters: Mapping[str, Array]) -> None:
-    """Check that the parameters are those of the family, given in one way."""
-    if set(parameters) not in [set(way.split()) for way in found.parameters]:
-        ways = "; or ".join(way.replace(" ", ", ") for way in found.parameters)
+def check_names(family: str, parameters: Collection[str]) -> None:
+    """Check that the parameters are those of the family, given in one way.
+
+    Raises
+    ------
+    SpecError
+        If the family is unknown or its parameters are others.
+    """
+    known = family_of(family).parameters
+    if set(parameters) not in [set(way.split()) for way in known]:
+        ways = "; or ".join(way.replace(" ", ", ") for way in known)
         raise SpecError(
             f"{family}: the parameters are {ways}; given are {', '.join(parameters) or 'none'}"
         )

@@ -255,7 +255,7 @@ def check_target(
     if target.is_dir() and not _is_zarr_name(target):
         raise FileError(f"{target}: is a folder; name a file in it, or a .zarr store")
     if target.exists() and not force:
-        raise FileError(f"{target}: exists already; overwrite it with --force")
+        raise FileError(f"{target}: exists already; overwrite it with --force (or force=True)")
     if target.is_dir() and not _is_zarr_store(target):
         raise FileError(f"{target}: is a folder that is no Zarr store; it is not replaced")
     if target.exists() and target.is_dir() != _is_zarr_name(target):

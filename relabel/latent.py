@@ -208,7 +208,8 @@ def _signs(found: _Found, groups: Mapping[str, xr.Dataset], units: str) -> str:
             found.notes.append(f"{address!r} has one sign and is only permuted ({units}^0)")
     found.notes.append(
         f"the units {units!r} are those of a factor model, and may change their sign; where priors "
-        "or constraints fix the signs, say 'permutation'"
+        "or constraints fix the signs, say 'permutation'; where neither keeps them from rotating, "
+        "say 'orthogonal' (criterion rsp or procrustes)"
     )
     for address, variable in carriers.items():
         if len(core_dims(variable)) > 1 and bool((variable == 0).all(SAMPLE_DIMS).any()):

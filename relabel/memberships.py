@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.binding import SAMPLE_DIMS, check_draws, closest, core_dims, is_drawn
 from relabel.containers import pack, unpack
-from relabel.densities import allocate, family_of, log_density, smooth
+from relabel.densities import allocate, check_names, family_of, log_density, smooth
 from relabel.errors import DataError, SpecError
 
 __all__ = ["allocation_probabilities", "state_probabilities", "with_allocation"]
@@ -275,6 +275,7 @@ class _Model:
         obs: str,
     ) -> _Model:
         """Read all variables and check that they fit."""
+        check_names(family, parameters)
         posterior, ranks = _dataset(data, group), family_of(family).ranks
         if component is None:
             named = [v for v in (weights, *parameters.values()) if isinstance(v, str)]

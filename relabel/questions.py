@@ -155,6 +155,17 @@ class Questions:
         self.report("done", len(steps), len(steps))
         return answers
 
+    def ask_labels(self, aligned: Aligned) -> Answers:
+        """Ask only how certain labels are, and what that depends on: sound chains, empty slots."""
+        answers = Answers(aligned)
+        points, where = aligned.inputs(self.inputs)
+        self._chains(answers, self._outputs(answers, points, where))
+        if occupancy(aligned.draws):  # of units of a network, redundancy tells which are empty
+            self._redundancy(answers, points)
+            self._occupancy(answers)
+        self._certainty(answers)
+        return answers
+
     # ------------------------------------------------------------------ chains, convergence
 
     def _outputs(self, answers: Answers, points: Array | None, where: str) -> Array | None:

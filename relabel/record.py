@@ -14,7 +14,7 @@ from relabel.criteria import Criterion
 from relabel.draws import Draws
 from relabel.errors import DataError, SpecError
 from relabel.solve import STARTS, Solution
-from relabel.spec import SAMPLE_DIMS, Spec
+from relabel.spec import SAMPLE_DIMS, Bound, Spec
 from relabel.suspicions import suspicions
 from relabel.transformation import Transformation
 from relabel.versions import installed
@@ -24,6 +24,7 @@ __all__ = [
     "found_variables",
     "provenance_of",
     "refuse_reduced",
+    "rotations_left",
     "stored_elements",
 ]
 
@@ -119,17 +120,44 @@ def _warnings(draws: Draws, solution: Solution) -> list[str]:
         what = "1 draw is not finite and was left as it is"
         many = f"{number} draws are not finite and were left as they are"
         found.append(what if number == 1 else many)
+    rotations = rotations_left(draws.bound)
+    more = f"; {rotations}" if rotations else ""
     if not solution.converged:
         found.append(
             f"not converged after {len(solution.losses)} sweeps: labels may mean little, or "
-            "max_sweeps is too low"
+            f"max_sweeps is too low{more}"
         )
     elif len(solution.losses) > 10:
         found.append(
             f"{len(solution.losses)} sweeps were needed: where margins are small as well, labels "
-            "may not be stable"
+            f"may not be stable{more}"
         )
     return found + solution.remarks.warnings + suspicions(draws, solution.elements)
+
+
+def rotations_left(bound: Bound) -> str:
+    """Say which units may be rotated beyond their signs, as factors are; empty if none may.
+
+    These are units that are declared signed and that a matrix carries without an arrow, as
+    loadings do: nothing of a network that only signs leave as it is.
+    """
+    found = [
+        units
+        for units, symmetry in bound.spec.units.items()
+        if symmetry == "signed"
+        and any(
+            axis.units == units and axis.role == "neutral" and axis.action.signed
+            for variable in bound.measured()
+            for axis in variable.axes
+            if len(variable.axes) > 1
+        )
+    ]
+    if not found:
+        return ""
+    return (
+        f"rotations of {' and '.join(map(repr, found))} may remain: if these are factors that "
+        "nothing keeps from rotating, declare them 'orthogonal' (criterion rsp or procrustes)"
+    )
 
 
 def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec, Transformation]:

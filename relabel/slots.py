@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 
 from relabel.aligned import Aligned
 from relabel.binding import closest
-from relabel.diagnostics.certainty import FEWEST, soft_labels
+from relabel.diagnosis import Thresholds
 from relabel.diagnostics.convergence import pointwise
 from relabel.errors import SpecError
+from relabel.progress import reporting
+from relabel.questions import Questions
 from relabel.regions import check_prob, regions
 from relabel.spec import SAMPLE_DIMS, BoundVariable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["slot_summary", "slots"]
+__all__ = ["entries_per_slot", "slot_summary", "slots"]
 
 Array = NDArray[Any]
 
@@ -44,15 +46,16 @@ def slots(aligned: Any, units: str | Sequence[str] | None = None) -> pd.DataFram
 
         ==============  ==============================================================
         ``confidence``  mean probability that the slot holds the right unit, with the
-                        right sign: as :func:`relabel.diagnose` has stored it, else
-                        computed as it does, from all draws; nan of fewer than 20
-                        draws, where any label looks certain, and where only arrays
-                        with the same units on both sides tell units apart
+                        right sign, as :func:`relabel.diagnose` says it: 0 in draws in
+                        which the slot is empty. What it has stored is used, else it
+                        is computed with its defaults; nan for fewer than 20 draws
         ``margin``      mean gain over the best assignment that changes the slot, in the
                         unit of the criterion's loss; nan where none was computed
         ``empty``       share of the draws in which no label names the slot; only where
                         the spec declares ``values``
         ==============  ==============================================================
+
+        Draws that are not finite, and chains that are flagged, have no part in any of them.
 
     Raises
     ------
@@ -78,15 +81,17 @@ def slots(aligned: Any, units: str | Sequence[str] | None = None) -> pd.DataFram
 
     read = Aligned.read(aligned)
     stored = read.groups["relabel"]
+    chosen = _chosen(units, read.bound.sizes)
+    sound, confidence = _believed(read, chosen)
     tables = []
-    for name in _chosen(units, read.bound.sizes):
+    for name in chosen:
         size = read.bound.sizes[name]
-        columns = {"confidence": _confidence(read, name), "margin": np.full(size, np.nan)}
+        columns = {"confidence": confidence[name], "margin": np.full(size, np.nan)}
         if f"{name}_margin" in stored:
-            columns["margin"] = _mean_over_draws(read, stored[f"{name}_margin"], name)
+            columns["margin"] = _mean_over_draws(read, stored[f"{name}_margin"], name, sound)
         labels = [v for v in read.bound.variables if v.labels_of == name]
         if labels:
-            columns["empty"] = _empty(read, labels, size)
+            columns["empty"] = _empty(read, labels, size, read.draws.rows[sound])
         tables.append(pd.DataFrame(columns, index=_index({"units": [name] * size}, range(size))))
     return pd.concat(tables)
 
@@ -127,6 +132,8 @@ def slot_summary(
                                     into four segments
         ==========================  ==================================================
 
+        ``attrs["share"]`` is the share of the draws that the region holds.
+
     Raises
     ------
     SpecError
@@ -165,7 +172,41 @@ def slot_summary(
     found = pd.concat(rows)
     order = np.lexsort((found.index.get_level_values("slot"), found.index.codes[0]))
     sorted_rows: pd.DataFrame = found.iloc[order]
+    sorted_rows.attrs["share"] = box.attrs["share"]
     return sorted_rows
+
+
+def entries_per_slot(aligned: Any, units: str | Sequence[str] | None = None) -> dict[str, int]:
+    """Return how many entries :func:`slot_summary` lists of a slot, for every variable.
+
+    Parameters
+    ----------
+    aligned : InferenceData, DataTree or Dataset
+        What :func:`relabel.align` returned.
+    units : str or sequence of str, optional
+        Sets of units; all by default. Of several that one variable carries, the one of which a
+        slot has the most entries.
+
+    Returns
+    -------
+    dict of str to int
+
+    Examples
+    --------
+    >>> import relabel
+    >>> from relabel.simulate import mixture
+    >>> simulated = mixture(3, dim=2, draws=5)
+    >>> entries_per_slot(relabel.align(simulated.data, simulated.spec))
+    {'mu': 2, 'sigma': 2, 'w': 1}
+    """
+    read = Aligned.read(aligned)
+    chosen = _chosen(units, read.bound.sizes)
+    return {
+        v.name: max(
+            int(np.prod(v.shape)) // v.shape[axis] for axis, u, _ in v.unit_axes() if u in chosen
+        )
+        for v in _carrying(read, chosen, None)
+    }
 
 
 def _index(first: dict[str, list[str]], slot: Any, **more: Any) -> pd.MultiIndex:
@@ -207,32 +248,41 @@ def _carrying(
 # ---------------------------------------------------------------------- labels
 
 
-def _confidence(read: Aligned, units: str) -> Array:
-    """Mean probability of each slot's label."""
-    name = f"{units}_label_probability"
-    if name in read.groups["relabel"]:
-        return _mean_over_draws(read, read.groups["relabel"][name], units)
-    features = read.features(units)
-    if len(features.values) < FEWEST or not features.values.shape[2]:
-        return np.full(features.values.shape[1], np.nan)
-    group = read.bound.group(units).remaining("varimax")
-    found = soft_labels(features.values, features.signed, group)
-    mean: Array = found.label.mean(axis=0)
-    return mean
+def _believed(read: Aligned, units: Sequence[str]) -> tuple[Array, dict[str, Array]]:
+    """Which draws belong to sound chains, and the mean probability of each slot's label in them.
+
+    Of the draws that take part, as a diagnosis has them; from its record if there is one.
+    """
+    stored = read.groups["relabel"]
+    names = {name: f"{name}_label_probability" for name in units}
+    if not all(name in stored for name in names.values()):
+        with reporting(False) as report:
+            answers = Questions(None, None, None, Thresholds(), 0, report).ask_labels(read)
+        unknown = {name: np.full(read.bound.sizes[name], np.nan) for name in units}
+        known = {name: answers.confidence(name) for name in units if name in answers.certainty}
+        return answers.sound, unknown | known
+    sound = np.ones(len(read.draws.chain), dtype=bool)
+    if "chain_flagged" in stored:
+        flagged = stored["chain_flagged"].values.astype(bool)
+        sound = ~flagged[read.draws.chain] | flagged.all()
+    confidence = {}
+    for name, variable in names.items():
+        label = stored[variable].transpose(*SAMPLE_DIMS, name).values[~read.draws.excluded]
+        confidence[name] = np.nan_to_num(label[sound]).mean(axis=0)
+    return sound, confidence
 
 
-def _mean_over_draws(read: Aligned, array: xr.DataArray, units: str) -> Array:
-    """Mean over the draws that took part; nan for slots that have no value in any."""
-    values = array.transpose(*SAMPLE_DIMS, units).values[~read.draws.excluded]
+def _mean_over_draws(read: Aligned, array: xr.DataArray, units: str, sound: Array) -> Array:
+    """Mean over the sound draws; nan for slots that have no value in any."""
+    values = array.transpose(*SAMPLE_DIMS, units).values[~read.draws.excluded][sound]
     known = np.isfinite(values)
     count = known.sum(axis=0)
     total = np.where(known, values, 0.0).sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _empty(read: Aligned, labels: Sequence[BoundVariable], size: int) -> Array:
-    """Share of the draws in which no label names a slot; missing labels name none."""
-    rows = read.draws.rows
+def _empty(read: Aligned, labels: Sequence[BoundVariable], size: int, rows: Array) -> Array:
+    """Share of some draws in which no label names a slot; missing labels name none."""
     named = np.zeros((len(rows), size), dtype=bool)
     for variable in labels:
         array = read.draws.groups[variable.group][variable.name].transpose(*SAMPLE_DIMS, ...)

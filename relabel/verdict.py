@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from relabel.diagnosis import Diagnosis, Finding, Thresholds
 from relabel.questions import Answers
+from relabel.record import rotations_left
 from relabel.summary import chain_names, listed, mode_numbers, numbers_of, pair_numbers, plain
 
 __all__ = ["diagnosis_of"]
@@ -80,11 +81,14 @@ def _on_labels(answers: Answers, t: Thresholds) -> Iterator[Finding]:
     n_sweeps = len(notes["losses"])
     if n_sweeps > t.sweeps or not notes["converged"]:
         end = "" if notes["converged"] else " and had not converged"
+        rotations = rotations_left(answers.aligned.bound)
         yield Finding(
             "many-sweeps",
-            "info",
-            f"the alignment took {n_sweeps} sweeps{end}: diffuse draws do that",
+            "warning" if rotations else "info",
+            f"the alignment took {n_sweeps} sweeps{end}: "
+            f"{'diffuse or rotated' if rotations else 'diffuse'} draws do that",
             {"sweeps": n_sweeps, "converged": notes["converged"]},
+            rotations,
         )
 
 
@@ -301,14 +305,15 @@ def _on_empty(answers: Answers) -> Iterator[Finding]:
     for units in answers.occupancy:
         found = widths[units]
         width, size = found.likely_width, found.eliminated.shape[1]
-        if width < size:
-            spare = found.spare if answers.was_aligned else []
-            which = f"; empty in most: {_slots(spare)}" if spare else ""
+        spare = found.spare if answers.was_aligned else []
+        if width < size or spare:
+            share = found.width_pmf[width]
+            often = "in most draws" if share > 0.5 else f"most often ({share:.0%} of the draws)"
+            which = f"; empty in most draws: {_slots(spare)}" if spare else ""
             yield Finding(
                 "spare-units",
                 "warning",
-                f"{width} of {size} units {units!r} have observations in most draws, the others "
-                f"are empty{which}",
+                f"{width} of {size} units {units!r} have observations {often}{which}",
                 {"units": units, "slots": spare, "effective_width": found.width_pmf.tolist()},
                 "fewer components describe the data; one that is empty was drawn from the prior "
                 "and has no label",

@@ -8,7 +8,7 @@ import xarray as xr
 from files import DATA, SPEC, small_tree
 
 import relabel
-from relabel import DataError, SpecError
+from relabel import DataError, Spec, SpecError
 from relabel.align import provenance, relabelled
 
 DEEP = DATA / "tanh_deep.nc"
@@ -297,3 +297,20 @@ def test_apply_refuses_other_draws():
         relabel.apply(small_tree(draws=10), aligned)
     with pytest.raises(SpecError, match="W1"):
         relabel.apply(tree["sample_stats"].to_dataset(), aligned)
+
+
+def test_apply_to_other_variables_of_units_that_dimensions_name():
+    rng = np.random.default_rng(0)
+    values = np.array([0.0, 5.0, 10.0]) + rng.normal(size=(2, 20, 3))
+    values = rng.permuted(values, axis=2)
+    dims = ("chain", "draw", "component")
+    aligned = relabel.align(xr.Dataset({"mu": (dims, values)}), {"component": "permutation"})
+    other = xr.Dataset({"other": (dims, values)})
+    for spec in (None, {"component": "permutation"}, Spec({"component": "permutation"})):
+        carried = relabel.apply(other, aligned, spec=spec)
+        np.testing.assert_array_equal(carried["other"], aligned["mu"])
+        assert relabel.undo(carried).identical(other)
+    with pytest.raises(SpecError, match="unknown variable 'posterior/mu'"):
+        relabel.apply(other.rename(component="k"), aligned)
+    with pytest.raises(SpecError, match="not a list"):
+        relabel.apply(other, aligned, spec=["component"])

@@ -220,7 +220,7 @@ def test_sound_probabilities_are_not_copied(dtype, shape):
     ("change", "said"),
     [
         (lambda row: row * 0.98, "add up to 0.98, not to one; divide them by their sum"),
-        (lambda row: row * 0, "add up to 0, not to one"),
+        (lambda row: row * 0, "are all zero, so that it belongs to no component"),
         (np.log, "is -[0-9.]+; probabilities are not negative .exponentiate"),
         (lambda row: row + np.array([0, 0, 0, np.inf]), "add up to inf, not to one"),
         (lambda row: row + np.array([0, 0, 0, np.nan]), "are NaN; a row is missing as a whole"),
@@ -241,3 +241,8 @@ def test_wrong_probabilities_are_named(change, said):
 def test_what_are_no_probabilities(p):
     with pytest.raises(DataError, match=r"^p must hold numbers"):
         checked_probabilities(p, "p")
+
+
+def test_text_of_three_digits_is_probabilities():
+    rounded = np.array([[0.333, 0.333, 0.332]])
+    assert checked_probabilities(rounded, "p") is rounded

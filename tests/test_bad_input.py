@@ -192,6 +192,7 @@ def test_sizes_that_disagree(refused, written):
     written(lambda ds: ds.isel(b1_dim_0=slice(0, 2)))
     told = refused(*AXES)
     assert "sizes of 'h' disagree: 2 in variable 'b1', 3 in variable 'W1'" in told
+    assert "in the order in which they are stored" in told
 
 
 def test_ambiguous_square_matrices(refused, tmp_path):

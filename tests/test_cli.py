@@ -583,3 +583,35 @@ def test_flagged_chains_are_kept_out(call, tmp_path):
     whole, main = (relabel.open_draws(tmp_path / n)["relabel"] for n in ("whole.nc", "main.nc"))
     kept = [0, 1, 2, 6]
     assert main["loss"].values[kept].mean() < whole["loss"].values[kept].mean()
+
+
+def test_a_summary_leaves_out_what_has_many_entries(call, tmp_path):
+    dims = ("chain", "draw", "item", "factor")
+    rng = np.random.default_rng(0)
+    draws = xr.Dataset(
+        {
+            "L": (dims, np.array([0.0, 5.0]) + rng.normal(size=(2, 20, 3, 2))),
+            "eta": (("chain", "draw", "obs", "factor"), rng.normal(size=(2, 20, 101, 2))),
+        }
+    )
+    draws.to_netcdf("in.nc", engine="h5netcdf")
+    assert call("align", "in.nc", "-o", "out.nc", "--units", "factor=permutation")[0] == 0
+    status, out, _ = call("summary", "out.nc")
+    assert status == 0
+    assert "L[2, 1]" in out
+    assert "eta[" not in out
+    assert "left out, more than 100 entries a slot: eta (101); name them with --variable" in out
+    share = relabel.regions(relabel.open_draws("out.nc"), "L").attrs["share"]
+    assert f"the region holds {share:.1%} of the draws (prob 0.9)" in out
+    table = json.loads(call("summary", "out.nc", "--json")[1])
+    assert table["left_out"] == ["eta"]
+    assert table["share"] == share
+    named = json.loads(call("summary", "out.nc", "--json", "--variable", "eta")[1])
+    assert named["left_out"] == []
+    assert len(named["entries"]) == 202
+    xr.Dataset({"eta": draws["eta"]}).to_netcdf("wide.nc", engine="h5netcdf")
+    call("align", "wide.nc", "-o", "wide_out.nc", "--units", "factor=permutation")
+    status, out, _ = call("summary", "wide_out.nc")
+    assert status == 0
+    assert "left out" in out
+    assert "region" not in out

@@ -116,6 +116,7 @@ def test_what_cannot_be_compared():
     cases = [
         (["mean", relabel.Mean(scale="none")], "occurs twice"),
         (["menu"], "unknown criterion 'menu'"),
+        (["stephen"], "did you mean 'stephens'"),
         ([], "no criterion"),
         ([3], "a criterion is a name"),
         ([relabel.ECR(z="allocation/y")], "unknown variable 'allocation/y'"),

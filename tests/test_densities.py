@@ -379,6 +379,11 @@ def test_draws_with_nan_and_observations_that_fit_nothing():
             DataError,
             "should hold a vector for each of the 3 components",
         ),
+        (
+            {"family": "bernoulli", "parameters": {"prob": [0.5, 0.5]}},
+            SpecError,
+            "bernoulli: the parameters are p; given are prob",
+        ),
     ],
 )
 def test_options_that_do_not_fit(options, error, said):

@@ -680,3 +680,41 @@ def test_command_line(tmp_path):
         close(tree["posterior"].to_dataset().load()[list(draws)], draws, 1e-12)
     refused = run(app, ["align", str(raw), "-o", str(done), "--units", "factor=signed", *lines])
     assert refused.exit_code == 2
+
+
+@pytest.mark.parametrize(("axes", "named"), [("item factor", True), ("item -> factor", False)])
+def test_sweeps_without_end_may_be_rotations(axes, named):
+    rng = np.random.default_rng(0)
+    turned = rng.normal(size=(6, 2)) @ np.linalg.qr(rng.normal(size=(40, 2, 2)))[0]
+    draws = xr.Dataset(
+        {
+            "L": (("chain", "draw", "item", "factor"), turned[None]),
+            "out": (("chain", "draw", "factor"), rng.normal(size=(1, 40, 2))),
+        }
+    )
+    lines = {"L": axes, "out": "factor" if named else "factor ->"}
+    criterion = relabel.Mean(max_sweeps=1)
+    aligned = relabel.align(draws, Spec({"factor": "signed"}, lines), criterion=criterion)
+    warnings = provenance(aligned)["warnings"]
+    assert any("not converged" in text for text in warnings)
+    told = "rotations of 'factor' may remain"
+    assert any(told in text for text in warnings) == named
+    (finding,) = [f for f in relabel.diagnose(aligned)[1].findings if f.code == "many-sweeps"]
+    assert (told in finding.remedy) == named
+
+
+@pytest.mark.parametrize("symmetry", ["signed", "orthogonal"])
+def test_a_square_variable_may_have_the_factors_on_both_axes(symmetry):
+    draws = xr.Dataset(
+        {
+            "L": ((*SAMPLE, "item", "factor"), np.ones((1, 2, 4, 3))),
+            "Phi": ((*SAMPLE, "factor", "factor2"), np.ones((1, 2, 3, 3))),
+            "kappa": ((*SAMPLE, "factor", "time"), np.ones((1, 2, 3, 5))),
+        }
+    )
+    spec = Spec({"factor": symmetry}, {"L": "item factor"})
+    with pytest.raises(SpecError, match=r"'Phi' shares.*'factor factor' if both axes are of these"):
+        spec.bind(draws)
+    with pytest.raises(SpecError, match="'kappa' shares") as error:
+        spec.bind(draws.drop_vars("Phi"))
+    assert "factor factor" not in str(error.value)

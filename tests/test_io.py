@@ -307,7 +307,9 @@ def test_no_overwriting_without_force(suffix, tmp_path):
     source = write(small_tree(), tmp_path / f"in.{suffix}")
     target = write(small_tree(draws=4), tmp_path / f"out.{suffix}")
     before = fingerprint(target)
-    with pytest.raises(FileError, match="exists already; overwrite it with --force"):
+    with pytest.raises(
+        FileError, match="exists already; overwrite it with --force \\(or force=True\\)"
+    ):
         align_file(source, target)
     assert fingerprint(target) == before
     found = align_file(source, target, force=True)

@@ -419,9 +419,10 @@ def test_the_labels_that_draws_come_with_do_not_matter(name):
     "criterion",
     [
         relabel.ECR(pivot=np.sort(np.arange(30) % 3)),
+        relabel.ECR(pivot=sorted(i % 3 for i in range(30))),
         relabel.PRA(xr.Dataset({v: ("component", [1.0, 3.0, 6.0]) for v in ("mu", "s2", "w")})),
     ],
-    ids=["ecr", "pra"],
+    ids=["ecr", "ecr, a list", "pra"],
 )
 def test_equivariance_with_a_pivot_that_is_given(criterion):
     data, _ = simulated(noise=1.0)
@@ -574,6 +575,7 @@ def test_draws_that_are_not_finite_are_left_out(criterion):
         (relabel.SJW(parameters={"mean": "mu"}), "mean"),
         (relabel.SJW(parameters=NORMAL, family="cauchy"), "cauchy"),
         (relabel.Order(by="nu"), "'nu' is not one coordinate"),
+        (relabel.Order(), "no unique bias; name one, as in by='mu': there are mu, "),
         (relabel.Permutations(np.zeros((2, 6, 2), int)), r"to be .*\(2, 6, 3\)"),
         (relabel.Permutations("allocation/z"), "shape"),
         (relabel.Permutations("allocation/perm"), "is not there"),
@@ -1015,3 +1017,9 @@ def test_remarks_say_which_chains_they_are_about():
     main, rest = (w for w in provenance(aligned)["warnings"] if "two pivots" in w)
     assert "of 40 draws" in main
     assert rest.startswith("chains that have no part in the reference: in ")
+
+
+@pytest.mark.parametrize("pivot", [["a", "b"], [[0, 1], [1]], [[0, 1]], []])
+def test_lists_that_are_no_pivot(pivot):
+    with pytest.raises(SpecError, match="pivot holds labels of shape"):
+        relabel.ECR(pivot=pivot)

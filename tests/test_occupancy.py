@@ -12,7 +12,7 @@ from scipy import stats
 import relabel
 from relabel import cli
 from relabel.diagnosis import schema
-from relabel.diagnostics.occupancy import named_by, occupancy, probable
+from relabel.diagnostics.occupancy import Occupancy, named_by, occupancy, probable
 from relabel.draws import Draws
 from relabel.errors import DataError, SpecError
 from relabel.moments import pooled_moments
@@ -100,6 +100,15 @@ def test_empty_components_are_spare(spec):
     own = data["relabel"]
     assert (own["component_effective_width"] == 3).all()
     assert np.flatnonzero(own["component_spare"]).tolist() == spare
+
+
+def test_all_slots_that_are_mostly_empty_are_named():
+    """Two slots are empty in six of ten draws each, but both in few: most often four are full."""
+    empty = np.zeros((10, 5), dtype=bool)
+    empty[:6, 3] = empty[4:, 4] = True
+    found = Occupancy(empty, "by labels, z")
+    assert found.likely_width == 4
+    assert found.spare == [3, 4]
 
 
 def test_an_empty_slot_has_no_label():

@@ -674,6 +674,7 @@ def test_signs_of_factors():
     assert proposal.spec == Spec({"factor": "signed"})
     assert proposal.certain
     assert "may change their sign" in proposal.assumptions[1]
+    assert "say 'orthogonal' (criterion rsp or procrustes)" in proposal.assumptions[1]
     root = np.random.default_rng(0).normal(size=(2, 5, 3, 3))
     phi = ((*SAMPLE, "factor", "factor_"), root @ root.swapaxes(-1, -2))
     tau = ((*SAMPLE, "factor"), np.ones((2, 5, 3)))

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -209,3 +210,31 @@ def test_unknown_units_and_variables(aligned):
         relabel.slots(aligned, "components")
     with pytest.raises(SpecError, match="carries the units component"):
         relabel.slot_summary(aligned, var_names="z")
+
+
+@pytest.mark.parametrize("data", ["with empty slots", "with a flagged chain"])
+def test_slots_and_diagnose_say_the_same(data):
+    if data == "with empty slots":
+        simulated = mixture(3, separation=6, n=12, draws=60)
+        groups, spec = simulated.data.copy(), simulated.spec
+        z = groups["allocation"]["z"].values.copy()
+        z[:, ::3][z[:, ::3] == 1] = 0  # a slot is empty in every third draw
+        groups["allocation"]["z"] = groups["allocation"]["z"].copy(data=z)
+    else:
+        rng = np.random.default_rng(0)
+        x = np.array([0.0, 3.0, 6.0]) + rng.normal(size=(3, 50, 3))
+        x[2] = 2 * rng.normal(size=(50, 3))
+        lp = np.zeros((3, 50, 1)) + rng.normal(size=(3, 50, 1))
+        lp[2] -= 100
+        posterior, stats = dataset(x), xr.Dataset({"lp": (SAMPLE, lp[..., 0])})
+        groups = xr.DataTree.from_dict({"posterior": posterior, "sample_stats": stats})
+        spec = Spec({"h": "permutation"}, {"x": "h"})
+    aligned = relabel.align(groups, spec)
+    stored, diagnosis = relabel.diagnose(aligned)
+    (units,) = spec.units
+    assert bool(diagnosis.numbers["chains_flagged"]) == (data == "with a flagged chain")
+    expected = diagnosis.numbers["confidence"][units]
+    assert min(expected) < 0.99
+    for found in (relabel.slots(aligned), relabel.slots(stored)):
+        assert found["confidence"].tolist() == expected
+    pd.testing.assert_frame_equal(relabel.slots(aligned), relabel.slots(stored))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from relabel.binding import closest
 from relabel.criteria.activations import Activations
 from relabel.criteria.base import Criterion
 from relabel.criteria.data_based import DataBased
@@ -108,7 +109,8 @@ def criterion_of(name: str, options: Mapping[str, Any] | None = None) -> Criteri
     for key in given:
         if key not in known:
             raise SpecError(
-                f"criterion {name}: unknown option {key!r}; there are {', '.join(known)}"
+                f"criterion {name}: unknown option {key!r}{closest(str(key), known)}; there are "
+                f"{', '.join(known)}"
             )
     try:
         return criterion(**given)
@@ -130,5 +132,8 @@ def options_of(name: str) -> list[str]:
     ['prob', 'start', 'max_sweeps']
     """
     if name not in CRITERIA:
-        raise SpecError(f"unknown criterion {name!r}; there are {', '.join(CRITERIA)}")
+        raise SpecError(
+            f"unknown criterion {name!r}{closest(str(name), CRITERIA)}; there are "
+            f"{', '.join(CRITERIA)}"
+        )
     return [f.name for f in fields(CRITERIA[name])]  # type: ignore[arg-type]

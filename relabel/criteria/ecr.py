@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,7 +35,7 @@ class ECR(Criterion):
     z : str or ndarray, default "allocation/z"
         Address of the allocations, or an array of shape (chain, draw, n); labels from 0, −1 where
         missing.
-    pivot : "map", mapping or ndarray, default "map"
+    pivot : "map", mapping, ndarray or list, default "map"
         The draw of highest ``sample_stats/lp``; ``{"chain": c, "draw": d}``, coordinates of a
         draw; or labels of shape (n,), or the address of such.
 
@@ -62,11 +62,13 @@ class ECR(Criterion):
     """
 
     z: str | Array = "allocation/z"
-    pivot: str | Mapping[str, Any] | Array = "map"
+    pivot: str | Mapping[str, Any] | Sequence[int] | Array = "map"
     name: ClassVar[str] = "ecr"
 
     def __post_init__(self) -> None:
         """Check the options."""
+        if isinstance(self.pivot, (list, tuple)):
+            object.__setattr__(self, "pivot", _labels(self.pivot))
         draw = isinstance(self.pivot, Mapping) and set(self.pivot) == {"chain", "draw"}
         if not (draw or isinstance(self.pivot, (str, np.ndarray))):
             raise SpecError(
@@ -122,6 +124,17 @@ class ECR(Criterion):
         counts = counts.reshape(len(z), n_labels, n_labels)[:, 1:, 1:]  # pivot label, own label
         even = (counts - counts.sum(axis=1, keepdims=True)).astype(float)
         return Score(even, np.broadcast_to(0.0, even.shape))
+
+
+def _labels(pivot: Sequence[Any]) -> Array:
+    """Labels that were given as a list."""
+    try:
+        labels = np.asarray(pivot)
+    except ValueError:
+        labels = np.empty(0, object)  # lists of unequal lengths
+    if labels.ndim != 1 or not labels.size or labels.dtype.kind not in "iuf":
+        raise SpecError(f"criterion ecr: pivot holds labels of shape (n,), numbers, not {pivot!r}")
+    return labels
 
 
 def allocated(z: Array, element: Monomial) -> Array:

@@ -171,13 +171,13 @@ class Order(Criterion):
         if text == "norm":
             return self._norm(block, layout, units), False
         if text == "bias":
-            names = {c.variable for c in columns if c.incoming}
             single = [c for c in columns if c.incoming and _count(columns, c.variable) == 1]
             if len(single) != 1:
+                offered = _offered(columns)
+                example = next((name for name in offered if name != "norm"), "norm")
                 raise SpecError(
-                    f"criterion order: units {units!r} have no unique bias (incoming: "
-                    f"{', '.join(sorted(names)) or 'none'}); name a coordinate, as in "
-                    "by='W1[0]' or by='norm'"
+                    f"criterion order: which coordinate orders the units {units!r}? They have no "
+                    f"unique bias; name one, as in by={example!r}: there are {', '.join(offered)}"
                 )
             text = single[0].variable
         match = re.fullmatch(r"(.+?)(?:\[(\d+)\])?", text)
@@ -185,10 +185,9 @@ class Order(Criterion):
         name, position = match[1], int(match[2] or 0)
         found = [i for i, c in enumerate(columns) if (c.variable, c.position) == (name, position)]
         if not found or (match[2] is None and _count(columns, name) != 1):
-            offered = sorted({f"{c.variable}[{c.position}]" for c in columns})
             raise SpecError(
                 f"criterion order: {text!r} is not one coordinate of the units {units!r}; "
-                f"there are 'norm', {', '.join(offered)}"
+                f"there are {', '.join(_offered(columns))}"
             )
         return block.own[units][:, :, found[0]], columns[found[0]].signed
 
@@ -201,6 +200,15 @@ class Order(Criterion):
                 squares = squares + block.norms[number][side]
         norms: Array = np.sqrt(squares)
         return norms
+
+
+def _offered(columns: tuple[Any, ...]) -> list[str]:
+    """Coordinates that there are, as `by` takes them; the norm is that of incoming weights."""
+    found = {
+        c.variable if _count(columns, c.variable) == 1 else f"{c.variable}[{c.position}]"
+        for c in columns
+    }
+    return [*(["norm"] if any(c.incoming for c in columns) else []), *sorted(found)]
 
 
 def _count(columns: tuple[Any, ...], variable: str) -> int:

@@ -39,6 +39,14 @@ class Occupancy(Widths):
     eliminated: Array
     how: str
 
+    @property
+    def spare(self) -> list[int]:
+        """Slots that are empty in more than half of the draws.
+
+        All of them, whatever the width: an empty slot is seen, and none can stand in for another.
+        """
+        return [int(slot) for slot in np.flatnonzero(self.eliminated.mean(axis=0) > 0.5)]
+
 
 def occupancy(draws: Draws) -> dict[str, Occupancy]:
     r"""Find the components that are not empty, for every set of units whose allocations are known.
