@@ -61,6 +61,7 @@ def align(
     inputs: Array | str | None = "auto",
     nonfinite: Literal["raise", "skip"] = "raise",
     exclude_flagged: bool = False,
+    n_first: int = 1,
     n_random: int = 0,
     n_kicks: int = 30,
     seed: int = 0,
@@ -95,6 +96,10 @@ def align(
     exclude_flagged : bool, default False
         Whether chains that sit in other modes, judged by `lp` (and by outputs, where inputs are
         known), have no part in the reference. They are aligned to it all the same.
+    n_first : int, default 1
+        Number of draws that are tried as the first reference: the usual one, and others at random.
+        The descent that ends with the lowest loss is kept. More of them help where an iterated
+        mean has several local optima; each costs a whole alignment.
     n_random : int, default 0
         Random starts per draw, for networks with several hidden layers.
     n_kicks : int, default 30
@@ -162,7 +167,7 @@ def align(
     if isinstance(criterion, str):
         criterion = criterion_of(criterion)
     criterion = Mean() if criterion is None else criterion
-    _check_options(criterion, n_random=n_random, n_kicks=n_kicks, seed=seed)
+    _check_options(criterion, n_first=n_first, n_random=n_random, n_kicks=n_kicks, seed=seed)
     groups = unpack(data)
     if "relabel" in groups:
         stored_elements(groups, "")
@@ -175,6 +180,7 @@ def align(
     criterion.check_rotations(draws.bound)
     probes = find_probes(draws.bound, groups, inputs, criterion, seed)
     search = {"n_random": n_random, "n_kicks": n_kicks, "seed": seed}
+    search |= {"n_first": n_first} if n_first > 1 else {}
     job = _Job(groups, criterion, probes, search, progress, exclude_flagged)
     flagged = job.flagged(draws)
     solution = job.run(draws, flagged)
@@ -578,6 +584,8 @@ def _check_options(criterion: Any, **counts: Any) -> None:
     for name, value in counts.items():
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
             raise SpecError(f"{name} is a whole number from 0 on, not {value!r}")
+    if counts.get("n_first") == 0:
+        raise SpecError("n_first is 1 or more: some draw has to be the first reference")
 
 
 def _as_before(spec: Spec, groups: Mapping[str, xr.Dataset]) -> Spec:

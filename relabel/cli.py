@@ -169,6 +169,9 @@ def align_command(
             "--exclude-flagged", help="Keep chains of low lp or other outputs out of the reference."
         ),
     ] = False,
+    first_draws: Annotated[
+        int, typer.Option(min=1, help="Draws tried as the first reference; the best is kept.")
+    ] = 1,
     random_starts: Annotated[int, typer.Option(min=0, help="Random starts per draw.")] = 0,
     kicks: Annotated[int, typer.Option(min=0, help="Rounds of local search per open draw.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="Seed of starts, kicks and probes.")] = 0,
@@ -190,6 +193,7 @@ def align_command(
                 inputs={None: "auto", "none": None}.get(inputs, inputs),
                 nonfinite="skip" if skip_nonfinite else "raise",
                 exclude_flagged=exclude_flagged,
+                n_first=first_draws,
                 n_random=random_starts,
                 n_kicks=kicks,
                 seed=seed,

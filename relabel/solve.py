@@ -140,6 +140,7 @@ def solve(
     given: Elements | None = None,
     chain: Array | None = None,
     known_starts: Mapping[str, Elements] | None = None,
+    n_first: int = 1,
     n_random: int = 0,
     n_kicks: int = 30,
     seed: int = 0,
@@ -164,6 +165,8 @@ def solve(
         Which chain each draw belongs to; draws of one chain try each other's labellings.
     known_starts : mapping of str to elements, optional
         Further starts by name (a matching of activations).
+    n_first : int, default 1
+        Number of draws that are tried as the first reference: `first`, and others at random.
     n_random : int, default 0
         Random starts per draw.
     n_kicks : int, default 30
@@ -195,7 +198,7 @@ def solve(
     Lourenço, H. R., Martin, O. C. & Stützle, T. (2003). Iterated local search. *Handbook of
     Metaheuristics*, 320-353. https://doi.org/10.1007/0-306-48056-5_11
     """
-    options = (chain, dict(known_starts or {}), n_random, n_kicks, seed, progress)
+    options = (chain, dict(known_starts or {}), n_random, n_kicks, seed, progress, n_first)
     loop = _loop(source, criterion, first, *options)
     return loop.run(first) if given is None else loop.run_given(given, first)
 
@@ -229,6 +232,7 @@ def _loop(
     n_kicks: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
+    n_first: int = 1,
 ) -> _Loop:
     """Set the loop up; a reference that is given brings its own centre."""
     pooled = pooled_moments(source)
@@ -236,7 +240,7 @@ def _loop(
     layout = replace(source.layout, centre=known.centre)
     starts = known_starts or {}
     return _Loop(
-        source, layout, pooled, criterion, chain, starts, n_random, n_kicks, seed, progress
+        source, layout, pooled, criterion, chain, starts, n_random, n_kicks, seed, progress, n_first
     )
 
 
@@ -274,6 +278,7 @@ class _Loop:
     n_kicks: int
     seed: int
     progress: Progress | None
+    n_first: int
     rounding: float = 0.0  # of the total loss
     scores: _Scores = field(default_factory=_Scores)
 
@@ -285,8 +290,19 @@ class _Loop:
             return self._to_reference(_State.unmoved(self.layout, self.source.n_draws), first)
         if first is None:
             return self._run_from(None)
-        runs = (self._run_from(first if s == "draw" else None) for s in self.criterion.starts)
-        return min(runs, key=lambda found: found.losses[-1])
+        firsts: list[Block | None] = []
+        for start in self.criterion.starts:
+            firsts += [first, *self._other_draws()] if start == "draw" else [None]
+        return min(map(self._run_from, firsts), key=lambda found: found.losses[-1])
+
+    def _other_draws(self) -> list[Block]:
+        """Draws to try as first references, chosen at random, where one does not stay."""
+        if self.n_first < 2 or (self.criterion.max_sweeps == 0 and not self.criterion.initial()):
+            return []
+        n_draws = self.source.n_draws
+        rng = np.random.default_rng(self.seed)
+        rows = rng.choice(n_draws, size=min(self.n_first - 1, n_draws), replace=False)
+        return [self.source.draw(int(row)) for row in rows]
 
     def _run_from(self, first: Block | None) -> Solution:
         """Start from one draw, or from the labels as they are."""
@@ -295,7 +311,7 @@ class _Loop:
             return self._iterate(state, None, searching=False)
         refined = self.criterion.initial()
         if refined is not None:
-            begin = replace(self, criterion=refined).run(first)
+            begin = replace(self, criterion=refined, n_first=1).run(first)
             state.elements, state.start = begin.elements, begin.start
             return self._iterate(state, None)
         reference = self._reference_at(first)

@@ -1,6 +1,7 @@
 """`align`, `undo` and `apply` as functions: options, provenance, other data."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -314,3 +315,19 @@ def test_apply_to_other_variables_of_units_that_dimensions_name():
         relabel.apply(other.rename(component="k"), aligned)
     with pytest.raises(SpecError, match="not a list"):
         relabel.apply(other, aligned, spec=["component"])
+
+
+def test_other_first_draws_can_only_lower_the_loss():
+    tree = relabel.open_draws(Path(__file__).parent / "data" / "sigmoid_2-4-1.nc")
+    spec = relabel.propose(tree, units={"h": "sigmoid"}).spec
+    one, five = (relabel.align(tree, spec, n_first=n) for n in (1, 5))
+    losses = [float(aligned["relabel"]["loss"].sum()) for aligned in (one, five)]
+    assert losses[1] < 0.995 * losses[0]
+    assert provenance(five)["options"]["n_first"] == 5
+    assert "n_first" not in provenance(one)["options"]
+    again = relabel.align(five, spec, n_first=5)
+    np.testing.assert_array_equal(again["relabel"]["h_index"], five["relabel"]["h_index"])
+    kept = relabel.align(tree, spec, n_first=3, criterion=relabel.ToReference(to="map"))
+    assert len(provenance(kept)["losses"]) == 1
+    with pytest.raises(SpecError, match="n_first is 1 or more"):
+        relabel.align(tree, spec, n_first=0)

@@ -252,6 +252,9 @@ def test_rsp_does_not_stop_where_r_stops():
     """R ends at 3600.3 with its rotated columns; its annealing has reached 3594.7."""
     assert golden("varimax_raw_loadings", "signed", RSP(rotation="none"))[2][-1] < 3594.6
     assert golden("in_lambda", "orthogonal", RSP())[2][-1] < 3594.6
+    spec = Spec({"factor": "orthogonal"}, {"Lambda": "item factor"})
+    draws = dataset(GOLDEN["in_lambda"][None])
+    assert losses(relabel.align(draws, spec, criterion=RSP(), n_first=5))[-1] < 3575
 
 
 def up_to_rotation(values, other):
