@@ -323,10 +323,7 @@ def non_finite(bound: Bound, groups: Mapping[str, xr.Dataset]) -> np.ndarray[Any
             core = [dim for dim in values.dims if dim not in SAMPLE_DIMS]
             if not values.size:
                 continue
-            if variable.group == "allocation":
-                for wrong in ((abs(values) == np.inf).any(core), values.isnull().all(core)):
-                    bad |= wrong.transpose(*SAMPLE_DIMS).values
-                continue
-            for extreme in (values.min(core, skipna=False), values.max(core, skipna=False)):
+            skip = variable.group == "allocation"  # extremes are NaN then where all values are
+            for extreme in (values.min(core, skipna=skip), values.max(core, skipna=skip)):
                 bad |= ~np.isfinite(extreme.transpose(*SAMPLE_DIMS).values)
     return bad

@@ -1,5 +1,7 @@
 """What criteria read beside the features of units: found, checked, laid out, judged."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,9 +9,12 @@ import xarray as xr
 import relabel
 from relabel import DataError, SpecError
 from relabel.aligned import Aligned
+from relabel.allocated import AllocationProblem, with_labels
 from relabel.criteria.base import Statistics
 from relabel.criteria.ecr_iterative_2 import ECRIterative2
+from relabel.draws import Draws
 from relabel.report import account
+from relabel.solve import solve
 
 UNITS = {"component": "permutation"}
 SAMPLE = ("chain", "draw")
@@ -144,3 +149,21 @@ def test_allocations_of_a_dims_only_spec_come_along():
     data["allocation"] = counted.assign(z=counted["z"] + 10)  # counts, not labels
     kept = relabel.align(data, UNITS, criterion=relabel.Stephens())["allocation"]["z"]
     xr.testing.assert_equal(kept, data["allocation"]["z"])
+
+
+def test_probabilities_are_never_copied_as_a_whole():
+    rng = np.random.default_rng(0)
+    prob = rng.dirichlet(np.full(10, 0.2), size=(2, 400, 1000))
+    groups = {
+        "posterior": xr.Dataset({"mu": ((*SAMPLE, "component"), rng.normal(size=(2, 400, 10)))}),
+        "allocation": xr.Dataset({"prob": ((*SAMPLE, "obs", "component"), prob)}),
+    }
+    criterion = relabel.Stephens()
+    tracemalloc.start()
+    spec = with_labels(relabel.Spec(UNITS), criterion, groups)
+    draws = Draws.read(groups, spec, "raise")
+    solution = solve(AllocationProblem(draws, criterion, groups), criterion, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(solution.loss) == 800
+    assert peak < 0.3 * prob.nbytes
