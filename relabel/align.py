@@ -16,14 +16,12 @@ from relabel.containers import pack, sharing, unpack
 from relabel.criteria import (
     Activations,
     Criterion,
-    MatchAlign,
     Mean,
     Permutations,
     ToReference,
     criterion_of,
 )
 from relabel.criteria.base import Reference, Remarks
-from relabel.criteria.matchalign import median_draw
 from relabel.diagnostics.chains import flag_chains
 from relabel.diagnostics.comparison import all_outputs
 from relabel.draws import Draws, log_density
@@ -430,9 +428,6 @@ class _Job:
         if isinstance(to, xr.Dataset):
             start = (_given(to, draws.bound, problem), 0)
             return self._solve(problem, draws, start, self.criterion)
-        if isinstance(self.criterion, MatchAlign):
-            row = _pivot_row(draws, self.criterion, problem)
-            return self._solve(problem, draws, (problem, row), self.criterion)
         row = _first_row(draws, to, problem, self.criterion)
         if to == "medoid":
             assert isinstance(self.criterion, ToReference)
@@ -654,27 +649,20 @@ def _with_last(solution: Solution, last: Mapping[str, Element]) -> Solution:
     return replace(solution, elements=elements, reference=replace(solution.reference, own=own))
 
 
-def _pivot_row(draws: Draws, criterion: MatchAlign, problem: Problem) -> int:
-    """Row of the draw that others are matched to."""
-    if isinstance(criterion.pivot, Mapping):
-        return _first_row(draws, criterion.pivot, problem, criterion)
-    if isinstance(criterion.pivot, int):
-        row = np.flatnonzero(draws.rows == criterion.pivot)
-        if not row.size:
-            raise SpecError(
-                f"criterion matchalign: there is no finite draw number {criterion.pivot}; there "
-                f"are {draws.excluded.size} draws"
-            )
-        return int(row[0])
-    (loadings,) = problem.used
-    axis = loadings.unit_axes()[0][0]
-    rows = np.moveaxis(problem.array(loadings, slice(0, problem.n_draws)), axis + 1, -1)
-    return median_draw(rows.reshape(len(rows), -1, rows.shape[-1]))
-
-
 def _first_row(draws: Draws, to: Any, problem: Problem, criterion: Criterion) -> int:
     """Row of the draw that serves as the first reference."""
+    chosen = criterion.chosen_row(problem)
+    if chosen is not None:
+        return chosen
     posterior = draws.groups["posterior"]
+    if isinstance(to, int):
+        row = np.flatnonzero(draws.rows == to)
+        if not row.size:
+            raise SpecError(
+                f"criterion {criterion.name}: there is no finite draw number {to}; there are "
+                f"{draws.excluded.size} draws"
+            )
+        return int(row[0])
     if isinstance(to, Mapping):
         place = []
         for dim in SAMPLE_DIMS:

@@ -53,7 +53,17 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Where the result i
 SpecFile = Annotated[Path | None, typer.Option("--spec", help="A spec as a TOML file.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a report.")]
+SkipNonfinite = Annotated[
+    bool, typer.Option("--skip-nonfinite", help="Leave out draws with NaN or infinities.")
+]
 Pairs = list[str] | None
+UnitsPairs = Annotated[Pairs, typer.Option(help="A set of units, as in h=tanh.")]
+AxesPairs = Annotated[Pairs, typer.Option(help="A variable's axes, as in 'W1: x -> h'.")]
+ValuesPairs = Annotated[Pairs, typer.Option(help="Whose labels values are, as in z=state.")]
+GaugePairs = Annotated[
+    Pairs, typer.Option(help="How scales and rotations are fixed, as in h=unit or f=varimax.")
+]
 
 _MANY = 100  # entries of a slot, beyond which a variable is summarised on request only
 
@@ -143,10 +153,10 @@ def align_command(
     file: File,
     output: Output,
     spec: SpecFile = None,
-    units: Annotated[Pairs, typer.Option(help="A set of units, as in h=tanh.")] = None,
-    axes: Annotated[Pairs, typer.Option(help="A variable's axes, as in 'W1: x -> h'.")] = None,
-    values: Annotated[Pairs, typer.Option(help="Whose labels values are, as in z=state.")] = None,
-    gauge: Annotated[Pairs, typer.Option(help="How scales are fixed, as in h=unit.")] = None,
+    units: UnitsPairs = None,
+    axes: AxesPairs = None,
+    values: ValuesPairs = None,
+    gauge: GaugePairs = None,
     criterion: Annotated[
         str | None, typer.Option(help=f"What is maximised: {', '.join(CRITERIA)}; default mean.")
     ] = None,
@@ -155,14 +165,12 @@ def align_command(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Align to: map, medoid, chain=C,draw=D, or a file."),
+        typer.Option(help="Align to (or pivot): map, medoid, chain=C,draw=D, or a file."),
     ] = None,
     inputs: Annotated[
         str | None, typer.Option(help="Inputs of the network, as in constant_data/X; or none.")
     ] = None,
-    skip_nonfinite: Annotated[
-        bool, typer.Option("--skip-nonfinite", help="Leave out draws with NaN or infinities.")
-    ] = False,
+    skip_nonfinite: SkipNonfinite = False,
     exclude_flagged: Annotated[
         bool,
         typer.Option(
@@ -228,9 +236,7 @@ def diagnose_command(
     threshold: Annotated[
         Pairs, typer.Option("--set", help="A threshold of relabel.Thresholds, as in null_gap=0.2.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON instead of a report.")
-    ] = False,
+    as_json: Json = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with status 3 if labels cannot be believed.")
     ] = False,
@@ -275,10 +281,10 @@ def diagnose_command(
 def compare_command(
     file: File,
     spec: SpecFile = None,
-    units: Annotated[Pairs, typer.Option(help="A set of units, as in h=tanh.")] = None,
-    axes: Annotated[Pairs, typer.Option(help="A variable's axes, as in 'W1: x -> h'.")] = None,
-    values: Annotated[Pairs, typer.Option(help="Whose labels values are, as in z=state.")] = None,
-    gauge: Annotated[Pairs, typer.Option(help="How scales are fixed, as in h=unit.")] = None,
+    units: UnitsPairs = None,
+    axes: AxesPairs = None,
+    values: ValuesPairs = None,
+    gauge: GaugePairs = None,
     criterion: Annotated[
         Pairs, typer.Option(help=f"A criterion, several times: {', '.join(CRITERIA)}.")
     ] = None,
@@ -288,12 +294,8 @@ def compare_command(
             "--set", help="An option of all criteria that have it, or of one, as in order.by=mu."
         ),
     ] = None,
-    skip_nonfinite: Annotated[
-        bool, typer.Option("--skip-nonfinite", help="Leave out draws with NaN or infinities.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON instead of a report.")
-    ] = False,
+    skip_nonfinite: SkipNonfinite = False,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Align the draws of FILE by several criteria; say where they agree. Nothing is written."""

@@ -16,8 +16,10 @@ from scipy.optimize import linear_sum_assignment
 
 from relabel.align import align, provenance, spec_of
 from relabel.allocated import located, with_labels
+from relabel.allocations import checked_labels
 from relabel.containers import sharing, unpack
 from relabel.criteria import CRITERIA, Criterion, criterion_of
+from relabel.criteria.ecr import allocated
 from relabel.diagnostics.comparison import weights_of
 from relabel.diagnostics.convergence import Convergence, convergence
 from relabel.elements import Dense, Element, Monomial, nearest
@@ -454,10 +456,8 @@ def _counts(labels: xr.DataArray, size: int, kept: Array) -> Array:
     """How often each observation was in each slot, shape (n, K); missing labels left out."""
     values = labels.transpose(*SAMPLE_DIMS, ...).values
     z = values.reshape(values.shape[0] * values.shape[1], -1)[kept.ravel()]
-    z = np.where(np.isfinite(z), z, -1).astype(np.intp)
-    table = np.arange(z.shape[1]) * (size + 1) + z + 1
-    counts = np.bincount(table.ravel(), minlength=z.shape[1] * (size + 1))
-    return counts.reshape(-1, size + 1)[:, 1:]
+    z = checked_labels(z, size, str(labels.name)).astype(np.intp)
+    return allocated(z, Monomial.identity((len(z),), size))
 
 
 def _in_slots_of_first(found: Sequence[tuple[Array, int] | None]) -> Array | None:

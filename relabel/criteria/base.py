@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.elements import Element, Monomial
 from relabel.errors import DataError, SpecError
-from relabel.features import Block, Layout, Pair, Source, Way
+from relabel.features import Block, Layout, Pair, Problem, Source, Way
 from relabel.groups import Score
 from relabel.moments import Pooled
 from relabel.spec import Bound
@@ -138,7 +138,7 @@ class Criterion(ABC):
     name : str
         As on the command line.
     is_distance : bool
-        Whether its loss is a squared distance, so that a negative one is rounding.
+        Whether its loss is a distance or a divergence, so that a negative one is rounding.
     monotone : bool
         Whether its loss can be compared from one sweep to the next, and never rises.
     rotates : bool
@@ -164,6 +164,10 @@ class Criterion(ABC):
     @property
     def first(self) -> Any:
         """Return the draw that the first reference is formed from; None for the usual one."""
+        return None
+
+    def chosen_row(self, problem: Problem) -> int | None:
+        """Return the row of the first reference, where the criterion tells by the draws itself."""
         return None
 
     @property

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relabel.criteria.factors import OfLoadings, check_choice
 from relabel.errors import SpecError
-from relabel.features import Way
+from relabel.features import Problem, Way
 from relabel.groups import GreedySigned, Group, SignedPermutation
 
 __all__ = ["MatchAlign", "median_draw"]
@@ -73,6 +73,20 @@ class MatchAlign(OfLoadings):
                 "criterion matchalign: pivot is 'median', the number of a draw, or "
                 f"{{'chain': c, 'draw': d}}, not {pivot!r}"
             )
+
+    @property
+    def first(self) -> Any:
+        """Return the draw that is the pivot."""
+        return None if self.pivot == "median" else self.pivot
+
+    def chosen_row(self, problem: Problem) -> int | None:
+        """Return the median draw, if that is the pivot."""
+        if self.first is not None:
+            return None
+        (loadings,) = problem.used
+        axis = loadings.unit_axes()[0][0]
+        rows = np.moveaxis(problem.array(loadings, slice(0, problem.n_draws)), axis + 1, -1)
+        return median_draw(rows.reshape(len(rows), -1, rows.shape[-1]))
 
     def way(self, group: Group, units: str) -> Way:
         """Rotate, and match signed permutations."""

@@ -75,6 +75,7 @@ class Stephens(Criterion):
     start: Start = "draw"
     max_sweeps: int = 100
     name: ClassVar[str] = "stephens"
+    is_distance: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the options."""
