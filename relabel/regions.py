@@ -101,8 +101,8 @@ def regions(
     kept = int(np.floor(len(rows) * prob + 1e-9))
     if kept < 1:
         raise DataError(
-            f"regions: {len(rows)} finite draws of {finite.size} are too few for prob={prob}: "
-            "the region would hold none"
+            f"regions: there are too few finite draws ({len(rows)} of {finite.size}) for "
+            f"prob={prob}: the region would hold none"
         )
     depth = np.zeros(len(rows), dtype=np.int64)
     for array in arrays.values():

@@ -110,7 +110,7 @@ def test_by_default_all_quantities_that_were_aligned(aligned):
     [
         ({"prob": 1.0}, SpecError, "between 0 and 1"),
         ({"prob": True}, SpecError, "between 0 and 1"),
-        ({"prob": 1e-4}, DataError, "160 finite draws of 160 are too few"),
+        ({"prob": 1e-4}, DataError, r"too few finite draws \(160 of 160\) for prob=0.0001"),
         ({"var_names": "my"}, SpecError, "no variable 'my'.*mu"),
         ({"var_names": []}, SpecError, "is empty"),
         ({"group": "posteriro"}, DataError, "no group 'posteriro'.*posterior"),

@@ -41,7 +41,7 @@ class WeightedProcrustes(Procrustes):
     spread : {"aligned", "drawn"}
         Whether :math:`S_i` is that of the rotated draws, or of the draws as they came, about the
         mean of the rotated ones. The latter depends on the arbitrary rotations that the draws came
-        with; it is what the R package factor.switching 1.4 does.
+        with; it reproduces what the R package factor.switching 1.4 gives.
 
     References
     ----------
