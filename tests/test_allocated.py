@@ -167,3 +167,10 @@ def test_probabilities_are_never_copied_as_a_whole():
     tracemalloc.stop()
     assert len(solution.loss) == 800
     assert peak < 0.3 * prob.nbytes
+
+
+def test_a_divergence_is_not_negative():
+    data, _ = overlapping()
+    one = data.isel(chain=[0], draw=[0])
+    loss = relabel.align(one, UNITS, criterion=relabel.Stephens())["relabel"]["loss"]
+    assert 0 <= loss.values.min() < 1e-9
