@@ -60,6 +60,7 @@ ORDER = [
     "summary",
     "verdict",
     "diagnose",
+    "sources",
     "io",
     "report",
     "cli",
