@@ -73,8 +73,8 @@ def tree_of(
     for name, array in arrays.items():
         safe = names[name]
         rest = (dims or {}).get(name) or [f"{safe}_dim_{i}" for i in range(array.ndim - len(order))]
-        array = _chains_first(array, order)
-        variables[safe] = xr.Variable((*SAMPLE_DIMS, *rest), array, {"source_name": name})
+        values = _chains_first(array, order)
+        variables[safe] = xr.Variable((*SAMPLE_DIMS, *rest), values, {"source_name": name})
     posterior = xr.Dataset(variables, attrs={"source": source, "sample_axes": " ".join(order)})
     posterior = posterior.assign_coords(
         {dim: np.arange(posterior.sizes[dim]) for dim in SAMPLE_DIMS}
