@@ -21,6 +21,7 @@ from relabel.architecture import (
 )
 from relabel.binding import check_draws, core_dims, is_drawn
 from relabel.containers import sharing, unpack
+from relabel.conventions import Reading, read_names
 from relabel.errors import RelabelError, SpecError
 from relabel.groups import group_of
 from relabel.latent import complete, known_dims
@@ -135,12 +136,24 @@ def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
     ]
     single = any(array.is_weight and len(array.shape) == 1 for array in arrays)
     arrays = [array for array in arrays if array.shape or (single and array.is_bias)]
+    reading = read_names(arrays)
+    if reading is not None:
+        guess = _from_reading(reading, units, posterior.attrs.get("activation"))
+        return _checked(guess, sharing(groups))
     nets, doubts = find_architectures(arrays)
     if nets:
         guess = _from_network(nets, arrays, units, posterior.attrs.get("activation"))
     else:
         guess = _from_dims(arrays, groups, units, doubts)
     return _checked(guess, sharing(groups))
+
+
+def _from_reading(reading: Reading, units: Mapping[str, str] | None, attribute: object) -> Proposal:
+    """Turn a network that was read from names into a spec."""
+    sizes = [reading.sizes[node] for node in reading.hidden]
+    names, symmetries, assumptions = _named(sizes, units, attribute)
+    spec = Spec(dict(zip(names, symmetries, strict=True)), reading.named(names))
+    return Proposal(spec, tuple(reading.doubts), (*reading.notes, *assumptions))
 
 
 def _from_network(
@@ -151,8 +164,8 @@ def _from_network(
 ) -> Proposal:
     """Turn the networks that fit into a spec with its doubts."""
     alike = [net for net in nets if net.alike]
-    net, n_hidden = (alike or nets)[0], len(nets[0].layers) - 1
-    names, symmetries, assumptions = _named(net, n_hidden, units, attribute)
+    net = (alike or nets)[0]
+    names, symmetries, assumptions = _named(net.sizes[1:-1], units, attribute)
     doubts = []
     if len(alike) > 1 or (not alike and len(nets) > 1):
         doubts.append(_ambiguity(alike or nets))
@@ -172,21 +185,21 @@ def _from_network(
 
 
 def _named(
-    net: Architecture, n_hidden: int, units: Mapping[str, str] | None, attribute: object
+    sizes: Sequence[int], units: Mapping[str, str] | None, attribute: object
 ) -> tuple[list[str], list[str], list[str]]:
-    """Return names and activations of the hidden layers, and what was assumed for them."""
+    """Return names and activations of hidden layers of these sizes, and what was assumed."""
     if units:
-        if len(units) != n_hidden:
-            sizes = ", ".join(map(str, net.sizes[1:-1]))
-            example = dict.fromkeys(hidden_names(n_hidden), "tanh")
+        if len(units) != len(sizes):
+            shown = ", ".join(map(str, sizes))
+            example = dict.fromkeys(hidden_names(len(sizes)), "tanh")
             raise SpecError(
                 f"units are given for {len(units)} sets ({', '.join(units)}), but the draws look "
-                f"like a network of which the hidden layers have {sizes} units; name one set for "
+                f"like a network of which the hidden layers have {shown} units; name one set for "
                 f"each, from the inputs on, as in {example}"
             )
         return list(units), list(units.values()), []
     symmetry, notes = _activation(attribute)
-    return hidden_names(n_hidden), [symmetry] * n_hidden, notes
+    return hidden_names(len(sizes)), [symmetry] * len(sizes), notes
 
 
 def _activation(attribute: object) -> tuple[str, list[str]]:

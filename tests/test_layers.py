@@ -51,6 +51,7 @@ ORDER = [
     "redraw",
     "reduce",
     "architecture",
+    "conventions",
     "latent",
     "propose",
     "diagnosis",

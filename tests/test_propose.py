@@ -35,6 +35,118 @@ def binds(proposal: Proposal, data) -> bool:
 # ---------------------------------------------------------------------- where names and shapes tell
 
 #: What samplers and libraries write: shapes, then the axes that they mean.
+CONVOLUTIONAL = {
+    "torch, norms, flattened, in the order of a file": (
+        {
+            "bn1.bias": (4,),
+            "bn1.num_batches_tracked": (),
+            "bn1.running_mean": (4,),
+            "bn1.running_var": (4,),
+            "bn1.weight": (4,),
+            "conv1.weight": (4, 1, 3, 3),
+            "conv2.bias": (6,),
+            "conv2.weight": (6, 4, 3, 3),
+            "fc1.bias": (8,),
+            "fc1.weight": (8, 96),
+            "fc2.weight": (3, 8),
+        },
+        {
+            "conv1.weight": "h1^0 <- x ...",
+            "conv2.weight": "h2 <- h1 ...",
+            "conv2.bias": "-> h2",
+            "fc1.weight": "h3 <- (h2 p2)",
+            "fc1.bias": "-> h3",
+            "fc2.weight": "y <- h3",
+            "bn1.bias": "-> h1",
+            "bn1.running_mean": "h1^0",
+            "bn1.running_var": "h1^0",
+            "bn1.weight": "-> h1",
+        },
+    ),
+    "torch, numbered, ten layers before two": (
+        {
+            "10.bias": (2,),
+            "10.weight": (2, 5),
+            "2.weight": (5, 5, 3),
+            "3.bias": (5,),
+            "3.weight": (5,),
+            "0.weight": (5, 1, 3),
+            "7.weight": (5, 1, 3),
+        },
+        {
+            "0.weight": "h1 <- x ...",
+            "2.weight": "h2^0 <- h1 ...",
+            "7.weight": "h2 ...",
+            "10.weight": "y <- h2",
+            "10.bias": "-> y",
+            "3.bias": "-> h2",
+            "3.weight": "-> h2",
+        },
+    ),
+    "flax": (
+        {
+            "params/Conv_0/bias": (4,),
+            "params/Conv_0/kernel": (3, 3, 1, 4),
+            "params/Dense_0/kernel": (36, 7),
+            "params/Dense_1/kernel": (7, 2),
+            "params/LayerNorm_0/scale": (7,),
+            "params/LayerNorm_0/bias": (7,),
+        },
+        {
+            "params/Conv_0/kernel": "... x -> h1",
+            "params/Conv_0/bias": "-> h1",
+            "params/Dense_0/kernel": "(p1 h1) -> h2^0",
+            "params/Dense_1/kernel": "h2 -> y",
+            "params/LayerNorm_0/scale": "-> h2",
+            "params/LayerNorm_0/bias": "-> h2",
+        },
+    ),
+    "an embedding and two heads": (
+        {
+            "emb.weight": (50, 6),
+            "body.weight": (9, 6),
+            "mean.weight": (2, 9),
+            "spread.weight": (2, 9),
+            "spread.bias": (2,),
+        },
+        {
+            "emb.weight": "x -> h1",
+            "body.weight": "h2 <- h1",
+            "mean.weight": "y1 <- h2",
+            "spread.weight": "y2 <- h2",
+            "spread.bias": "-> y2",
+        },
+    ),
+    "square, but the names tell": (
+        {f"{i}.{k}": s for i in (0, 2, 4) for k, s in (("weight", (5, 5)), ("bias", (5,)))},
+        {
+            "0.weight": "h1 <- x",
+            "0.bias": "-> h1",
+            "2.weight": "h2 <- h1",
+            "2.bias": "-> h2",
+            "4.weight": "y <- h2",
+            "4.bias": "-> y",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONAL)
+def test_names_of_pytorch_and_flax_tell(case):
+    shapes, axes = CONVOLUTIONAL[case]
+    data = draws(shapes)
+    proposal = propose(data)
+    assert proposal.certain, proposal.doubts
+    assert dict(proposal.spec.axes) == axes
+    assert binds(proposal, data)
+
+
+def test_norms_of_several_layers_of_their_size_are_not_guessed():
+    shapes = {"conv1.weight": (4, 1, 3), "conv2.weight": (4, 4, 3), "fc.weight": (2, 4)}
+    assert propose(draws(shapes)).certain
+    assert not propose(draws({"a.scale": (4,), "a.bias": (4,)} | shapes)).certain
+
+
 LAYOUTS = {
     "numpyro": (
         {"W1": (3, 4), "W2": (4, 1), "b1": (4,), "b2": (1,), "sigma": ()},
