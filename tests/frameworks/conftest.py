@@ -6,7 +6,8 @@ With the environment variable ``RELABEL_FRAMEWORKS`` set, a library that is miss
 import importlib.util
 import os
 
-LIBRARIES = ["torch", "flax", "orbax", "safetensors", "numpyro", "pymc", "pyro", "blackjax", "emcee"]
+SAMPLERS = ["numpyro", "pymc", "pyro", "blackjax", "emcee", "cmdstanpy"]
+LIBRARIES = ["torch", "flax", "orbax", "safetensors", *SAMPLERS]
 
 if os.environ.get("RELABEL_FRAMEWORKS"):
     absent = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
