@@ -94,7 +94,7 @@ def unravel(theta: Any, layout: Any, *, axes: str | None = None) -> xr.DataTree:
     if len(set(names)) < len(names):
         raise DataError(f"{label}: two arrays of the layout have one name: {', '.join(names)}")
     samples = {
-        name: part.reshape(*theta.shape[:-1], *shape)
+        name: part.reshape((*theta.shape[:-1], *shape))
         for name, part, shape in zip(names, parts, shapes.values(), strict=True)
     }
     notes = {name: path_notes(path) for name, path in zip(names, shapes, strict=True)}
@@ -235,7 +235,8 @@ def read_npy(path: Path) -> Array:
     if not path.exists():
         raise FileError(f"{path}: no such file or folder")
     try:
-        array: Array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array: Array = np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         if "pickle" in str(error):
             raise FileError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -263,8 +265,8 @@ def read_orbax(folder: Path) -> Any:
         If it is damaged, or orbax-checkpoint is missing.
     """
     try:
+        import orbax.checkpoint as ocp  # isort: skip
         import jax
-        import orbax.checkpoint as ocp
     except ImportError as error:
         raise FileError(
             f"{folder}: a checkpoint of Orbax needs Orbax: pip install orbax-checkpoint; or save "
@@ -272,8 +274,7 @@ def read_orbax(folder: Path) -> Any:
         ) from error
     inner = [path for path in (folder / "default", folder / "params", folder) if is_params(path)]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet_orbax():
             checkpointer = ocp.PyTreeCheckpointer()
             place = inner[0].resolve()
             about = checkpointer.metadata(place).item_metadata.tree
@@ -282,6 +283,20 @@ def read_orbax(folder: Path) -> Any:
     except Exception as error:
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FileError(f"{folder}: cannot be read as a checkpoint of Orbax: {text}") from error
+
+
+@contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Keep Orbax's notes on its own files from the user."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def is_params(folder: Path) -> bool:

@@ -93,7 +93,7 @@ def from_torch(source: Any, *, axes: str | None = None) -> xr.DataTree:
     if _is_module(source):
         raise DataError("torch: one module is one draw; give a list of modules")
     if _is_pair(source):
-        source = {**source[0], **source[1]}
+        return _from_stacked({**source[0], **source[1]}, axes or "draw", "torch")
     if _is_state_dict(source):
         return _from_stacked(source, axes, "torch")
     return _from_object(source, axes, "torch")
@@ -181,11 +181,11 @@ def _from_object(
     if not all(isinstance(member, Mapping) for member in flat):
         raise DataError(f"{label}: lists are nested too deeply: chains of lists of state dicts")
     _check_devices(flat, label)
-    _check_alive(flat, label)
     prefix = _prefix(flat[0]) if flat else ""
     plain: Any = [_without(prefix, item) for item in members]
     attrs = _source_names(_without(prefix, flat[0]), prefix) if flat else None
     tree = from_members(plain, source=label, names=names, form=form, attrs=attrs)
+    _check_alive(flat, label)
     return noted(tree, source="torch")
 
 

@@ -156,8 +156,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     except (OSError, ValueError) as error:
         raise FileError(f"{path}: cannot be read: {error}") from error
     header, begin = _header(path, data)
-    metadata = header.pop("__metadata__", None) or {}
     try:
+        metadata = {str(k): str(v) for k, v in dict(header.pop("__metadata__", {})).items()}
         places = {name: _place(entry) for name, entry in header.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{path}: a safetensors file with a damaged header") from error
@@ -214,7 +214,7 @@ class _Unknown:
 def _place(entry: Mapping[str, Any]) -> _Place:
     begin, end = (int(offset) for offset in entry["data_offsets"])
     shape = tuple(int(size) for size in entry["shape"])
-    if min(begin, *shape) < 0:
+    if min((begin, *shape)) < 0:
         raise ValueError("a negative size")
     code = _DTYPES.get(str(entry["dtype"]))
     if code is not None and end - begin != math.prod(shape) * np.dtype(code).itemsize:

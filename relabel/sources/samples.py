@@ -280,4 +280,4 @@ def as_it_came(data: Any) -> dict[str, Array]:
     if order == ("draw", "chain"):
         return {name: array.swapaxes(0, 1) for name, array in samples.items()}
     shape = sizes[2 - len(order) :]
-    return {name: array.reshape(*shape, *array.shape[2:]) for name, array in samples.items()}
+    return {name: array.reshape((*shape, *array.shape[2:])) for name, array in samples.items()}
