@@ -29,6 +29,7 @@ from relabel.diagnostics.redundancy import Redundancy, redundancy
 from relabel.diagnostics.scales import ScaleLaw, scale_law
 from relabel.diagnostics.widths import Widths
 from relabel.draws import log_density
+from relabel.elements import Element
 from relabel.errors import SpecError
 from relabel.likelihood import Fitted, Likelihood, find_likelihood
 from relabel.probes import TARGET_GROUPS
@@ -209,11 +210,16 @@ class Questions:
                 lp, outputs, n_sd=t.n_sd, n_nats=t.n_nats, function_sd=t.function_sd
             )
 
+    @staticmethod
+    def _original(aligned: Aligned) -> xr.Dataset:
+        """The posterior as it was before the alignment."""
+        shared, bound = aligned.draws.groups, aligned.bound
+        return aligned.transformation.inverse().apply(shared, bound)["posterior"]
+
     def _convergence(self, answers: Answers, outputs: Array | None) -> None:
         aligned = answers.aligned
         bound, posterior = aligned.bound, aligned.groups["posterior"]
-        shared = aligned.draws.groups
-        before = aligned.transformation.inverse().apply(shared, bound)["posterior"]
+        before = self._original(aligned)
         found = {"weights_before": convergence(weights_of(bound, before))}
         if answers.was_aligned:
             after = weights_of(bound, posterior)
@@ -386,13 +392,16 @@ class Questions:
                 )
             )
         posterior = aligned.groups["posterior"]
+        known: Mapping[str, Element] | None = elements
+        if aligned.transformation.offsets is not None:  # the law is that of the whole weights
+            posterior, known = self._original(aligned), None
         arrays = {
             v.name: posterior[v.name].transpose(*SAMPLE_DIMS, ...).values
             for v in aligned.bound.measured()
             if v.unit_axes()
         }
         answers.scales = scale_law(
-            arrays, aligned.bound, self.priors, elements=elements, excluded=excluded
+            arrays, aligned.bound, self.priors, elements=known, excluded=excluded
         )
         missing = {name for law in answers.scales.values() for name in law.missing}
         if missing:
