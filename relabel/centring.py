@@ -91,8 +91,8 @@ def centred_variables(bound: Bound) -> dict[str, BoundVariable]:
 
 def said_of(bound: Bound) -> str:
     """What the record says of axes that are centred; empty if none is."""
-    names = ", ".join(map(repr, centred_axes(bound.spec.gauges)))
-    return f"what is written to {names} was centred over it" if names else ""
+    names = " and ".join(map(repr, centred_axes(bound.spec.gauges)))
+    return f"what is written to {names} was centred" if names else ""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ from relabel.diagnostics.widths import Widths
 from relabel.draws import log_density
 from relabel.elements import Element
 from relabel.errors import SpecError
+from relabel.gauges import centred_axes
 from relabel.likelihood import Fitted, Likelihood, find_likelihood
+from relabel.network import Network
 from relabel.probes import TARGET_GROUPS
 from relabel.progress import Report
 from relabel.spec import SAMPLE_DIMS
@@ -243,6 +245,23 @@ class Questions:
 
     # ------------------------------------------------------------------ redundancy
 
+    @staticmethod
+    def _seen_by_the_likelihood(answers: Answers, network: Network) -> bool:
+        """Whether outputs were centred that the likelihood reads as they are: no softmax."""
+        fitted, gauges = answers.fitted, answers.aligned.bound.spec.gauges
+        centred = [end for end in network.ends if end in centred_axes(gauges)]
+        if fitted is None or not centred or not fitted.nats or fitted.family == "categorical":
+            return False
+        answers.fitted = None
+        answers.open.append(
+            Open(
+                "redundancy",
+                f"the outputs {centred[0]!r} were centred, which a {fitted.family} likelihood sees",
+                f"align without the gauge of {centred[0]!r}, or name the likelihood: categorical",
+            )
+        )
+        return True
+
     def _redundancy(self, answers: Answers, points: Array | None) -> None:
         aligned, network = answers.aligned, answers.aligned.network
         if points is None or network is None:
@@ -257,6 +276,8 @@ class Questions:
             points,
             rows=rows,
         )
+        if self._seen_by_the_likelihood(answers, network):
+            return
         if not answers.fitted.nats:
             answers.open.append(
                 Open(
