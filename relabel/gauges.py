@@ -80,7 +80,10 @@ def check_gauge(name: str, gauge: str, units: Mapping[str, str], lines: Collecti
 
 
 def _check_may_centre(name: str, units: Mapping[str, str], lines: Collection[Axes]) -> None:
-    """Refuse to centre an axis whose units change sign or scale, or that nothing writes to."""
+    """Refuse to centre an axis whose units change sign or scale, or that nothing writes to.
+
+    Where axes are left out, the draws will tell what writes to it.
+    """
     actions = [group_of(units[name]).action(side) for side in _SIDES] if name in units else []
     if any(action is None or not action.trivial for action in actions):
         raise SpecError(
@@ -89,10 +92,9 @@ def _check_may_centre(name: str, units: Mapping[str, str], lines: Collection[Axe
             f"declare {name!r} 'permutation' to centre them, or take the gauge out"
         )
     heads = written(lines)
-    if name not in heads:
-        where = "of axes with arrows" if lines else "of axes, which this spec leaves out"
+    if lines and name not in heads:
         raise SpecError(
-            f"spec: gauges: {name!r} is to be centred, but no line {where} writes to it"
+            f"spec: gauges: {name!r} is to be centred, but no line of axes writes to it"
             f"{closest(name, heads)}; name what is at the head of an arrow, as in 'h -> {name}' "
             f"and '-> {name}'"
         )
@@ -129,7 +131,7 @@ def check_centred(
         if name not in found:
             raise SpecError(
                 f"gauges: {name!r} is to be centred, but no variable of the posterior is written "
-                f"to it; declare what is, as in 'h -> {name}'"
+                f"to it; declare what is in axes, as in 'h -> {name}' and '-> {name}'"
             )
 
 
