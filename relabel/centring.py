@@ -83,7 +83,7 @@ def centred(bound: Bound, variable: BoundVariable, values: Array) -> Array:
 def centred_variables(bound: Bound) -> dict[str, BoundVariable]:
     """Return the variables that are centred, by the names of their offsets."""
     return {
-        f"{variable.name}_offset": variable
+        _name(variable): variable
         for variable in bound.variables
         if centred_axis(variable, bound.spec.gauges) is not None
     }
@@ -119,8 +119,8 @@ class Offsets:
         """
         found = {}
         for name, variable in centred_variables(bound).items():
-            values = _split(variable, posterior)
-            means = means_over(values, _place(bound, variable))
+            stored = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
+            means = means_over(_split(variable, stored), _place(bound, variable))
             means[excluded] = 0.0
             found[name] = means
         return cls(bound, found) if found else None
@@ -130,10 +130,10 @@ class Offsets:
 
         Dimensions, coordinates, attributes, encodings and dtypes stay, and what is lazy stays so.
         """
-        fresh = {}
+        fresh: dict[str, xr.DataArray] = {}
         for name, variable in centred_variables(bound).items():
             if name in self.values:
-                old = dataset[variable.name]
+                old = fresh.get(variable.name, dataset[variable.name])
                 new = _without(old, variable, self.values[name], _place(bound, variable))
                 fresh[variable.name] = new
         return dataset.assign(fresh)
@@ -178,30 +178,26 @@ class Offsets:
             if shift.reader in slim and shift.bias in slim
         )
         kept = tuple(slim.values())
-        arrays = {v.name: ((*SAMPLE_DIMS, *v.dims), self.values[f"{v.name}_offset"]) for v in kept}
+        kept = tuple(slim.values())
+        arrays = {v.name: ((*SAMPLE_DIMS, *v.dims), self.values[v.name]) for v in kept}
         return xr.Dataset(arrays), replace(self.bound, variables=kept, shifts=shifts)
 
     def from_draws(self, dataset: xr.Dataset) -> Offsets:
         """Offsets of the same variables, from the form that :meth:`as_draws` gives them."""
-        names = [name.removesuffix("_offset") for name in self.values]
-        return replace(self, values={f"{name}_offset": dataset[name].values for name in names})
+        return replace(self, values={name: dataset[name].values for name in self.values})
 
     # ------------------------------------------------------------------ stored form
 
     def to_dataset(self) -> xr.Dataset:
         """Return the labelled arrays ``{variable}_offset``."""
         draws, bound = self.as_draws()
-        stored = {}
+        whole = centred_variables(self.bound)
         for variable in bound.variables:
-            whole = centred_variables(self.bound)[f"{variable.name}_offset"]
-            axis = centred_axis(whole, self.bound.spec.gauges)
-            name = None if axis is None else whole.axes[axis].name
-            about = f"what was subtracted from {variable.name}: its mean over {name}"
-            array = draws[variable.name].variable
-            stored[f"{variable.name}_offset"] = xr.Variable(
-                array.dims, array.values, {"long_name": about}
-            )
-        return xr.Dataset(stored)
+            old = whole[variable.name]
+            axis = old.axes[_place(bound, old) - len(SAMPLE_DIMS)].name
+            about = f"what was subtracted from {old.name}: its mean over {axis}"
+            draws[variable.name].attrs = {"long_name": about}
+        return draws
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset, bound: Bound) -> Offsets | None:
@@ -237,36 +233,40 @@ def _shape(bound: Bound, variable: BoundVariable) -> tuple[int, ...]:
     return _reduced(bound, variable).shape
 
 
-def _split(variable: BoundVariable, dataset: xr.Dataset) -> Array:
-    """Values of one variable, (chain, draw, *axes)."""
-    values: Array = dataset[variable.name].transpose(*SAMPLE_DIMS, ...).values
-    return values.reshape(*values.shape[:2], *variable.shape)
+def _name(variable: BoundVariable) -> str:
+    """Name of the offsets of one variable."""
+    return f"{variable.name}_offset"
+
+
+def _split(variable: BoundVariable, stored: Array) -> Array:
+    """Stored values (batch axes, dims) in split axes."""
+    return stored.reshape(*stored.shape[: stored.ndim - len(variable.dims)], *variable.shape)
 
 
 def _reduced(bound: Bound, variable: BoundVariable) -> BoundVariable:
-    """The same variable without the axis over which it is centred.
+    """The offsets of a variable, as a variable: without the axis over which it is centred.
 
     Dimensions keep their names, unless one stored axis is the product of several, or the name is
     that of other units.
     """
-    left_out = _place(bound, variable) - len(SAMPLE_DIMS)
+    name, left_out = _name(variable), _place(bound, variable) - len(SAMPLE_DIMS)
     kept = [i for i in range(len(variable.axes)) if i != left_out]
     axes = tuple(variable.axes[i] for i in kept)
-    dims = tuple(f"{variable.name}_offset_dim_{i}" for i in range(len(axes)))
+    dims = tuple(f"{name}_dim_{i}" for i in range(len(axes)))
     if len(variable.dims) == len(variable.axes):
         stored = [variable.dims[i] for i in kept]
         dims = tuple(
             own if dim in bound.sizes and axis.units != dim else dim
             for own, dim, axis in zip(dims, stored, axes, strict=True)
         )
-    return replace(variable, dims=dims, axes=axes)
+    return replace(variable, name=name, dims=dims, axes=axes)
 
 
 def _without(old: xr.DataArray, variable: BoundVariable, offset: Array, place: int) -> xr.DataArray:
     """One variable less its offset, lazily where it is lazy."""
     labels = [f"__offset_{i}" for i in range(offset.ndim - len(SAMPLE_DIMS))]
     new: xr.DataArray = xr.apply_ufunc(
-        partial(_kernel, shape=variable.shape, place=place - len(SAMPLE_DIMS)),
+        partial(_kernel, variable=variable, axis=place),
         old,
         xr.DataArray(offset, dims=(*SAMPLE_DIMS, *labels)),
         input_core_dims=[list(variable.dims), labels],
@@ -281,7 +281,6 @@ def _without(old: xr.DataArray, variable: BoundVariable, offset: Array, place: i
     return new
 
 
-def _kernel(values: Array, offset: Array, *, shape: tuple[int, ...], place: int) -> Array:
-    """Subtract in split axes, on blocks whose sample axes lead."""
-    whole = values.reshape(*offset.shape[: offset.ndim - len(shape) + 1], *shape)
-    return subtract(whole, offset, whole.ndim - len(shape) + place).reshape(values.shape)
+def _kernel(values: Array, offset: Array, *, variable: BoundVariable, axis: int) -> Array:
+    """Subtract on stored values, whose two sample axes lead."""
+    return subtract(_split(variable, values), offset, axis).reshape(values.shape)
