@@ -117,6 +117,7 @@ def align(
         ``{units}_index``     chain, draw, {units}    slot *k* holds the unit ``index[k]``
         ``{units}_factor``    chain, draw, {units}    what multiplied it
         ``{units}_rotation``  …, {units}, {units}_unit  instead of both, of units that rotate
+        ``{variable}_offset`` chain, draw, …          what was subtracted, over a centred axis
         ``{units}_margin``    chain, draw, {units}    gain over the best that changes the slot
         ``loss``              chain, draw             loss of the aligned draw
         ``start``             chain, draw             which start won
@@ -319,6 +320,9 @@ def _carried_over(
             )
     own = source[f"{prefix}relabel"]
     notes = json.loads(own.attrs["relabel"])
+    own = own.drop_vars(notes.pop("offsets", []))
+    if transformation.offsets is not None:
+        transformation = replace(transformation, offsets=transformation.offsets.restricted(bound))
     notes |= {
         "spec": bound.resolved().as_dict(),
         "variables": [v.address for v in bound.variables],
@@ -767,6 +771,8 @@ def _transformed(
         earlier = json.loads(groups[f"{prefix}relabel"].attrs["relabel"])
         notes["earlier"] = {k: v for k, v in earlier.items() if k not in ("diagnosis", "added")}
     stored = own.assign(transformation.to_dataset().data_vars)
+    if transformation.offsets is not None:
+        notes["offsets"] = list(transformation.offsets.values)
     coords = {d: shared["posterior"][d] for d in SAMPLE_DIMS if d in shared["posterior"].coords}
     stored = stored.assign_coords(coords)
     stored.attrs = {"relabel": json.dumps(notes)}

@@ -169,7 +169,8 @@ class Aligned:
         scaled = [u for u in bound.sizes if "unit" in bound.group(u).gauges()]
         if not scaled:
             return self.problem
-        spec = replace(bound.spec, gauges=dict.fromkeys(scaled, "unit"))
+        gauges = dict.fromkeys(scaled, "unit")
+        spec = replace(bound.spec, gauges={**bound.spec.gauges, **gauges})
         used = [variable.name for variable in self.problem.used]
         return Problem(replace(bound, spec=spec), self.problem.arrays, used, ways=self.problem.ways)
 

@@ -145,7 +145,7 @@ def own_variables(dataset: xr.Dataset) -> list[str]:
     try:
         notes = json.loads(dataset.attrs["relabel"])
         units = notes["spec"]["units"]
-        added = [*notes.get("flags", ()), *notes.get("added", ())]
+        added = [*notes.get("flags", ()), *notes.get("offsets", ()), *notes.get("added", ())]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError("the attribute 'relabel' of the dataset is damaged") from error
     kinds = ("index", "factor", "rotation", "margin")

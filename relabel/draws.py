@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from relabel.allocations import Labels, check_range, labels_in
 from relabel.binding import core_dims, is_drawn
+from relabel.centring import Offsets
 from relabel.criteria import Criterion
 from relabel.errors import DataError, SpecError
 from relabel.features import Problem
@@ -80,8 +81,10 @@ class Draws:
         return Problem(self.bound, arrays, criterion.variables, ways=ways)
 
     def transformation(self, solution: Solution) -> Transformation:
-        """Elements of all draws; those left out stay as they are."""
+        """Elements and offsets of all draws; those left out stay as they are."""
+        offsets = Offsets.of(self.bound, self.groups["posterior"], self.excluded)
         whole = Transformation.identity(self.bound.sizes, self.excluded.shape)
+        whole = replace(whole, offsets=offsets)
         for units, element in solution.elements.items():
             flat = type(element).identity((self.excluded.size,), element.size)
             flat.put(self.rows, element)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from relabel.centring import centred
 from relabel.elements import Dense, Element
 from relabel.errors import SpecError
 from relabel.groups import Group
@@ -273,7 +274,7 @@ class Problem:
         parts = []
         for rows in self.slices:
             terms = [
-                (self._centred(v, rows) ** 2, _powers(v, set(gauged)))
+                (self._centred(v, rows) ** 2, _powers(v, gauged))
                 for v in self.bound.measured()
                 if any(v_units in gauged for _, v_units, _ in v.unit_axes())
             ]
@@ -324,9 +325,10 @@ class Problem:
         }
 
     def _values(self, variable: BoundVariable, rows: slice) -> Array:
-        """One variable as it is, in float64, shape (draws, *axes)."""
-        values = self.arrays[variable.name][rows].astype(float, copy=False)
-        return values.reshape(len(values), *variable.shape)
+        """One variable, in float64, shape (draws, *axes), less what a centred axis does not see."""
+        values = self.arrays[variable.name][rows]
+        values = centred(self.bound, variable, values.reshape(len(values), *variable.shape))
+        return values.astype(float, copy=False)
 
     def block(self, number: int) -> Block:
         """Features of one block, made once and kept."""
@@ -485,14 +487,19 @@ def _layout(bound: Bound, used: Sequence[BoundVariable], groups: Mapping[str, Gr
     )
 
 
-def _powers(variable: BoundVariable, gauged: set[str]) -> tuple[tuple[str | None, int], ...]:
+def _powers(
+    variable: BoundVariable, gauged: Mapping[str, Group]
+) -> tuple[tuple[str | None, int], ...]:
     """Units and power of the scale on every axis, for the gauges.
 
-    A companion written with an exponent follows the scale, but does not help to fix it.
+    A companion written with an exponent follows the scale, but does not help to fix it. Nor do
+    biases, where the group says so.
     """
+    reads = bool(variable.between()[0])
+    counting = {units for units, group in gauged.items() if reads or group.biases_count}
     return tuple(
         (axis.units, axis.action.power)
-        if axis.units in gauged and axis.exponent == 1
+        if axis.units in counting and axis.exponent == 1
         else (None, 0)
         for axis in variable.axes
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from relabel.errors import SpecError
+from relabel.gauges import centred_axes
 from relabel.spec import Bound, BoundVariable
 
 __all__ = ["FUNCTIONS", "Layer", "Network", "Pass"]
@@ -379,6 +380,10 @@ def _layer(
     activation = bound.spec.units.get(name)
     if activation is not None and function_of(activation) is None:
         raise SpecError(f"units {name!r}: {activation!r} does not name one activation function")
+    if name in centred_axes(bound.spec.gauges) and any(tail == name for _, tail, _ in weights):
+        raise SpecError(
+            f"{name!r} is centred and read on: what stands between (a LayerNorm) is not known"
+        )
     return Layer(
         name,
         activation,

@@ -29,8 +29,11 @@ from relabel.diagnostics.redundancy import Redundancy, redundancy
 from relabel.diagnostics.scales import ScaleLaw, scale_law
 from relabel.diagnostics.widths import Widths
 from relabel.draws import log_density
+from relabel.elements import Element
 from relabel.errors import SpecError
+from relabel.gauges import centred_axes
 from relabel.likelihood import Fitted, Likelihood, find_likelihood
+from relabel.network import Network
 from relabel.probes import TARGET_GROUPS
 from relabel.progress import Report
 from relabel.spec import SAMPLE_DIMS
@@ -209,11 +212,16 @@ class Questions:
                 lp, outputs, n_sd=t.n_sd, n_nats=t.n_nats, function_sd=t.function_sd
             )
 
+    @staticmethod
+    def _original(aligned: Aligned) -> xr.Dataset:
+        """The posterior as it was before the alignment."""
+        shared, bound = aligned.draws.groups, aligned.bound
+        return aligned.transformation.inverse().apply(shared, bound)["posterior"]
+
     def _convergence(self, answers: Answers, outputs: Array | None) -> None:
         aligned = answers.aligned
         bound, posterior = aligned.bound, aligned.groups["posterior"]
-        shared = aligned.draws.groups
-        before = aligned.transformation.inverse().apply(shared, bound)["posterior"]
+        before = self._original(aligned)
         found = {"weights_before": convergence(weights_of(bound, before))}
         if answers.was_aligned:
             after = weights_of(bound, posterior)
@@ -237,6 +245,23 @@ class Questions:
 
     # ------------------------------------------------------------------ redundancy
 
+    @staticmethod
+    def _seen_by_the_likelihood(answers: Answers, network: Network) -> bool:
+        """Whether outputs were centred that the likelihood reads as they are: no softmax."""
+        fitted, gauges = answers.fitted, answers.aligned.bound.spec.gauges
+        centred = [end for end in network.ends if end in centred_axes(gauges)]
+        if fitted is None or not centred or not fitted.nats or fitted.family == "categorical":
+            return False
+        answers.fitted = None
+        answers.open.append(
+            Open(
+                "redundancy",
+                f"the outputs {centred[0]!r} were centred, which a {fitted.family} likelihood sees",
+                f"align without the gauge of {centred[0]!r}, or name the likelihood: categorical",
+            )
+        )
+        return True
+
     def _redundancy(self, answers: Answers, points: Array | None) -> None:
         aligned, network = answers.aligned, answers.aligned.network
         if points is None or network is None:
@@ -251,6 +276,8 @@ class Questions:
             points,
             rows=rows,
         )
+        if self._seen_by_the_likelihood(answers, network):
+            return
         if not answers.fitted.nats:
             answers.open.append(
                 Open(
@@ -386,13 +413,16 @@ class Questions:
                 )
             )
         posterior = aligned.groups["posterior"]
+        known: Mapping[str, Element] | None = elements
+        if aligned.transformation.offsets is not None:  # the law is that of the whole weights
+            posterior, known = self._original(aligned), None
         arrays = {
             v.name: posterior[v.name].transpose(*SAMPLE_DIMS, ...).values
             for v in aligned.bound.measured()
             if v.unit_axes()
         }
         answers.scales = scale_law(
-            arrays, aligned.bound, self.priors, elements=elements, excluded=excluded
+            arrays, aligned.bound, self.priors, elements=known, excluded=excluded
         )
         missing = {name for law in answers.scales.values() for name in law.missing}
         if missing:

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from relabel.centring import said_of
+from relabel.containers import sharing
 from relabel.criteria import Criterion
 from relabel.draws import Draws
 from relabel.errors import DataError, SpecError
+from relabel.gauges import centred_axes
 from relabel.solve import STARTS, Solution
 from relabel.spec import SAMPLE_DIMS, Bound, Spec
 from relabel.suspicions import suspicions
@@ -71,6 +74,8 @@ def provenance_of(
         f"{n_moved} of {len(solution.loss)} draws were relabelled; "
         f"the loss went from {solution.loss_before:.6g} to {loss:.6g}"
     )
+    shifted = said_of(draws.bound)
+    sentence += f"; {shifted} (this preserves the likelihood, not the prior)" if shifted else ""
     more = {"flags": list(solution.remarks.variables)} if solution.remarks.variables else {}
     return more | {
         "version": installed("posterior-relabel"),
@@ -115,6 +120,12 @@ def _warnings(draws: Draws, solution: Solution) -> list[str]:
                 f"units {units!r} ({symmetry}): {group.label} preserves the likelihood, not the "
                 "prior; the relabelled draws are a section of the orbit"
             )
+    shifted = said_of(draws.bound)
+    if shifted:
+        found.append(
+            f"{shifted}: that preserves the likelihood where only a softmax or a LayerNorm reads "
+            "it, not the prior; the relabelled draws are a section of the orbit"
+        )
     if draws.excluded.any():
         number = int(draws.excluded.sum())
         what = "1 draw is not finite and was left as it is"
@@ -171,7 +182,11 @@ def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec
     except (KeyError, TypeError, SpecError, json.JSONDecodeError) as error:
         raise DataError("the group 'relabel' is damaged: its attribute cannot be read") from error
     check_same_draws(dataset, groups[f"{prefix}posterior"])
-    return spec, Transformation.from_dataset(dataset, list(spec.units))
+    bound = None
+    if centred_axes(spec.gauges):
+        shared = sharing(groups, prefix)
+        bound = spec.present_in(shared).bind(shared)
+    return spec, Transformation.from_dataset(dataset, list(spec.units), bound)
 
 
 def refuse_reduced(groups: Mapping[str, xr.Dataset]) -> None:

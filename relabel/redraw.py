@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.binding import closest
+from relabel.centring import centred_variables
 from relabel.containers import pack, sharing, unpack
 from relabel.diagnostics.scales import (
     Priors,
@@ -137,6 +138,7 @@ def redraw_scale(
     if not scaled_units(bound):
         declared = ", ".join(f"{units!r} ({kind})" for units, kind in spec.units.items())
         raise SpecError(f"no units have a scale that could be redrawn: {declared}")
+    _check_not_centred(bound)
     checked = _complete(bound, priors, shared["posterior"])
     sweeps = _checked_sweeps(n_sweeps)
     drawn = _draw(shared, bound, checked, np.random.default_rng(seed), sweeps)
@@ -159,6 +161,18 @@ class _Drawn:
     scales: Transformation
     n_sweeps: int
     n_left: dict[str, int]
+
+
+def _check_not_centred(bound: Bound) -> None:
+    """Refuse weights of which a part was taken away: the law is that of the whole."""
+    scaled = scaled_units(bound)
+    for variable in centred_variables(bound).values():
+        units = next((u for _, u, _ in variable.unit_axes() if u in scaled), None)
+        if units is not None:
+            raise SpecError(
+                f"{variable.name!r} was centred, and the law of the scales of {units!r} needs all "
+                "of it; align without the gauge 'centred', then redraw"
+            )
 
 
 def _complete(bound: Bound, priors: Priors, posterior: xr.Dataset) -> dict[str, float | None]:

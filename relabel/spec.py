@@ -15,6 +15,7 @@ import xarray as xr
 
 from relabel.binding import SAMPLE_DIMS, Binder, BoundAxis, BoundVariable, Shift, closest
 from relabel.errors import SpecError
+from relabel.gauges import CENTRED, check_centred, check_gauge, written
 from relabel.groups import Group, group_of
 from relabel.notation import parse
 
@@ -47,7 +48,10 @@ class Spec:
     gauges : mapping of str to str, optional
         Units -> how a continuous scale is fixed: ``"balanced"`` (default) or ``"unit"``; of
         orthogonal units how the rotation is: ``"varimax"`` (default), ``"varimax-kaiser"`` or
-        ``"none"``.
+        ``"none"``. Any axis that variables are written to, of units that are only permuted or of
+        none, may be ``"centred"``: from everything at the head of an arrow its mean over the axis
+        is subtracted, draw by draw. That changes nothing where only a softmax or a LayerNorm
+        reads the axis. It preserves the likelihood, not the prior.
 
     Raises
     ------
@@ -114,15 +118,9 @@ class Spec:
                 raise SpecError(
                     f"spec: sizes name {name!r}, which no axis has{closest(name, carried)}"
                 )
+        lines = [parse(text) for text in self.axes.values()]
         for name, gauge in self.gauges.items():
-            if name not in self.units:
-                raise SpecError(
-                    f"spec: gauges name {name!r}, which are no units{closest(name, self.units)}"
-                )
-            known = group_of(self.units[name]).gauges()
-            if gauge not in known:
-                offered = f"choose from {', '.join(known)}" if known else "it has no scale to fix"
-                raise SpecError(f"spec: gauges: {gauge!r} is no gauge of {name!r}; {offered}")
+            check_gauge(name, gauge, self.units, lines)
 
     # ------------------------------------------------------------------ text and back
 
@@ -193,7 +191,9 @@ class Spec:
             If there are no draws, or a variable is not numeric.
         """
         groups = {"posterior": data} if isinstance(data, xr.Dataset) else dict(data)
-        return Bound(self, *self._binder(groups).resolve())
+        bound = Bound(self, *self._binder(groups).resolve())
+        check_centred(bound.variables, self.gauges, groups)
+        return bound
 
     def present_in(self, groups: Mapping[str, xr.Dataset]) -> Spec:
         """Return the spec without the variables that some groups lack.
@@ -209,7 +209,9 @@ class Spec:
                 f"none of the variables {', '.join(self.axes)} is in the groups "
                 f"{', '.join(groups)}: take these groups out, or save the variables there too"
             )
-        return replace(self, axes=axes, values=values)
+        heads = written([parse(line) for line in axes.values()])
+        gauges = {n: g for n, g in self.gauges.items() if g != CENTRED or n in heads}
+        return replace(self, axes=axes, values=values, gauges=gauges)
 
     def _binder(self, groups: Mapping[str, xr.Dataset]) -> Binder:
         return Binder(self.units, self.axes, self.values, self.sizes, groups)

@@ -152,9 +152,14 @@ def _another_activation(draws: Draws) -> list[str]:
 
 
 def _two_biases(draws: Draws) -> list[str]:
-    """Several variables written to units by an arrow without a tail."""
+    """Several variables written to units by an arrow without a tail.
+
+    The running mean of a BatchNorm is declared as a bias is.
+    """
     found = []
     for units in draws.bound.sizes:
+        if not draws.bound.group(units).biases_count:
+            continue
         biases = [
             v.name
             for v in draws.bound.measured()

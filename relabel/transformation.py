@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.allocations import moved_labels
+from relabel.centring import Offsets
 from relabel.elements import Dense, Element, Monomial, monomial
 from relabel.errors import DataError
 from relabel.spec import SAMPLE_DIMS, Bound, BoundVariable, Shift
@@ -30,6 +31,8 @@ class Transformation:
     ----------
     elements : dict of str to Monomial or Dense
         Units -> elements with the batch shape (chain, draw).
+    offsets : Offsets or None
+        What is subtracted before elements act, where the spec has centred axes.
 
     Examples
     --------
@@ -43,6 +46,7 @@ class Transformation:
     """
 
     elements: dict[str, Element]
+    offsets: Offsets | None = None
 
     @classmethod
     def identity(cls, sizes: Mapping[str, int], batch: tuple[int, int]) -> Transformation:
@@ -51,15 +55,33 @@ class Transformation:
 
     def inverse(self) -> Transformation:
         """Return the transformation that undoes this one."""
-        return Transformation({units: g.inverse() for units, g in self.elements.items()})
+        back = Transformation({units: g.inverse() for units, g in self.elements.items()})
+        return back if self.offsets is None else replace(back, offsets=self._negative())
 
     def __matmul__(self, other: Transformation) -> Transformation:
         """Compose: ``(a @ b).apply(x) == a.apply(b.apply(x))``."""
-        return Transformation({u: g @ other.elements[u] for u, g in self.elements.items()})
+        both = Transformation({u: g @ other.elements[u] for u, g in self.elements.items()})
+        if self.offsets is None:
+            return replace(both, offsets=other.offsets)
+        back = Transformation({units: g.inverse() for units, g in other.elements.items()})
+        return replace(both, offsets=back._carried(self.offsets).plus(other.offsets))
+
+    def _negative(self) -> Offsets:
+        """Offsets of the inverse: to be added, in the labels that the elements lead to."""
+        assert self.offsets is not None
+        moved = self._carried(self.offsets)
+        return replace(moved, values={name: -array for name, array in moved.values.items()})
+
+    def _carried(self, offsets: Offsets) -> Offsets:
+        """Offsets with the elements acting on their axes."""
+        draws, bound = offsets.as_draws()
+        moved = Transformation(self.elements).apply({"posterior": draws}, bound)
+        return offsets.from_draws(moved["posterior"])
 
     def apply(self, groups: Mapping[str, xr.Dataset], bound: Bound) -> dict[str, xr.Dataset]:
         """Transform every variable that carries units, in all groups.
 
+        Offsets are subtracted first, from variables of the posterior that `bound` says are centred.
         Dimensions, coordinates, attributes, encodings and dtypes stay. Variables backed by dask
         stay lazy. Signs and permutations gather and negate only, so that they can be undone bit
         by bit; scales multiply.
@@ -78,6 +100,8 @@ class Transformation:
         result = dict(groups)
         for name in dict.fromkeys(variable.group for variable in bound.variables):
             dataset = groups[name]
+            if self.offsets is not None and name == "posterior":
+                dataset = self.offsets.subtracted(dataset, bound)
             fresh = {
                 variable.name: self._transformed(dataset, variable, bound.shifts)
                 for variable in bound.in_group(name)
@@ -137,7 +161,10 @@ class Transformation:
     # ------------------------------------------------------------------ stored form
 
     def to_dataset(self) -> xr.Dataset:
-        """Return the labelled arrays ``{units}_index`` and ``_factor``, or ``{units}_rotation``."""
+        """Return the labelled arrays ``{units}_index`` and ``_factor``, or ``{units}_rotation``.
+
+        And ``{variable}_offset`` of every variable that was centred.
+        """
         variables = {}
         for units, element in self.elements.items():
             dims = (*SAMPLE_DIMS, units)
@@ -153,11 +180,14 @@ class Transformation:
             variables[f"{units}_index"] = xr.Variable(dims, element.index, {"long_name": about})
             about = f"what slot k of {units} was multiplied by"
             variables[f"{units}_factor"] = xr.Variable(dims, element.factor, {"long_name": about})
-        return xr.Dataset(variables)
+        offsets = {} if self.offsets is None else self.offsets.to_dataset().data_vars
+        return xr.Dataset(variables).assign(offsets)
 
     @classmethod
-    def from_dataset(cls, dataset: xr.Dataset, units: Sequence[str]) -> Transformation:
-        """Read the labelled arrays back.
+    def from_dataset(
+        cls, dataset: xr.Dataset, units: Sequence[str], bound: Bound | None = None
+    ) -> Transformation:
+        """Read the labelled arrays back; offsets if `bound`, the spec on the draws, is given.
 
         Raises
         ------
@@ -182,7 +212,7 @@ class Transformation:
             if not (np.isfinite(factor) & (factor != 0)).all():
                 raise DataError(f"relabel/{name}_factor holds factors that are zero or not finite")
             elements[name] = Monomial(index, factor)
-        return cls(elements)
+        return cls(elements, None if bound is None else Offsets.from_dataset(dataset, bound))
 
 
 def _labelled(units: str, element: Element) -> list[xr.DataArray]:

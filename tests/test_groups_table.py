@@ -8,6 +8,7 @@ from relabel.groups import (
     SYMMETRIES,
     AffineFlip,
     EvenPermutation,
+    NormedPermutation,
     Orthogonal,
     Permutation,
     ScaledPermutation,
@@ -33,11 +34,13 @@ TABLE = {
     "square": (ScaledPermutation(2, "even"), False),
     "linear": (ScaledPermutation(1, "odd"), False),
     "identity": (ScaledPermutation(1, "odd"), False),
+    "batchnorm": (NormedPermutation(), False),
     "orthogonal": (Orthogonal(), False),
     "rotation": (Orthogonal(), False),
 }
 #: Names that stand for a family of functions.
 WITHOUT_FUNCTION = {"signed", "permutation", "prelu", "maxout", "orthogonal", "rotation"}
+WITHOUT_FUNCTION |= {"batchnorm"}
 
 Z = np.linspace(-4.7, 4.7, 95)  # symmetric about zero, which it includes
 
@@ -151,6 +154,8 @@ def test_functions_that_do_not_determine_one():
 def test_only_scales_and_rotations_have_gauges(name):
     group = group_of(name)
     expected = ("balanced", "unit") if isinstance(group, ScaledPermutation) else ()
+    if isinstance(group, NormedPermutation):
+        expected = ("unit",)
     if isinstance(group, Orthogonal):
         expected = ("varimax", "varimax-kaiser", "none")
     assert group.gauges() == expected

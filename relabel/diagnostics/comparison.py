@@ -8,7 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel.centring import centred
 from relabel.features import Layout, Problem
+from relabel.gauges import centred_axis
 from relabel.network import Network
 from relabel.spec import SAMPLE_DIMS, Bound
 
@@ -27,7 +29,7 @@ def weights_of(bound: Bound, posterior: xr.Dataset) -> list[Array]:
     return [
         posterior[v.name].transpose(*SAMPLE_DIMS, ...).values
         for v in bound.measured()
-        if v.unit_axes() or v in shifted
+        if v.unit_axes() or v in shifted or centred_axis(v, bound.spec.gauges) is not None
     ]
 
 
@@ -46,13 +48,15 @@ def outputs_of(
     Returns
     -------
     dict of str to ndarray of shape (chain, draw, n, size)
-        By the name of the output's axis. Draws that are not finite give what they give.
+        By the name of the output's axis, centred where that axis is: before and after an alignment
+        these are the same. Draws that are not finite give what they give.
     """
     shape = tuple(posterior.sizes[dim] for dim in SAMPLE_DIMS)
     arrays = {}
     for variable in bound.measured():
         stored = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
-        arrays[variable.name] = stored.reshape(-1, *stored.shape[2:])
+        values = centred(bound, variable, stored.reshape(-1, *variable.shape))
+        arrays[variable.name] = values.reshape(-1, *stored.shape[2:])
     with np.errstate(invalid="ignore", over="ignore"):
         outputs = network.outputs(arrays, points)
     return {name: value.reshape(*shape, *value.shape[1:]) for name, value in outputs.items()}

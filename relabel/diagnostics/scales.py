@@ -330,12 +330,15 @@ def _quantile(law: _Law, probability: Array) -> Array:
 
 
 def scaled_units(bound: Bound) -> dict[str, int]:
-    """Return the sets of units that have a scale, and their degree of homogeneity."""
+    """Return the sets of units that have a scale, and their degree of homogeneity.
+
+    Not those that nothing reads with a scale (before a BatchNorm): their law is another.
+    """
     found = {}
     for units in bound.sizes:
         group = bound.group(units)
         action = group.action("tail")
-        if group.gauges() and not group.rotates and action is not None:
+        if group.gauges() and not group.rotates and action is not None and action.power:
             found[units] = -action.power
     return found
 

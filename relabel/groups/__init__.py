@@ -8,6 +8,7 @@ from relabel.errors import SpecError
 from relabel.groups.affine import AffineFlip
 from relabel.groups.base import Action, Group, Role, Score
 from relabel.groups.even import EvenPermutation
+from relabel.groups.normed import NormedPermutation
 from relabel.groups.orthogonal import Orthogonal
 from relabel.groups.permutation import Permutation
 from relabel.groups.scaled import ScaledPermutation
@@ -20,6 +21,7 @@ __all__ = [
     "EvenPermutation",
     "GreedySigned",
     "Group",
+    "NormedPermutation",
     "Orthogonal",
     "Permutation",
     "Role",
@@ -38,6 +40,7 @@ _BY_GROUP: dict[Group, str] = {
     ScaledPermutation(degree=1, parity="even"): "abs",
     ScaledPermutation(degree=2, parity="even"): "square",
     ScaledPermutation(degree=1, parity="odd"): "linear identity",
+    NormedPermutation(): "batchnorm",
     Orthogonal(): "orthogonal rotation",
 }
 
@@ -54,8 +57,9 @@ def group_of(symmetry: str) -> Group:
     ----------
     symmetry : str
         An activation's name (``"tanh"``, ``"relu"``, ``"x^3"``, ...), ``"signed"`` for units that
-        may change their sign as a whole, ``"orthogonal"`` for factors that may be rotated, or
-        ``"permutation"``, which is always safe. Upper case and ``-`` for ``_`` are accepted.
+        may change their sign as a whole, ``"batchnorm"`` for channels that go into a BatchNorm,
+        ``"orthogonal"`` for factors that may be rotated, or ``"permutation"``, which is always
+        safe. Upper case and ``-`` for ``_`` are accepted.
 
     Returns
     -------

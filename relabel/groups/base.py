@@ -78,6 +78,8 @@ class Group(ABC):
         Whether units mix: an element is then a matrix.
     optimal : bool
         Whether :meth:`match` returns the best element; one that does not is believed all the same.
+    biases_count : bool
+        Whether what is written to the units and reads nothing has a part in the norms of a gauge.
     """
 
     label: ClassVar[str]
@@ -85,6 +87,7 @@ class Group(ABC):
     shifts: ClassVar[bool] = False
     rotates: ClassVar[bool] = False
     optimal: ClassVar[bool] = True
+    biases_count: ClassVar[bool] = True
 
     @property
     def signs(self) -> bool:
