@@ -1,5 +1,7 @@
 """Axes that are several blocks: parsed, bound to draws, acted on and matched part by part."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -249,7 +251,7 @@ FLAT = "(x -> a + -> a + a -> b + -> b + b -> y + -> y)"
 
 def gaussian(rng, n=(2, 6), sizes=(2, 3, 4, 1)):
     """Means and covariances of flat parameter vectors."""
-    size = sum(i * o + o for i, o in zip(sizes, sizes[1:], strict=False))
+    size = sum(i * o + o for i, o in pairwise(sizes))
     root = rng.normal(size=(*n, size, size))
     arrays = {"theta": rng.normal(size=(*n, size)), "cov": root @ root.swapaxes(-1, -2)}
     dims = {"theta": (*SAMPLE, "p"), "cov": (*SAMPLE, "p", "q")}
@@ -303,7 +305,7 @@ def test_three_axes_of_units_are_carried_along():
     np.testing.assert_array_equal(aligned["T"], expected)
     with pytest.raises(SpecError, match="'T' has 3 axes of units"):
         relabel.align(data, spec, criterion=relabel.Mean(variables=("A", "B", "T")))
-    with pytest.raises(SpecError, match="carries the units 'a'; T .* is carried along only"):
+    with pytest.raises(SpecError, match=r"carries the units 'a'; T .* is carried along only"):
         relabel.align(data, Spec(spec.units, {"B": "b _", "T": "a b a"}))
 
 
@@ -313,7 +315,7 @@ def test_covariances_of_sigmoid_units_are_refused():
         {"h": "sigmoid"}, {"theta": line, "cov": f"{line} {line}"}, sizes={"x": 1, "h": 2, "y": 1}
     )
     data = draws(theta=(7,), cov=(7, 7))
-    with pytest.raises(SpecError, match="'cov' is carried along .* adds weights to biases"):
+    with pytest.raises(SpecError, match=r"'cov' is carried along .* adds weights to biases"):
         spec.bind(data)
 
 
@@ -407,7 +409,9 @@ def test_a_flip_moves_the_bias_of_its_own_block():
     g = element(RNG(5), (2, 3), h=3)
     moved = g.apply({"posterior": data}, bound)["posterior"]
 
-    def outputs(w, x=RNG(6).normal(size=2)):
+    x = RNG(6).normal(size=2)
+
+    def outputs(w):
         h = 1 / (1 + np.exp(-(w["W"].values @ x + w["b"].values)))
         return (w["V"].values @ h[..., None])[..., 0] + w["c"].values
 
