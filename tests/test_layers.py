@@ -25,6 +25,7 @@ ORDER = [
     "binding",
     "spec",
     "presets",
+    "recurrent",
     "network",
     "transformation",
     "simulate",
