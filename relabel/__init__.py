@@ -37,6 +37,7 @@ from relabel.memberships import (
 )
 from relabel.presets import factor_model, hmm, mixture, mlp, topic_model
 from relabel.propose import propose
+from relabel.recurrent import gru, lstm, rnn
 from relabel.redraw import redraw_scale
 from relabel.reduce import reduce
 from relabel.regions import regions
@@ -84,7 +85,9 @@ __all__ = [
     "compare",
     "diagnose",
     "factor_model",
+    "gru",
     "hmm",
+    "lstm",
     "mixture",
     "mlp",
     "open_draws",
@@ -93,6 +96,7 @@ __all__ = [
     "reduce",
     "regions",
     "relabelled",
+    "rnn",
     "save",
     "slot_summary",
     "slots",

@@ -120,7 +120,7 @@ class Offsets:
         found = {}
         for name, variable in centred_variables(bound).items():
             stored = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
-            means = means_over(_split(variable, stored), _place(bound, variable))
+            means = means_over(variable.of(stored), _place(bound, variable))
             means[excluded] = 0.0
             found[name] = means
         return cls(bound, found) if found else None
@@ -178,7 +178,6 @@ class Offsets:
             if shift.reader in slim and shift.bias in slim
         )
         kept = tuple(slim.values())
-        kept = tuple(slim.values())
         arrays = {v.name: ((*SAMPLE_DIMS, *v.dims), self.values[v.name]) for v in kept}
         return xr.Dataset(arrays), replace(self.bound, variables=kept, shifts=shifts)
 
@@ -234,13 +233,9 @@ def _shape(bound: Bound, variable: BoundVariable) -> tuple[int, ...]:
 
 
 def _name(variable: BoundVariable) -> str:
-    """Name of the offsets of one variable."""
-    return f"{variable.name}_offset"
-
-
-def _split(variable: BoundVariable, stored: Array) -> Array:
-    """Stored values (batch axes, dims) in split axes."""
-    return stored.reshape(*stored.shape[: stored.ndim - len(variable.dims)], *variable.shape)
+    """Name of the offsets of one variable, or of one part of it."""
+    part = "" if variable.window is None else f"_{variable.part}"
+    return f"{variable.name}{part}_offset"
 
 
 def _reduced(bound: Bound, variable: BoundVariable) -> BoundVariable:
@@ -253,13 +248,13 @@ def _reduced(bound: Bound, variable: BoundVariable) -> BoundVariable:
     kept = [i for i in range(len(variable.axes)) if i != left_out]
     axes = tuple(variable.axes[i] for i in kept)
     dims = tuple(f"{name}_dim_{i}" for i in range(len(axes)))
-    if len(variable.dims) == len(variable.axes):
+    if variable.window is None and len(variable.dims) == len(variable.axes):
         stored = [variable.dims[i] for i in kept]
         dims = tuple(
             own if dim in bound.sizes and axis.units != dim else dim
             for own, dim, axis in zip(dims, stored, axes, strict=True)
         )
-    return replace(variable, name=name, dims=dims, axes=axes)
+    return replace(variable, name=name, dims=dims, axes=axes, window=None)
 
 
 def _without(old: xr.DataArray, variable: BoundVariable, offset: Array, place: int) -> xr.DataArray:
@@ -283,4 +278,4 @@ def _without(old: xr.DataArray, variable: BoundVariable, offset: Array, place: i
 
 def _kernel(values: Array, offset: Array, *, variable: BoundVariable, axis: int) -> Array:
     """Subtract on stored values, whose two sample axes lead."""
-    return subtract(_split(variable, values), offset, axis).reshape(values.shape)
+    return variable.placed(values, subtract(variable.of(values), offset, axis))

@@ -15,7 +15,7 @@ import xarray as xr
 from relabel.binding import BoundVariable, closest
 from relabel.errors import DataError, SpecError
 from relabel.groups import Role, group_of
-from relabel.notation import Axes
+from relabel.notation import Axes, terms_of
 
 __all__ = ["CENTRED", "centred_axes", "centred_axis", "check_centred", "check_gauge", "written"]
 
@@ -51,7 +51,8 @@ def written(lines: Collection[Axes]) -> set[str]:
     return {
         axis.name
         for line in lines
-        for product in line.stored
+        for stored in line.stored
+        for product in terms_of(stored)
         for axis in product
         if axis.name is not None and axis.role == "head" and axis.exponent == 1
     }

@@ -27,6 +27,7 @@ ORDER = [
     "spec",
     "centring",
     "presets",
+    "recurrent",
     "network",
     "transformation",
     "simulate",

@@ -26,11 +26,12 @@ _MOST_PRODUCTS = 8  # features whose products are summed, of each kind
 def weights_of(bound: Bound, posterior: xr.Dataset) -> list[Array]:
     """Return every variable of the posterior that relabelling can change, (chain, draw, ...)."""
     shifted = {shift.bias for shift in bound.shifts}
-    return [
-        posterior[v.name].transpose(*SAMPLE_DIMS, ...).values
+    changed = [
+        v.name
         for v in bound.measured()
         if v.unit_axes() or v in shifted or centred_axis(v, bound.spec.gauges) is not None
     ]
+    return [posterior[name].transpose(*SAMPLE_DIMS, ...).values for name in dict.fromkeys(changed)]
 
 
 def outputs_of(
@@ -53,12 +54,14 @@ def outputs_of(
     """
     shape = tuple(posterior.sizes[dim] for dim in SAMPLE_DIMS)
     arrays = {}
+    for name in bound.names():
+        stored = posterior[name].transpose(*SAMPLE_DIMS, ...).values
+        arrays[name] = stored.reshape(-1, *stored.shape[2:])
+    parts = bound.by_part(arrays)
     for variable in bound.measured():
-        stored = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
-        values = centred(bound, variable, stored.reshape(-1, *variable.shape))
-        arrays[variable.name] = values.reshape(-1, *stored.shape[2:])
+        parts[variable.key] = centred(bound, variable, parts[variable.key])
     with np.errstate(invalid="ignore", over="ignore"):
-        outputs = network.outputs(arrays, points)
+        outputs = network.outputs(parts, points)
     return {name: value.reshape(*shape, *value.shape[1:]) for name, value in outputs.items()}
 
 
