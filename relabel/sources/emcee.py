@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = ["from_emcee", "is_emcee", "to_emcee"]
 Array = NDArray[Any]
 
 _SOURCE = "emcee"
+_LOCKED = re.compile("unable to lock|already open for")
 
 
 def from_emcee(
@@ -212,7 +214,7 @@ def _opened(path: Path) -> Any:
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file") from error
     except OSError as error:
-        if "lock" in str(error) or isinstance(error, BlockingIOError):
+        if isinstance(error, BlockingIOError) or _LOCKED.search(str(error)):
             raise FileError(
                 f"{path}: another process has it open for writing; wait until the sampler has "
                 "ended, or copy the file between two steps and read the copy"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relabel.spec import SAMPLE_DIMS
 
-__all__ = ["data_group", "flattened", "posterior_of", "stats_group"]
+__all__ = ["data_group", "flattened", "lengths", "posterior_of", "stats_group", "without_slashes"]
 
 Array = NDArray[Any]
 
@@ -53,6 +53,22 @@ def _default_dims(name: str, number: int) -> list[str]:
 def posterior_of(tree: xr.DataTree) -> xr.Dataset:
     """Return the posterior of a tree as a plain dataset, shared."""
     return tree["posterior"].to_dataset()
+
+
+def without_slashes(group: xr.Dataset) -> xr.Dataset:
+    """Rename what has a ``/`` in its name, which no file and no tree can hold.
+
+    Examples
+    --------
+    >>> group = xr.Dataset({"nn/w": (("chain", "draw", "nn/w_dim_0"), np.zeros((2, 5, 3)))})
+    >>> dict(without_slashes(group).sizes), without_slashes(group)["nn.w"].attrs
+    ({'chain': 2, 'draw': 5, 'nn.w_dim_0': 3}, {'source_name': 'nn/w'})
+    """
+    named = [str(name) for name in (*group.variables, *group.dims) if "/" in str(name)]
+    if not named:
+        return group
+    variables = {name: group[name].assign_attrs(source_name=name) for name in group.data_vars}
+    return group.assign(variables).rename({name: name.replace("/", ".") for name in named})
 
 
 def flattened(samples: Mapping[str, Any]) -> dict[str, Any]:

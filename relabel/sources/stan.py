@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import math
 import os
@@ -45,7 +44,7 @@ _DTYPES = {"tree_depth": np.int64, "n_steps": np.int64, "diverging": np.bool_}
 
 
 def from_stan(source: Any, *, truncate: bool = False) -> xr.DataTree:
-    """Read draws of Stan, one CSV file for each chain.
+    r"""Read draws of Stan, one CSV file for each chain.
 
     Columns are put into arrays by the indices that their names end in (``Sigma.2.1``), whatever
     their order. Parts of tuples and of complex numbers become variables of their own, as in
@@ -89,7 +88,7 @@ def from_stan(source: Any, *, truncate: bool = False) -> xr.DataTree:
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> for name in "12":
-    ...     text = f"lp__,mu.1,mu.2,S.1.1,S.2.1,S.1.2,S.2.2\\n-7,{name},2,11,21,12,22\\n"
+    ...     text = f"lp__,mu.1,mu.2,S.1.1,S.2.1,S.1.2,S.2.2\n-7,{name},2,11,21,12,22\n"
     ...     size = (folder / f"fit_{name}.csv").write_text(text)
     >>> draws = from_stan(folder / "fit_*.csv")
     >>> dict(draws["posterior"].sizes)["chain"]
@@ -140,9 +139,10 @@ def _paths(source: Any) -> list[Path]:
         source = list(runs.csv_files)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        if path.exists() or not glob.has_magic(str(path)):
+        if path.exists() or not set("*?[") & set(str(path)):
             return [path]
-        source = sorted(glob.glob(str(path)), key=_natural)
+        found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        source = sorted(map(str, found), key=_natural)
         if not source:
             raise FileError(f"{path}: no file is named like this")
     if not isinstance(source, (list, tuple)) or not source:
@@ -321,7 +321,8 @@ def _missing(path: Path, n_rows: int, found: int, n_warmup: int | None, n_draws:
         return ""
     if n_rows > n_warmup + n_draws:
         raise FileError(
-            f"{path}: has {n_rows} rows, but its header says {n_warmup + n_draws}: is it of two runs?"
+            f"{path}: has {n_rows} rows, but its header says {n_warmup + n_draws}; is it of two "
+            "runs?"
         )
     warmup = f"{found} of {n_warmup} warm-up draws and " if n_warmup else ""
     return f"{path}: cut short: it has {warmup}{n_rows - found} of {n_draws} draws"
@@ -359,12 +360,15 @@ def _check_different_draws(files: Sequence[_File]) -> None:
     """Refuse the same chain twice; ids do not tell, all chains of one process have the same."""
     for one, other in combinations(files, 2):
         n = min(len(one.draws), len(other.draws))
-        if n and np.array_equal(one.draws[0], other.draws[0], equal_nan=True):
-            if np.array_equal(one.draws[:n], other.draws[:n], equal_nan=True):
-                raise DataError(
-                    f"{one.path} and {other.path} hold the same draws: the same chain twice, or "
-                    "two with the same seed and id"
-                )
+        if n and _equal(one.draws[:1], other.draws[:1]) and _equal(one.draws[:n], other.draws[:n]):
+            raise DataError(
+                f"{one.path} and {other.path} hold the same draws: the same chain twice, or two "
+                "with the same seed and id"
+            )
+
+
+def _equal(one: Array, other: Array) -> bool:
+    return np.array_equal(one, other, equal_nan=True)
 
 
 def _even(
@@ -413,12 +417,10 @@ class _Columns:
     def groups(self, tables: Sequence[Array]) -> dict[str, xr.Dataset]:
         """Return posterior and statistics of one table for each chain."""
         samples = {
-            name: np.stack([table[:, order] for table in tables]).reshape(
-                len(tables), -1, *shape
-            )
+            name: np.stack([table[:, order] for table in tables]).reshape(len(tables), -1, *shape)
             for name, (order, shape) in self.variables.items()
         }
-        stats = {
+        stats: dict[str, Array] = {
             name: np.stack([table[:, column] for table in tables]).astype(_DTYPES.get(name, float))
             for name, column in self.stats.items()
         }

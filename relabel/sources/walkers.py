@@ -19,9 +19,7 @@ __all__ = ["pooled", "unpooled"]
 Array = NDArray[Any]
 
 
-def pooled(
-    samples: Mapping[str, Array], stats: Mapping[str, Array], *, source: str
-) -> xr.DataTree:
+def pooled(samples: Mapping[str, Array], stats: Mapping[str, Array], *, source: str) -> xr.DataTree:
     """Lay the draws of all walkers out as one chain, ordered by step.
 
     Every proposal of a walker is made from where the other walkers are, so walkers depend on one
