@@ -4,6 +4,7 @@ Runs of the libraries themselves are in tests/frameworks.
 """
 
 from collections import namedtuple
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -150,17 +151,22 @@ class Trace:
         }
         self.stats = {
             "lp": [rng.normal(size=(n, 1)) for n in lengths],
-            "tune": [np.arange(n)[:, None] < tune for n in lengths],
             "process_time_diff": [np.ones((n, 1)) for n in lengths],
         }
+        self.report = SimpleNamespace(n_draws=max(lengths, default=0) - tune)
         self.varnames, self.stat_names = list(self.draws), set(self.stats)
 
+    def __len__(self):
+        return len(self.draws["s"][0])
+
     def get_values(self, name, combine, squeeze):
-        assert not combine and not squeeze
+        assert not combine
+        assert not squeeze
         return self.draws[name]
 
     def get_sampler_stats(self, name, combine, squeeze):
-        assert not combine and not squeeze
+        assert not combine
+        assert not squeeze
         return self.stats[name]
 
 
@@ -180,11 +186,10 @@ def test_a_multitrace_is_laid_out():
 
 
 def test_names_of_axes_of_a_multitrace():
-    class Model:
-        named_vars_to_dims = {"mu": ("component",)}  # noqa: RUF012
-        coords = {"component": ("a", "b", "c")}  # noqa: RUF012
-
-    posterior = from_pymc(Trace(40, 40), model=Model())["posterior"]
+    model = SimpleNamespace(
+        named_vars_to_dims={"mu": ("component",)}, coords={"component": ("a", "b", "c")}
+    )
+    posterior = from_pymc(Trace(40, 40), model=model)["posterior"]
     assert posterior["mu"].dims == ("chain", "draw", "component")
     assert posterior["component"].values.tolist() == ["a", "b", "c"]
 
@@ -194,8 +199,8 @@ def test_traces_that_are_refused():
         from_pymc(Trace(40, 30))
     with pytest.raises(DataError, match="no draws"):
         from_pymc(Trace())
-    with pytest.raises(DataError, match="all draws of the trace are of the tuning"):
-        from_pymc(Trace(40, 40, tune=40))
+    with pytest.raises(DataError, match="no draws"):
+        from_pymc(Trace(0, 0))
     with pytest.raises(DataError, match="not dict"):
         from_pymc({})
 

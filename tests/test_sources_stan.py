@@ -1,7 +1,8 @@
-"""CSV files of Stan: those that CmdStan wrote (tests/data/make_sources_samplers.py), and bad ones."""
+"""CSV files of Stan: by CmdStan (tests/data/make_sources_samplers.py), and bad ones."""
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,7 +63,8 @@ def test_chains_are_read_to_the_bit(chains):
     stats = draws["sample_stats"]
     expected = "lp acceptance_rate step_size tree_depth n_steps diverging energy"
     assert " ".join(stats.data_vars) == expected
-    assert stats["diverging"].dtype == bool and stats["tree_depth"].dtype == np.int64
+    assert stats["diverging"].dtype == bool
+    assert stats["tree_depth"].dtype == np.int64
     assert dict(draws["posterior"].sizes) == {
         "chain": 4, "draw": 50, "delta_dim_0": 2, "beta_dim_0": 3, "trend_dim_0": 5
     }  # fmt: skip
@@ -264,7 +266,7 @@ def test_other_columns(tmp_path):
 def test_other_models(chains, tmp_path):
     text = chains[1].read_text().replace("# model = prophet_model", "# model = other_model")
     (tmp_path / "other.csv").write_text(text)
-    with pytest.raises(DataError, match="'prophet_model'.*'other_model'"):
+    with pytest.raises(DataError, match=r"'prophet_model'.*'other_model'"):
         from_stan([chains[0], tmp_path / "other.csv"])
 
 
@@ -335,10 +337,5 @@ def test_files_that_are_not_there(tmp_path):
 
 
 def test_a_fit_is_read_by_its_files(chains):
-    class Runs:
-        csv_files = [str(path) for path in chains]
-
-    class Fit:
-        runset = Runs()
-
-    assert from_stan(Fit()).identical(from_stan(chains))
+    fit = SimpleNamespace(runset=SimpleNamespace(csv_files=[str(path) for path in chains]))
+    assert from_stan(fit).identical(from_stan(chains))

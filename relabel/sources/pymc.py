@@ -91,7 +91,7 @@ def _without_transformed(group: xr.Dataset) -> xr.Dataset:
 def _tree_of_multitrace(trace: Any, model: Any) -> xr.DataTree:
     chains = list(trace.chains)
     names = [name for name in trace.varnames if not _TRANSFORMED.search(name)]
-    if not chains or not names:
+    if not chains or not names or not len(trace):
         raise DataError("pymc: the trace has no draws")
     samples = {name: trace.get_values(name, combine=False, squeeze=False) for name in names}
     numbers = [len(values) for values in samples[names[0]]]
@@ -103,18 +103,16 @@ def _tree_of_multitrace(trace: Any, model: Any) -> xr.DataTree:
         )
     arrays = {name: np.stack(values) for name, values in samples.items()}
     stats = _statistics(trace)
-    tuned = _tuned(trace, numbers[0])
+    start = _n_tuning(trace, numbers[0])
     dims, coords = _dims_of(_model_of(trace, chains, model), arrays)
     groups = {}
-    for prefix, rows in (("", ~tuned), ("warmup_", tuned)):
-        if rows.any():
+    for prefix, rows in (("", slice(start, None)), ("warmup_", slice(0, start))):
+        if rows.stop != 0:
             part = {name: array[:, rows] for name, array in arrays.items()}
             tree = tree_of(part, source=_SOURCE, axes="chain draw", dims=dims)
             groups[f"{prefix}posterior"] = posterior_of(tree).assign_coords(coords)
             kept = {name: array[:, rows] for name, array in stats.items()}
             groups |= {f"{prefix}sample_stats": stats_group(kept)} if kept else {}
-    if "posterior" not in groups:
-        raise DataError("pymc: all draws of the trace are of the tuning")
     return xr.DataTree.from_dict(groups)
 
 
@@ -129,19 +127,10 @@ def _statistics(trace: Any) -> dict[str, Array]:
     return stats
 
 
-def _tuned(trace: Any, n_draws: int) -> Array:
-    """Which draws are of the tuning; the same ones in all chains."""
-    if "tune" not in trace.stat_names:
-        return np.zeros(n_draws, bool)
-    tune = np.stack(trace.get_sampler_stats("tune", combine=False, squeeze=False)).astype(bool)
-    tune = tune.reshape(*tune.shape[:2], -1)[:, :, 0]
-    if (tune != tune[0]).any():
-        raise DataError(
-            "pymc: chains were tuned for different numbers of draws; sample again, or leave the "
-            "tuning out"
-        )
-    tuned: Array = tune[0]
-    return tuned
+def _n_tuning(trace: Any, n_draws: int) -> int:
+    """Number of draws of the tuning at the beginning of every chain, by the sampler's report."""
+    kept = getattr(getattr(trace, "report", None), "n_draws", None)
+    return 0 if kept is None else max(0, n_draws - int(kept))
 
 
 def _model_of(trace: Any, chains: Sequence[int], model: Any) -> Any:

@@ -1,8 +1,8 @@
 """Make the small files of samplers in tests/data/sources: CSV files by CmdStan, HDF5 by emcee.
 
-Needs emcee, h5py and prophet. The wheel of prophet brings a program that CmdStan 2.37 compiled; three
-of its regressors are made the same, so that their coefficients ``beta`` are exchangeable. Run as
-``python tests/data/make_sources_samplers.py``; it takes a few seconds.
+Needs emcee, h5py and prophet. The wheel of prophet brings a program that CmdStan 2.37 compiled;
+three of its regressors are made the same, so that their coefficients ``beta`` are exchangeable.
+Run as ``python tests/data/make_sources_samplers.py``; it takes a few seconds.
 """
 
 import importlib.util

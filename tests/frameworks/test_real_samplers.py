@@ -1,4 +1,4 @@
-"""Draws of real runs of every library: bitwise what the library holds, aligned, undone, given back."""
+"""Real runs of every library: draws are bitwise what it holds, aligned, undone and given back."""
 
 import contextlib
 import importlib.util
@@ -15,15 +15,15 @@ from relabel.sources.samples import samples_of
 X = np.random.default_rng(0).normal(size=(20, 2))
 Y = np.tanh(X[:, 0])
 FLAX = {"weight": "nn.Dense_{}.kernel", "bias": "nn.Dense_{}.bias", "first": 0}
-NNX = {"weight": "nn.l{}.kernel", "bias": "nn.l{}.bias"}
+NNX = {"weight": "nx.l{}.kernel", "bias": "nx.l{}.bias"}
 
 
 def check(draws, spec, expected):
     """Draws are those of the library; aligning them does something, which undo takes back."""
     found = samples_of(draws)
     assert set(found) == set(expected)
-    for name, values in expected.items():
-        values = np.asarray(values)
+    for name, given in expected.items():
+        values = np.asarray(given)
         assert found[name].dtype == values.dtype
         assert np.array_equal(found[name], values), name
     aligned = relabel.align(draws, spec)
@@ -38,66 +38,78 @@ def check(draws, spec, expected):
 
 
 @pytest.fixture(scope="module")
-def numpyro_run():
+def few_optimizations():
+    """Programs are small: compiling them takes longer than running them."""
     jax = pytest.importorskip("jax")
-    numpyro = pytest.importorskip("numpyro")
-
-    def run(model, kernel=None, n_chains=2, **options):
-        kernel = kernel or numpyro.infer.HMC(model, num_steps=5)
-        mcmc = numpyro.infer.MCMC(
-            kernel,
-            num_warmup=20,
-            num_samples=30,
-            num_chains=n_chains,
-            chain_method="vectorized",
-            progress_bar=False,
-        )
-        mcmc.run(jax.random.PRNGKey(0), X, Y, **options)
-        return mcmc
-
-    return run
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
-def numpyro_model(net, x, y):
-    import numpyro
+def numpyro_run(kernel, n_chains=2, **options):
+    import jax
+    from numpyro.infer import MCMC
+
+    mcmc = MCMC(
+        kernel,
+        num_warmup=20,
+        num_samples=30,
+        num_chains=n_chains,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    mcmc.run(jax.random.PRNGKey(0), X, Y, **options)
+    return mcmc
+
+
+@pytest.fixture(scope="module")
+def modules(few_optimizations):
+    """One run of a Flax module and of an NNX module, each fitted to the data."""
+    numpyro, jax = pytest.importorskip("numpyro"), pytest.importorskip("jax")
+    nn, nnx = pytest.importorskip("flax.linen"), pytest.importorskip("flax.nnx")
     import numpyro.distributions as dist
+    from numpyro.contrib.module import random_flax_module, random_nnx_module
 
-    with numpyro.plate("data", len(x)):
-        numpyro.sample("y", dist.Normal(net(x)[:, 0], 0.2), obs=y)
-
-
-def linen_network():
-    nn = pytest.importorskip("flax.linen")
-
-    class Net(nn.Module):
+    class Linen(nn.Module):
         @nn.compact
         def __call__(self, x):
-            return nn.Dense(1)(np.tanh(nn.Dense(3)(x)))
+            hidden = nn.Dense(3)(x)  # layers are numbered as they are made
+            return nn.Dense(1)(nn.tanh(hidden))
 
-    return Net()
+    class New(nnx.Module):
+        def __init__(self, rngs):
+            self.l1 = nnx.Linear(2, 3, rngs=rngs)
+            self.l2 = nnx.Linear(3, 1, rngs=rngs)
 
+        def __call__(self, x):
+            return self.l2(jax.numpy.tanh(self.l1(x)))
 
-def test_numpyro_with_a_flax_module(numpyro_run, tmp_path):
-    import jax
-    import numpyro
-    import numpyro.distributions as dist
-    from numpyro.contrib.module import random_flax_module
-
-    from relabel.sources.numpyro import from_numpyro, to_numpyro
-
-    net = linen_network()
+    linen, new = Linen(), New(nnx.Rngs(0))
 
     def model(x, y):
         prior = dist.Normal(0, 1)
-        random = random_flax_module("nn", net, prior=prior, input_shape=(1, 2))
+        nets = (
+            random_flax_module("nn", linen, prior=prior, input_shape=(1, 2)),
+            random_nnx_module("nx", new, prior=prior),
+        )
         with numpyro.plate("unit", 3):
             numpyro.sample("scale", dist.HalfNormal(1))
             numpyro.sample("center", dist.Normal(np.zeros(2), 1).to_event(1))
-        numpyro_model(random, x, y)
+        with numpyro.plate("data", len(x)):
+            for i, net in enumerate(nets):
+                numpyro.sample(f"y{i}", dist.Normal(net(x)[:, 0], 0.2), obs=y)
 
     fields = ("potential_energy", "num_steps", "accept_prob")
-    kernel = numpyro.infer.NUTS(model, max_tree_depth=4)
-    mcmc = numpyro_run(model, kernel, extra_fields=fields)
+    mcmc = numpyro_run(numpyro.infer.NUTS(model, max_tree_depth=3), extra_fields=fields)
+    return SimpleNamespace(mcmc=mcmc, linen=linen, new=new)
+
+
+def test_numpyro_with_a_flax_module(modules, tmp_path):
+    import jax
+
+    from relabel.sources.numpyro import from_numpyro, to_numpyro
+
+    mcmc = modules.mcmc
     draws = from_numpyro(mcmc, constant_data={"X": X})
     assert draws["posterior/scale"].dims == ("chain", "draw", "unit")
     assert draws["posterior/center"].dims == ("chain", "draw", "unit", "center_dim_1")
@@ -109,7 +121,7 @@ def test_numpyro_with_a_flax_module(numpyro_run, tmp_path):
     aligned = check(draws, relabel.mlp(1, "tanh", **FLAX), samples)
     relabel.save(aligned, tmp_path / "aligned.nc")
     params = to_numpyro(relabel.open_draws(tmp_path / "aligned.nc"), module="nn")
-    apply = jax.jit(jax.vmap(lambda p: net.apply({"params": p}, X)))
+    apply = jax.jit(jax.vmap(lambda p: modules.linen.apply({"params": p}, X)))
     before, after = apply(to_numpyro(draws, module="nn")), apply(params)
     np.testing.assert_allclose(before, after, atol=1e-5)
     given_back = to_numpyro(relabel.undo(aligned))
@@ -120,43 +132,26 @@ def test_numpyro_with_a_flax_module(numpyro_run, tmp_path):
     )
 
 
-def test_numpyro_with_an_nnx_module(numpyro_run):
-    nnx = pytest.importorskip("flax.nnx")
+def test_numpyro_with_an_nnx_module(modules):
     import jax
-    import numpyro.distributions as dist
-    from numpyro.contrib.module import random_nnx_module
+    from flax import nnx
 
     from relabel.sources.numpyro import from_numpyro, to_numpyro
 
-    class Net(nnx.Module):
-        def __init__(self, rngs):
-            self.l1 = nnx.Linear(2, 3, rngs=rngs)
-            self.l2 = nnx.Linear(3, 1, rngs=rngs)
-
-        def __call__(self, x):
-            return self.l2(jax.numpy.tanh(self.l1(x)))
-
-    net = Net(nnx.Rngs(0))
-
-    def model(x, y):
-        numpyro_model(random_nnx_module("nn", net, prior=dist.Normal(0, 1)), x, y)
-
-    mcmc = numpyro_run(model)
-    draws = from_numpyro(mcmc)
-    samples = mcmc.get_samples(group_by_chain=True)
+    draws = from_numpyro(modules.mcmc)
+    samples = modules.mcmc.get_samples(group_by_chain=True)
     aligned = check(draws, relabel.mlp(1, "tanh", **NNX), samples)
-    assert "lp" not in draws["sample_stats"]  # it was not asked for
-    params = to_numpyro(aligned, module="nn")
-    graph, state = nnx.split(net, nnx.Param)
-    state.replace_by_pure_dict(jax.tree.map(lambda p: p[0], params))
-    one = nnx.merge(graph, state)(X)
+    params = to_numpyro(aligned, module="nx")
+    graph, state = nnx.split(modules.new, nnx.Param)
+    nnx.replace_by_pure_dict(state, jax.tree.map(lambda p: p[0], params))
     w = {name: np.asarray(v)[0, 0] for name, v in samples.items()}
-    by_hand = np.tanh(X @ w["nn/l1.kernel"] + w["nn/l1.bias"]) @ w["nn/l2.kernel"]
-    np.testing.assert_allclose(one, by_hand + w["nn/l2.bias"], atol=1e-5)
+    by_hand = np.tanh(X @ w["nx/l1.kernel"] + w["nx/l1.bias"]) @ w["nx/l2.kernel"]
+    one = nnx.merge(graph, state)(X)
+    np.testing.assert_allclose(one, by_hand + w["nx/l2.bias"], atol=1e-5)
 
 
-def test_numpyro_ensembles_are_one_chain(numpyro_run):
-    import numpyro
+def test_numpyro_ensembles_are_one_chain(few_optimizations):
+    numpyro = pytest.importorskip("numpyro")
     import numpyro.distributions as dist
 
     from relabel.errors import DataError
@@ -165,10 +160,10 @@ def test_numpyro_ensembles_are_one_chain(numpyro_run):
     def model(x, y):
         numpyro.sample("mu", dist.Normal(0, 1).expand([2]).to_event(1))
 
-    kernel = numpyro.infer.AIES(model, moves={numpyro.infer.AIES.DEMove(): 1.0})
+    kernel = numpyro.infer.AIES(model, moves={numpyro.infer.AIES.StretchMove(): 1.0})
     with pytest.raises(DataError, match="has not run yet"):
         from_numpyro(numpyro.infer.MCMC(kernel, num_warmup=1, num_samples=1))
-    mcmc = numpyro_run(model, kernel, n_chains=6)
+    mcmc = numpyro_run(kernel, n_chains=6)
     draws = from_numpyro(mcmc)
     samples = mcmc.get_samples(group_by_chain=True)
     assert dict(draws["posterior"].sizes) == {"chain": 1, "draw": 180, "mu_dim_0": 2}
@@ -209,15 +204,19 @@ def pymc_sample(case, **options):
         )
 
 
-@pytest.fixture
-def fast_compile():
+@pytest.fixture(autouse=True)
+def fast_compile(request):
+    if "pymc_model" not in request.fixturenames:
+        yield
+        return
     import pytensor
 
     with pytensor.config.change_flags(mode="FAST_COMPILE", cxx=""):
         yield
 
 
-def test_pymc(pymc_model, fast_compile):
+@pytest.mark.filterwarnings("ignore:Tuning samples will be included")
+def test_pymc(pymc_model):
     from relabel.sources.pymc import from_pymc
 
     trace = pymc_sample(pymc_model, return_inferencedata=False, discard_tuned_samples=False)
@@ -249,7 +248,7 @@ def _with_a_switch(tree):
     return tree
 
 
-def test_pymc_chains_of_unequal_length(pymc_model, fast_compile):
+def test_pymc_chains_of_unequal_length(pymc_model):
     from pymc.backends.base import MultiTrace
 
     from relabel.errors import DataError
@@ -301,17 +300,18 @@ def test_cmdstanpy_runs(tmp_path):
         output_dir=str(tmp_path),
     )
     draws = from_stan(fit)
-    expected = {n: _chains_first(v) for n, v in _by_cmdstanpy(fit, warmup=False).items()}
+    expected = {name: _by_chain(fit, values) for name, values in fit.stan_variables().items()}
     check(draws, relabel.Spec({"f": "permutation"}, {"beta": "f"}), expected)
-    for name, values in _by_cmdstanpy(fit, warmup=True).items():
-        assert np.array_equal(_chains_first(values)[:, :30], draws["warmup_posterior"][name])
+    for name in expected:
+        both = _by_chain(fit, fit.stan_variable(name, inc_warmup=True))
+        assert np.array_equal(both[:, :30], draws["warmup_posterior"][name])
     assert draws["posterior"].sizes["draw"] == 20
     lp = fit.method_variables()["lp__"]
     assert np.array_equal(draws["sample_stats/lp"], lp[-20:].T)
 
 
 def test_cmdstanpy_reads_the_same(tmp_path):
-    """Matrices, tuples and complex numbers in CmdStan's layout; no compiler is at hand for these."""
+    """Matrices, tuples and complex numbers, written in CmdStan's layout."""
     cmdstanpy = pytest.importorskip("cmdstanpy")
     from relabel.sources.stan import from_stan
 
@@ -338,10 +338,11 @@ def test_cmdstanpy_reads_the_same(tmp_path):
         (tmp_path / f"m-2026_{chain}.csv").write_text("\n".join(lines))
     fit = cmdstanpy.from_csv(sorted(map(str, tmp_path.glob("*.csv"))))
     draws = from_stan(fit)["posterior"]
-    assert np.array_equal(draws["S"], _chains_first(_by_chain(fit, fit.stan_variable("S"))))
+    assert np.array_equal(draws["S"], _by_chain(fit, fit.stan_variable("S")))
     assert draws["S"].shape == (2, 50, 2, 3)
-    c = _chains_first(_by_chain(fit, fit.stan_variable("c")))
-    assert np.array_equal(draws["c.real"], c.real) and np.array_equal(draws["c.imag"], c.imag)
+    c = _by_chain(fit, fit.stan_variable("c"))
+    assert np.array_equal(draws["c.real"], c.real)
+    assert np.array_equal(draws["c.imag"], c.imag)
     t = fit.stan_variable("t")
     first = np.array([part[0] for part in t], float).reshape(2, 50)
     assert np.array_equal(draws["t.1"], first)
@@ -349,18 +350,9 @@ def test_cmdstanpy_reads_the_same(tmp_path):
     assert np.array_equal(draws["t.2"], second)
 
 
-def _by_cmdstanpy(fit, warmup):
-    variables = fit.stan_variables(inc_warmup=warmup)
-    return {name: _by_chain(fit, values) for name, values in variables.items()}
-
-
 def _by_chain(fit, values):
     """CmdStanPy strings chains together."""
-    return values.reshape(fit.chains, -1, *values.shape[1:]).swapaxes(0, 1)
-
-
-def _chains_first(values):
-    return values.swapaxes(0, 1)
+    return values.reshape(fit.chains, -1, *values.shape[1:])
 
 
 # emcee
@@ -404,7 +396,7 @@ def test_emcee(tmp_path):
 # BlackJAX
 
 
-def test_blackjax():
+def test_blackjax(few_optimizations):
     pytest.importorskip("relabel.sources.pytrees")
     blackjax = pytest.importorskip("blackjax")
     jax = pytest.importorskip("jax")
@@ -470,13 +462,16 @@ def test_pyro():
         return MCMC(kernel, num_samples=30, warmup_steps=0, num_chains=1, disable_progbar=True)
 
     pyro.set_rng_seed(0)
-    run = mcmc(0.05)
+    run, other = mcmc(0.05), mcmc(0.05)
     with pytest.raises(DataError, match="has not run yet"):
         from_pyro(run)
     run.run(y)
-    expected = run.get_samples(group_by_chain=True)
+    other.run(y)
+    grouped = run.get_samples(group_by_chain=True)
+    assert np.array_equal(from_pyro(run)["posterior/W1"], grouped["W1"])
+    both = {name: torch.cat([v, other._samples[name]]) for name, v in grouped.items()}
     spec = relabel.mlp(1, "tanh", bias=["b1", None])
-    check(from_pyro(run), spec, expected)
+    check(from_pyro(both, axes="chain draw"), spec, both)
     flat = from_pyro(run.get_samples(), axes="draw")
     assert np.array_equal(flat["posterior/W1"][0], run.get_samples()["W1"])
     wild = mcmc(5.0)
@@ -493,41 +488,30 @@ def test_pyro():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tfp():
+def test_tfp(few_optimizations):
     jax = pytest.importorskip("jax")
     tfp = pytest.importorskip("tensorflow_probability.substrates.jax", exc_type=AttributeError)
     from relabel.sources.tfp import from_tfp
 
-    jnp, tfd = jax.numpy, tfp.distributions
-    joint = tfd.JointDistributionNamed(
-        {
-            "mu": tfd.Sample(tfd.Normal(0.0, 1.0), 2),
-            "sigma": tfd.HalfNormal(1.0),
-            "y": lambda mu, sigma: tfd.Sample(
-                tfd.MixtureSameFamily(
-                    tfd.Categorical(probs=jnp.full(2, 0.5)),
-                    tfd.Normal(mu, sigma[..., None]),
-                ),
-                5,
-            ),
-        }
-    )
-    y = jnp.array([-1.0, -1.1, 1.0, 1.2, 0.9])
+    tfd = tfp.distributions
+    y = np.array([-1.0, -1.1, 1.0, 1.2, 0.9], np.float32)
 
-    def log_density(mu, sigma):
-        return joint.log_prob(mu=mu, sigma=jnp.abs(sigma), y=y)
+    def log_density(mu, log_sigma):
+        parts = tfd.Normal(mu[..., None, :], jax.numpy.exp(log_sigma)[..., None, None])
+        fit = jax.nn.logsumexp(parts.log_prob(y[:, None]), axis=-1).sum(axis=-1)
+        return fit - (mu**2).sum(axis=-1) - log_sigma**2
 
-    kernel = tfp.mcmc.RandomWalkMetropolis(log_density)
-    key = jax.random.PRNGKey(0)
-    start = [jax.random.normal(key, (3, 2)), jnp.ones(3)]
-    states = tfp.mcmc.sample_chain(
-        50, current_state=start, kernel=kernel, trace_fn=None, seed=jax.random.PRNGKey(1)
-    )
+    @jax.jit
+    def run(key):
+        start = [jax.random.normal(key, (3, 2)), jax.numpy.zeros(3)]
+        kernel = tfp.mcmc.RandomWalkMetropolis(log_density)
+        return tfp.mcmc.sample_chain(
+            50, current_state=start, kernel=kernel, trace_fn=None, seed=key
+        )
+
+    states = run(jax.random.PRNGKey(0))
     expected = {n: v.swapaxes(0, 1) for n, v in zip(("mu", "sigma"), states, strict=True)}
-    spec = relabel.mixture({"mu": "component"})
-    check(from_tfp(states, ["mu", "sigma"]), spec, expected)
-    drawn = tfd.JointDistributionCoroutineAutoBatched(
-        lambda: (yield tfd.Normal(np.zeros(2, np.float32), 1.0, name="mu"))
-    ).sample((50, 3), seed=key)
-    assert type(drawn).__name__ == "StructTuple"
-    assert np.array_equal(from_tfp(drawn)["posterior/mu"], drawn.mu.swapaxes(0, 1))
+    check(from_tfp(states, ["mu", "sigma"]), relabel.mixture({"mu": "component"}), expected)
+    joint = tfd.JointDistributionSequential([tfd.Normal(np.zeros(2, np.float32), 1.0)])
+    drawn = joint.sample((50, 3), seed=jax.random.PRNGKey(1))
+    assert np.array_equal(from_tfp(drawn, ["mu"])["posterior/mu"], drawn[0].swapaxes(0, 1))
