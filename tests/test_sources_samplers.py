@@ -105,9 +105,9 @@ def test_warmup_data_and_names_of_axes_come_along():
 
 
 def test_a_dimension_cannot_have_the_name_of_a_variable():
-    given = {"scale": np.ones((2, 50, 3)), "w": np.ones((2, 50, 3))}
-    draws = from_numpyro(given, axes="chain draw", dims={"w": ["scale"]})
-    assert draws["posterior/w"].dims == ("chain", "draw", "scale_dim")
+    given = {"scale": np.ones((2, 50, 3)), "w": np.ones((2, 50, 3, 4, 5))}
+    draws = from_numpyro(given, axes="chain draw", dims={"w": ["scale", "draw", "a/b"]})
+    assert draws["posterior/w"].dims == ("chain", "draw", "scale_dim", "draw_dim", "a.b")
 
 
 def test_axes_of_numpyro_that_are_not_clear():

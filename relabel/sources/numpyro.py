@@ -15,6 +15,7 @@ from relabel.errors import DataError, SpecError
 from relabel.sources.parts import data_group, flattened, posterior_of, stats_group
 from relabel.sources.samples import as_array, samples_of, tree_of
 from relabel.sources.walkers import pooled, unpooled
+from relabel.spec import SAMPLE_DIMS
 
 __all__ = ["from_numpyro", "to_numpyro"]
 
@@ -200,9 +201,10 @@ def _noting_nested(tree: xr.DataTree, samples: Mapping[str, Any]) -> xr.DataTree
 def _fitting(
     dims: Mapping[str, Sequence[str]], samples: Mapping[str, Any]
 ) -> dict[str, Sequence[str]]:
-    """Leave out names that variables have already: a dimension cannot have them."""
+    """Change names that a dimension cannot have: those of variables and of chain and draw."""
+    taken = {*samples, *SAMPLE_DIMS}
     return {
-        name: [f"{dim}_dim" if dim in samples else dim for dim in named]
+        name: [(f"{dim}_dim" if dim in taken else dim).replace("/", ".") for dim in named]
         for name, named in dims.items()
     }
 
