@@ -144,6 +144,18 @@ def test_a_file_that_another_process_writes_is_refused_at_once(path, tmp_path):
     assert from_emcee(busy)["posterior"].sizes["draw"] == 640
 
 
+@pytest.mark.parametrize(
+    "said", ["unable to lock file, errno = 33", "file is already open for write"]
+)
+def test_locks_of_other_systems(path, monkeypatch, said):
+    def locked(*_):
+        raise OSError(f"Unable to synchronously open file ({said})")
+
+    monkeypatch.setattr(h5py, "File", locked)
+    with pytest.raises(FileError, match="another process has it open"):
+        from_emcee(path)
+
+
 def test_files_that_are_no_backends(path, request, tmp_path):
     with pytest.raises(FileError, match="no such file"):
         from_emcee(tmp_path / "none.h5")

@@ -128,6 +128,11 @@ def test_variational_leaves_its_mean_out(folder):
     assert draws["posterior"].attrs["stan_method"] == "variational"
 
 
+def test_the_log_density_is_not_the_column_of_zeros(tmp_path):
+    path = write(tmp_path / "a.csv", "log_p__,lp__,log_g__,a", [(-3, 0, -1, 5)])
+    assert from_stan(path)["sample_stats/lp"].item() == -3
+
+
 def test_indices_place_values_in_any_order(tmp_path):
     columns = "lp__,S.2.3,S.1.1,mu,S.2.1,S.1.2,S.2.2,S.1.3"
     path = write(tmp_path / "a.csv", columns, [(-1, 23, 11, 5, 21, 12, 22, 13)])
