@@ -28,7 +28,8 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
     list of str
         Scales that were flipped, allocations that were left behind, labels that may count from
         one, square variables that were left behind, units that nothing carries once, an
-        activation that contradicts the posterior's own attribute, two biases of one set of units.
+        activation that contradicts the posterior's own attribute, two biases of one set of units,
+        draws of walkers.
     """
     return [
         *_flipped_scales(draws, elements),
@@ -38,6 +39,7 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
         *_both_sides_only(draws),
         *_another_activation(draws),
         *_two_biases(draws),
+        *_walkers(draws),
     ]
 
 
@@ -174,3 +176,16 @@ def _two_biases(draws: Draws) -> list[str]:
                 f"the network: if one is a companion, write '{units}^0'"
             )
     return found
+
+
+def _walkers(draws: Draws) -> list[str]:
+    """Draws of an ensemble of walkers, which are one chain."""
+    number = draws.groups["posterior"].attrs.get("walkers")
+    if number is None:
+        return []
+    about = (
+        f"the draws are of {number} walkers, which depend on one another and are one chain here: "
+        "effective sample sizes count them as if they were independent, and R-hat compares early "
+        "steps with late ones"
+    )
+    return [about]

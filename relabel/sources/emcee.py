@@ -1,0 +1,240 @@
+"""Draws of emcee: samplers, backends and their HDF5 files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.containers import unpack
+from relabel.errors import DataError, FileError, SpecError
+from relabel.sources.parts import posterior_of
+from relabel.sources.walkers import pooled, unpooled
+
+__all__ = ["from_emcee", "is_emcee", "to_emcee"]
+
+Array = NDArray[Any]
+
+_SOURCE = "emcee"
+_LOCKED = re.compile("unable to lock|already open for")
+
+
+def from_emcee(
+    source: Any,
+    *,
+    names: Sequence[str] | None = None,
+    layout: Mapping[str, Sequence[int]] | None = None,
+    discard: int = 0,
+    thin: int = 1,
+    group: str | None = None,
+) -> xr.DataTree:
+    """Read the draws of emcee: a sampler, a backend, or the HDF5 file of one.
+
+    Walkers are not chains: every walker moves by where the others are, so they depend on one
+    another. All walkers together are therefore one chain of step × walker draws, ordered by step
+    (see :func:`relabel.sources.walkers.pooled`). R-hat between walkers would say nothing; the
+    effective sample size of the one chain counts walkers as if they were independent, and is too
+    high: take emcee's own ``get_autocorr_time``. To compare chains, run several ensembles.
+
+    Parameters
+    ----------
+    source : EnsembleSampler, Backend, HDFBackend or path-like
+        A file is read with h5py; emcee is not needed.
+    names : sequence of str, optional
+        One name for each dimension: every one is then a variable of its own.
+    layout : mapping of str to shape, optional
+        Name -> shape of the arrays, in the order in which a walker's vector holds them, each in
+        C order. Without `names` and `layout` the whole vector is one variable ``theta``.
+    discard : int, default 0
+        Steps to leave out at the beginning (burn-in).
+    thin : int, default 1
+        Keep every so many steps, as emcee's ``get_chain(discard=discard, thin=thin)`` does: the
+        first one kept is ``discard + thin - 1``.
+    group : str, optional
+        Name of the backend within the file; needed where a file holds several.
+
+    Returns
+    -------
+    DataTree
+        ``posterior``, and ``sample_stats`` with ``lp`` (emcee's ``log_prob``). Blobs are left out.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, is locked by another process, or holds no backend of emcee.
+    DataError
+        If there are no steps, or none are left.
+    SpecError
+        If names or layout do not add up to the dimensions, or `discard` or `thin` is no such
+        number.
+
+    References
+    ----------
+    Foreman-Mackey, Hogg, Lang and Goodman (2013), https://doi.org/10.1086/670067
+
+    Examples
+    --------
+    >>> class Backend:  # stands for emcee.backends.Backend
+    ...     iteration = 100
+    ...     def get_chain(self): return np.zeros((100, 16, 7))
+    ...     def get_log_prob(self): return np.zeros((100, 16))
+    >>> draws = from_emcee(Backend(), layout={"W1": (1, 2), "b1": (2,), "W2": (2, 1), "b2": (1,)})
+    >>> dict(draws["posterior"].sizes)["draw"], draws["posterior"].attrs["walkers"]
+    (1600, 16)
+    >>> to_emcee(draws).shape
+    (100, 16, 7)
+    """
+    if discard < 0 or thin < 1:
+        raise SpecError(f"emcee: discard={discard} and thin={thin} must be at least 0 and 1")
+    chain, log_prob = _read(source, group)
+    steps = slice(discard + thin - 1, None, thin)
+    if not len(chain[steps]):
+        raise DataError(
+            f"emcee: of {len(chain)} steps none is left after discard={discard} and thin={thin}"
+        )
+    arrays = _split(chain[steps], names, layout)
+    tree = pooled(arrays, {"lp": log_prob[steps]}, source=_SOURCE)
+    first = {"emcee_dimensions": json.dumps(list(arrays))}
+    tree["posterior"].dataset = posterior_of(tree).assign_attrs(first)
+    return tree
+
+
+def to_emcee(data: Any) -> Array:
+    """Return draws that came from emcee as it held them, (step, walker, dimension).
+
+    Parameters
+    ----------
+    data : InferenceData, DataTree or Dataset
+        What :func:`from_emcee` returned, aligned or not.
+
+    Raises
+    ------
+    DataError
+        If it did not come from emcee, or draws or variables were taken out since.
+    """
+    posterior = unpack(data).get("posterior", xr.Dataset())
+    arrays = unpooled(posterior)
+    order = json.loads(posterior.attrs.get("emcee_dimensions", "[]"))
+    lost = [name for name in order if name not in arrays]
+    if not order or lost:
+        what = f"it lacks {lost[0]!r}" if lost else "it does not say how vectors were laid out"
+        raise DataError(f"emcee: the posterior cannot be laid out as vectors: {what}")
+    return np.concatenate([arrays[n].reshape(*arrays[n].shape[:2], -1) for n in order], axis=-1)
+
+
+def _split(
+    chain: Array, names: Sequence[str] | None, layout: Mapping[str, Sequence[int]] | None
+) -> dict[str, Array]:
+    """Take vectors (step, walker, dimension) apart into named arrays."""
+    n_dims = chain.shape[2]
+    if names is not None and layout is not None:
+        raise SpecError("emcee: give names or layout, not both")
+    if names is not None:
+        if len(names) != n_dims or len(set(names)) != n_dims:
+            raise SpecError(
+                f"emcee: there are {n_dims} dimensions and {len(set(names))} different names; give "
+                "one name for each, or a layout"
+            )
+        return {name: chain[:, :, i] for i, name in enumerate(names)}
+    if layout is None:
+        return {"theta": chain}
+    sizes = [int(np.prod(shape)) for shape in layout.values()]
+    if sum(sizes) != n_dims:
+        parts = ", ".join(f"{name} {tuple(shape)}" for name, shape in layout.items())
+        raise SpecError(
+            f"emcee: vectors have {n_dims} dimensions, but the layout has {sum(sizes)} ({parts})"
+        )
+    bounds = pairwise(accumulate(sizes, initial=0))
+    return {
+        name: chain[:, :, start:stop].reshape(*chain.shape[:2], *shape)
+        for (name, shape), (start, stop) in zip(layout.items(), bounds, strict=True)
+    }
+
+
+def _read(source: Any, group: str | None) -> tuple[Array, Array]:
+    """Return the steps that were made and their log densities."""
+    backend = getattr(source, "backend", source)
+    if hasattr(backend, "filename"):
+        return _read_file(Path(backend.filename), group or backend.name)
+    if isinstance(backend, (str, os.PathLike)):
+        return _read_file(Path(backend), group)
+    if not hasattr(backend, "get_chain"):
+        raise DataError(
+            f"emcee: {type(source).__name__} is neither a sampler, a backend nor a path"
+        )
+    if not getattr(backend, "iteration", 0):
+        raise DataError("emcee: the sampler has made no steps yet; call run_mcmc first")
+    return np.asarray(backend.get_chain()), np.asarray(backend.get_log_prob())
+
+
+def _read_file(path: Path, group: str | None) -> tuple[Array, Array]:
+    with _opened(path) as file:
+        found = _backends(file)
+        name = group or (found[0] if len(found) == 1 else None)
+        if name not in found:
+            what = f"no {name!r}" if name else ("several" if found else "none")
+            raise FileError(
+                f"{path}: {what} among its backends of emcee ({', '.join(found) or 'none'}); "
+                "say which by group="
+            )
+        backend = file[name]
+        n_steps = int(backend.attrs["iteration"])  # space beyond is allocated, not filled
+        if not n_steps:
+            raise DataError(f"{path}: the sampler has made no steps yet")
+        try:
+            return backend["chain"][:n_steps], backend["log_prob"][:n_steps]
+        except OSError as error:
+            raise FileError(f"{path}: {name} cannot be read: {error}") from error
+
+
+def _backends(file: Any) -> list[str]:
+    """Names of the groups that are backends of emcee."""
+    return [
+        name
+        for name, group in file.items()
+        if {"nwalkers", "ndim", "iteration"} <= set(group.attrs)
+        and {"chain", "log_prob"} <= set(getattr(group, "keys", set)())
+    ]
+
+
+def _opened(path: Path) -> Any:
+    """Open an HDF5 file for reading; who writes it at the same time is not waited for."""
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError as error:
+        raise FileError(f"{path}: no such file") from error
+    except OSError as error:
+        if isinstance(error, BlockingIOError) or _LOCKED.search(str(error)):
+            raise FileError(
+                f"{path}: another process has it open for writing; wait until the sampler has "
+                "ended, or copy the file between two steps and read the copy"
+            ) from error
+        raise FileError(f"{path}: cannot be read as HDF5: {error}") from error
+
+
+def is_emcee(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is HDF5 and holds a backend of emcee.
+
+    Raises
+    ------
+    FileError
+        If it is HDF5 and locked by another process, or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return False
+    with path.open("rb") as start:
+        if start.read(8) != b"\x89HDF\r\n\x1a\n":
+            return False
+    with _opened(path) as file:
+        return bool(_backends(file))
