@@ -171,15 +171,15 @@ class Network:
         """
         weights, biases = _weights_and_biases(bound)
         heads = {h for _, _, h in weights}
-        if not heads >= set(bound.sizes):
-            raise SpecError(
-                f"no dense layer writes the units {', '.join(sorted(set(bound.sizes) - heads))}"
-            )
         sources = {t for _, t, _ in weights} - heads
         if len(sources) != 1:
             raise SpecError(
                 "the arrows do not describe one feed-forward network: "
                 f"inputs {sorted(sources) or 'none'} (there must be exactly one)"
+            )
+        if not heads >= set(bound.sizes):
+            raise SpecError(
+                f"no dense layer writes the units {', '.join(sorted(set(bound.sizes) - heads))}"
             )
         (source,) = sources
         layers: list[Layer] = []
