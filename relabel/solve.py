@@ -581,7 +581,11 @@ class _Loop:
         for rows, view in self._views(reference, "searching"):
             for candidate in candidates:
                 begin = {u: g[rows] for u, g in candidate.items()}
-                better = np.flatnonzero(view.gain(begin) > state.gain[rows] + view.tolerance)
+                other = np.flatnonzero(~same(begin, state.rows(rows)))
+                if not other.size:
+                    continue
+                gain = view.select(other).gain({u: g[other] for u, g in begin.items()})
+                better = other[gain > state.gain[rows][other] + view.tolerance[other]]
                 if better.size:
                     some = view.select(better)
                     elements, gain = ascend(some, {u: g[better] for u, g in begin.items()})
