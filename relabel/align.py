@@ -701,6 +701,7 @@ def _central_row(draws: Draws, problem: Problem) -> int:
                 ]
             )
             for variable in draws.bound.measured()
+            if not variable.carried
         ]
     )
     distance = np.log(norms + np.finfo(float).tiny)

@@ -110,7 +110,8 @@ class BoundVariable:
         """
         batch = stored.shape[: stored.ndim - len(self.dims)]
         if self.window is not None:
-            stored = stored[(..., *(slice(*ends) for ends in self.window))]
+            cuts: tuple[Any, ...] = (..., *(slice(*ends) for ends in self.window))
+            stored = stored[cuts]
         return stored.reshape(*batch, *self.shape)
 
     def placed(self, stored: Array, values: Array) -> Array:
@@ -352,8 +353,8 @@ class Binder:
                 continue
             for dim in dims:
                 self._check_companion(address, dim, sorted(carriers.get(dim, ())))
-            axes = tuple((Axis(next(iter(carriers.get(dim, ())), None)),) for dim in dims)
-            found[address] = Axes(axes, None, " ".join(dims))
+            stored_axes = tuple((Axis(next(iter(carriers.get(dim, ())), None)),) for dim in dims)
+            found[address] = Axes(stored_axes, None, " ".join(dims))
         self._check_second_axes(found)
         return found
 
@@ -525,7 +526,6 @@ class Binder:
                 shifts.append(Shift(units, reader, biases[0]))
         return tuple(shifts)
 
-
     def _check_no_covariance(self, units: str, variable: BoundVariable) -> None:
         """Refuse covariances of parameters that a flip adds to one another."""
         affine = self._group(units).shifts
@@ -662,7 +662,7 @@ def _learn(
         return False
 
     def times(names: Sequence[str | None]) -> int:
-        return math.prod(known[name][0] for name in names if name in known)  # type: ignore[index]
+        return math.prod(known[name][0] for name in names if name in known)
 
     every = [[axis.name for axis in term] for term in terms]
     rest = size - sum(times(names) for names in every if names not in holders)
@@ -693,9 +693,8 @@ def _disagreement(
             "'h <- x', or the names in the stored order)?"
         )
     sources = ", ".join(f"{name} = {other} ({where})" for name, (other, where) in found.items())
-    return (
-        f"{_show(address)}: an axis of size {size} cannot be ({_written(terms)})"
-        + (f" with {sources}" if sources else "")
+    return f"{_show(address)}: an axis of size {size} cannot be ({_written(terms)})" + (
+        f" with {sources}" if sources else ""
     )
 
 

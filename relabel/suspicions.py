@@ -50,7 +50,7 @@ def _flipped_scales(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
             for _, units, action in variable.unit_axes()
             if action.signed and _changes_signs(elements[units])
         ]
-        values = draws.groups["posterior"][variable.name]
+        values = variable.chosen(draws.groups["posterior"][variable.name])
         if flipped and (bool((values >= 0).all()) or bool((values <= 0).all())):
             remedy = f"write '{flipped[0]}^0', which is only permuted"
             if draws.bound.group(flipped[0]).rotates:
@@ -127,6 +127,7 @@ def _both_sides_only(draws: Draws) -> list[str]:
         times = [
             sum(name == units for _, name, _ in variable.unit_axes())
             for variable in draws.bound.measured()
+            if not variable.carried
         ]
         if size > 1 and any(times) and 1 not in times:
             found.append(
@@ -158,17 +159,16 @@ def _two_biases(draws: Draws) -> list[str]:
     """
     found = []
     for units in draws.bound.sizes:
-        if draws.bound.spec.units[units] == "permutation":
-            continue  # an arrow tells nothing
-        biases, weights = [], []
-        for variable in draws.bound.measured():
-            tail, head = variable.between()
-            axis = next((a for a in variable.axes if a.units == units and a.role == "head"), None)
-            if axis is not None and tail:
-                weights.append(axis.exponent)
-            elif head == (units,) and len(variable.axes) == 1 and axis and axis.exponent == 1:
-                biases.append(variable.name)
-        if len(biases) > max(1, len(weights)) and 0 not in weights:
+        written = [v for v in draws.bound.measured() if v.has_side(units, "head")]
+        biases = [v.name for v in written if v.between() == ((), (units,)) and len(v.axes) == 1]
+        n_weights = len(written) - len(biases)  # as many as biases: each layer has its own
+        normed = any(
+            axis.units == units and axis.role == "head" and axis.exponent == 0
+            for v in draws.bound.measured()
+            for axis in v.axes
+            if v.between()[0]
+        )
+        if len(biases) > max(1, n_weights) and not normed:
             found.append(
                 f"{' and '.join(biases)} are both declared as biases of {units!r} and add up in "
                 f"the network: if one is a companion, write '{units}^0'"
