@@ -229,9 +229,7 @@ def resnet(
     """
     _check_choices("resnet", layout=layout, pool=pool)
     if isinstance(blocks, int) or not blocks or any(type(n) is not int or n < 1 for n in blocks):
-        raise SpecError(
-            f"resnet: blocks are 1 or more for each stage, as in (2, 2), not {blocks!r}"
-        )
+        raise SpecError(f"resnet: blocks are numbers such as (2, 2, 2, 2), not {blocks!r}")
     shortcut = [bottleneck or s > 0 for s in range(len(blocks))]
     if downsample is not None:
         shortcut = [bool(given) for given in downsample]
