@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from relabel.binding import is_drawn
@@ -28,7 +29,8 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
     list of str
         Scales that were flipped, allocations that were left behind, labels that may count from
         one, square variables that were left behind, units that nothing carries once, an
-        activation that contradicts the posterior's own attribute, two biases of one set of units.
+        activation that contradicts the posterior's own attribute, two biases of one set of units,
+        layers that the spec does not name.
     """
     return [
         *_flipped_scales(draws, elements),
@@ -38,6 +40,7 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
         *_both_sides_only(draws),
         *_another_activation(draws),
         *_two_biases(draws),
+        *_forgotten_layers(draws),
     ]
 
 
@@ -174,3 +177,33 @@ def _two_biases(draws: Draws) -> list[str]:
                 f"the network: if one is a companion, write '{units}^0'"
             )
     return found
+
+
+def _forgotten_layers(draws: Draws) -> list[str]:
+    """Variables that differ from declared ones by their numbers, and have an axis of such a size.
+
+    So it is where a preset was told of fewer layers or blocks than the network has.
+    """
+    spec, posterior = draws.bound.spec, draws.groups["posterior"]
+    declared = {v.name for v in draws.bound.variables if v.group == "posterior"}
+    kinds = {_without_numbers(name) for name in declared if _without_numbers(name) != name}
+    sizes = {size for size in draws.bound.sizes.values() if size > 1}
+    found = [
+        repr(str(name))
+        for name, variable in posterior.data_vars.items()
+        if spec.axes and name not in declared and is_drawn(variable)
+        if _without_numbers(str(name)) in kinds and sizes & set(variable.shape[2:])
+    ]
+    if not found:
+        return []
+    shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    told = (
+        f"{shown} were left as they are, though the spec names others of their kind: if they are "
+        "layers of the same network, its function has changed: name them as well (number of "
+        "layers or blocks of the preset), or with '...' if they carry no units"
+    )
+    return [told]
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"\d+", "#", name)

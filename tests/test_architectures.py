@@ -180,6 +180,27 @@ def test_counts_of_batches_are_left_alone():
     assert found["bn1.num_batches_tracked"].dtype == data["bn1.num_batches_tracked"].dtype
 
 
+def test_blocks_that_the_preset_was_not_told_of():
+    simulated = architecture("vit", draws=2)
+    told = relabel.align(simulated.data, relabel.vit(2, heads=16))["relabel"].attrs["relabel"]
+    assert "'blocks.2.norm1.weight', 'blocks.2.norm1.bias'" in told
+    assert "its function has changed" in told
+    assert "its function has changed" not in aligned(simulated)["relabel"].attrs["relabel"]
+
+
+def test_scales_are_balanced_along_the_stream():
+    spec = relabel.resnet((1, 1), norm=False, activation="relu")
+    shapes = resnet_shapes((1, 1), (4, 6))
+    shapes = {name: shape for name, shape in shapes.items() if name in spec.axes}
+    simulated = planted_draws(spec, shapes, draws=3)
+    found = relabel.align(simulated.data, spec)
+    squares = {k: v.values**2 for k, v in found["posterior"].data_vars.items()}
+    written = [squares[k].sum((3, 4, 5)) for k in ("conv1.weight", "layer1.0.conv2.weight")]
+    read = [squares[k].sum((2, 4, 5)) for k in ("layer1.0.conv1.weight", "layer2.0.conv1.weight")]
+    read.append(squares["layer2.0.downsample.0.weight"].sum((2, 4, 5)))
+    np.testing.assert_allclose(sum(written), sum(read), rtol=1e-10)
+
+
 def test_normalised_networks_are_not_evaluated():
     """What is normalised is no dense layer: there is no forward pass to take probes from."""
     for kind in ("resnet", "mixer"):
