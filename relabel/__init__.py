@@ -39,6 +39,7 @@ from relabel.memberships import (
 )
 from relabel.presets import factor_model, hmm, mixture, mlp, topic_model
 from relabel.propose import propose
+from relabel.recurrent import gru, lstm, rnn
 from relabel.redraw import redraw_scale
 from relabel.reduce import reduce
 from relabel.regions import regions
@@ -86,8 +87,10 @@ __all__ = [
     "compare",
     "diagnose",
     "factor_model",
+    "gru",
     "hmm",
     "lenet",
+    "lstm",
     "mixer",
     "mixture",
     "mlp",
@@ -98,6 +101,7 @@ __all__ = [
     "regions",
     "relabelled",
     "resnet",
+    "rnn",
     "save",
     "slot_summary",
     "slots",

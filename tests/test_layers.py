@@ -27,6 +27,7 @@ ORDER = [
     "presets",
     "convolutional",
     "attention",
+    "recurrent",
     "network",
     "transformation",
     "simulate",
