@@ -4,7 +4,9 @@ The main entry point is :func:`align`; :class:`Spec` declares what is exchangeab
 """
 
 from relabel.align import align, apply, relabelled, undo
+from relabel.attention import mixer, vit
 from relabel.compare import compare
+from relabel.convolutional import lenet, resnet
 from relabel.criteria import (
     ECR,
     PRA,
@@ -87,7 +89,9 @@ __all__ = [
     "factor_model",
     "gru",
     "hmm",
+    "lenet",
     "lstm",
+    "mixer",
     "mixture",
     "mlp",
     "open_draws",
@@ -96,6 +100,7 @@ __all__ = [
     "reduce",
     "regions",
     "relabelled",
+    "resnet",
     "rnn",
     "save",
     "slot_summary",
@@ -103,5 +108,6 @@ __all__ = [
     "state_probabilities",
     "topic_model",
     "undo",
+    "vit",
     "with_allocation",
 ]

@@ -164,7 +164,7 @@ def settle_gauges(
     floor = max(tolerance, 8 * np.finfo(float).eps)
     coupled = _self_coupled(terms)
     active = np.arange(n_draws)
-    current = list(terms)
+    current = [_summed(squares, axes) for squares, axes in terms]
     for cycle in range(max_cycles):
         moved = np.zeros(active.size)
         now = {name: scale[active] for name, scale in scales.items()}
@@ -183,6 +183,13 @@ def settle_gauges(
             current = [(squares[still], axes) for squares, axes in current]
             active = active[still]
     return {name: np.where(np.abs(s - 1.0) < _SETTLED, 1.0, s) for name, s in scales.items()}
+
+
+def _summed(squares: Array, axes: tuple[tuple[str | None, int], ...]) -> SquaredTerm:
+    """Sum over the axes that no scale acts on: positions of a kernel, inputs, outputs."""
+    idle = [i for i, (units, power) in enumerate(axes) if units is None or power == 0]
+    kept = tuple(axis for i, axis in enumerate(axes) if i not in idle)
+    return squares.sum(axis=tuple(i + 1 for i in idle)) if idle else squares, kept
 
 
 def _self_coupled(terms: Sequence[SquaredTerm]) -> set[str]:

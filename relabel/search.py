@@ -48,12 +48,17 @@ TOLERANCE = 1e-12  # relative gain below which two labellings count as equally g
 
 @dataclass
 class View:
-    """One block under one reference: scores that no element changes are worked out once."""
+    """One block under one reference: scores that no element changes are worked out once.
+
+    A draw that is a block by itself has large arrays. Of these the last scores of each side of each
+    pair are kept in `last`, since all starts end with much the same labels.
+    """
 
     block: Block
     layout: Layout
     reference: Reference
     unary: dict[str, Score] = field(default_factory=dict)
+    last: dict[tuple[int, int], tuple[Element, Score]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -151,10 +156,15 @@ class View:
 
     def pair(self, number: int, side: int, other: Element, rows: Array | None = None) -> Score:
         """Score one side of a pair, in some draws (repeated, where `rows` repeats them)."""
+        alone = len(self) == 1 and other.batch == (1,)
+        if alone and (number, side) in self.last:
+            before, score = self.last[number, side]
+            if before.equals(other).all():
+                return score
         array, norms = self.block.pairs[number], self.block.norms[number][side]
         if rows is not None and len(rows) != len(self):
             array, norms = array[rows], norms[rows]
-        return pair_score(
+        score = pair_score(
             self.layout.pairs[number],
             array,
             norms,
@@ -163,6 +173,9 @@ class View:
             side,
             monomial(other),
         )
+        if alone:
+            self.last[number, side] = (other.copy(), score)
+        return score
 
 
 def _some(score: Score, rows: Array | None) -> Score:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from relabel.binding import is_drawn
@@ -29,7 +30,11 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
         Scales that were flipped, allocations that were left behind, labels that may count from
         one, square variables that were left behind, units that nothing carries once, an
         activation that contradicts the posterior's own attribute, two biases of one set of units,
+<<<<<<< HEAD
         draws of walkers.
+=======
+        layers that the spec does not name.
+>>>>>>> i5-nets
     """
     return [
         *_flipped_scales(draws, elements),
@@ -39,7 +44,11 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
         *_both_sides_only(draws),
         *_another_activation(draws),
         *_two_biases(draws),
+<<<<<<< HEAD
         *_walkers(draws),
+=======
+        *_forgotten_layers(draws),
+>>>>>>> i5-nets
     ]
 
 
@@ -155,9 +164,15 @@ def _another_activation(draws: Draws) -> list[str]:
 
 
 def _two_biases(draws: Draws) -> list[str]:
+<<<<<<< HEAD
     """Several variables written to units by an arrow without a tail.
 
     The running mean of a BatchNorm is declared as a bias is.
+=======
+    """Several variables written to units by an arrow without a tail, and fewer weights.
+
+    A norm writes two, its weight and its bias; what it normalises is then only permuted.
+>>>>>>> i5-nets
     """
     found = []
     for units in draws.bound.sizes:
@@ -169,8 +184,14 @@ def _two_biases(draws: Draws) -> list[str]:
             if v.has_side(units, "head") and all(a.follows_as_weights for a in v.axes)
         ]
         biases = [v.name for v in written if v.between() == ((), (units,)) and len(v.axes) == 1]
-        n_weights = len(written) - len(biases)
-        if len(biases) > max(1, n_weights):  # as many as weights: each layer has its own
+        n_weights = len(written) - len(biases)  # as many as biases: each layer has its own
+        normed = any(
+            axis.units == units and axis.role == "head" and axis.exponent == 0
+            for v in draws.bound.measured()
+            for axis in v.axes
+            if v.between()[0]
+        )
+        if len(biases) > max(1, n_weights) and not normed:
             found.append(
                 f"{' and '.join(biases)} are both declared as biases of {units!r} and add up in "
                 f"the network: if one is a companion, write '{units}^0'"
@@ -178,6 +199,7 @@ def _two_biases(draws: Draws) -> list[str]:
     return found
 
 
+<<<<<<< HEAD
 def _walkers(draws: Draws) -> list[str]:
     """Draws of an ensemble of walkers, which are one chain."""
     number = draws.groups["posterior"].attrs.get("walkers")
@@ -189,3 +211,33 @@ def _walkers(draws: Draws) -> list[str]:
         "steps with late ones"
     )
     return [about]
+=======
+def _forgotten_layers(draws: Draws) -> list[str]:
+    """Variables that differ from declared ones by their numbers, and have an axis of such a size.
+
+    So it is where a preset was told of fewer layers or blocks than the network has.
+    """
+    spec, posterior = draws.bound.spec, draws.groups["posterior"]
+    declared = {v.name for v in draws.bound.variables if v.group == "posterior"}
+    kinds = {_without_numbers(name) for name in declared if _without_numbers(name) != name}
+    sizes = {size for size in draws.bound.sizes.values() if size > 1}
+    found = [
+        repr(str(name))
+        for name, variable in posterior.data_vars.items()
+        if spec.axes and name not in declared and is_drawn(variable)
+        if _without_numbers(str(name)) in kinds and sizes & set(variable.shape[2:])
+    ]
+    if not found:
+        return []
+    shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    told = (
+        f"{shown} were left as they are, though the spec names others of their kind: if they are "
+        "layers of the same network, its function has changed: name them as well (number of "
+        "layers or blocks of the preset), or with '...' if they carry no units"
+    )
+    return [told]
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+>>>>>>> i5-nets

@@ -27,6 +27,8 @@ ORDER = [
     "spec",
     "centring",
     "presets",
+    "convolutional",
+    "attention",
     "recurrent",
     "network",
     "transformation",

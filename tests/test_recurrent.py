@@ -7,6 +7,7 @@ from scipy.special import expit
 
 import relabel
 from relabel import Spec, SpecError, Transformation, gru, lstm, rnn
+from relabel.align import provenance
 from relabel.elements import Monomial
 from relabel.groups import group_of
 
@@ -132,6 +133,7 @@ def test_no_output_changes(case):
     for after in (moved, aligned):
         found = all_outputs(kind, after, xs, n_layers, both=both, nonlinearity=nonlinearity)
         np.testing.assert_allclose(found, before, rtol=1e-10, atol=1e-12)
+    assert len(provenance(aligned)["warnings"]) == len(spec.units) * ("relu" in case)
     back = relabel.undo(aligned)
     if "relu" in case:
         xr.testing.assert_allclose(back, moved, rtol=1e-12)
