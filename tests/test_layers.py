@@ -25,6 +25,8 @@ ORDER = [
     "binding",
     "spec",
     "presets",
+    "convolutional",
+    "attention",
     "network",
     "transformation",
     "simulate",
