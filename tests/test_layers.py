@@ -54,6 +54,7 @@ ORDER = [
     "reduce",
     "architecture",
     "conventions",
+    "known",
     "latent",
     "propose",
     "diagnosis",
