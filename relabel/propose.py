@@ -19,11 +19,12 @@ from relabel.architecture import (
     is_ordered,
     shared_dims,
 )
-from relabel.binding import check_draws, core_dims, is_drawn
+from relabel.binding import check_draws, closest, core_dims, is_drawn
 from relabel.containers import sharing, unpack
 from relabel.conventions import Reading, read_names
 from relabel.errors import RelabelError, SpecError
 from relabel.groups import group_of
+from relabel.known import Known, known_network
 from relabel.latent import complete, known_dims
 from relabel.presets import dense_line, hidden_names
 from relabel.spec import Spec
@@ -70,27 +71,33 @@ def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
     Nothing is guessed silently. What the draws do not tell is a *doubt*; what is taken for granted
     is an *assumption*. These are the rules:
 
-    1. **Feed-forward networks.** Weights are variables of two axes a draw, named with a number,
+    1. **Known networks.** Names of torchvision's residual networks, of the usual vision
+       transformers and MLP-mixers give the preset (:func:`relabel.resnet`, ...). The number of
+       attention heads, which PyTorch's shapes do not tell, is a doubt.
+    2. **Names of PyTorch and Flax.** ``weight`` is (out, in, ...), ``kernel`` (..., in, out).
+       Convolutions, norms, embeddings and dense layers are connected in the order of the draws, or
+       of the numbers in their names; flattened channels and further outputs are assumptions.
+    3. **Feed-forward networks.** Weights are variables of two axes a draw, named with a number,
        with a word such as ``in`` or ``out``, or with a word such as ``w``, ``kernel``, ``fc``;
        the last may have one axis, if there is one output. Biases have one axis and are named
        ``b``, ``bias``, ``intercept``, ... Numbers and ``in``, ``out`` in the names order the
        layers. Where they do not, all orders are tried, stored alike.
-    2. **Which way a matrix is stored**, (in, out) or (out, in), follows from the sizes that
+    4. **Which way a matrix is stored**, (in, out) or (out, in), follows from the sizes that
        neighbours share, from the sizes of biases and from dimension names that variables share;
        two different shared names are never one axis. A square matrix of which these say nothing is
        taken to be stored like the others: an assumption. If more than one network fits, the first
        is shown and the doubt names them all.
-    3. **Variables that carry no units** are left out. One that is not part of the network but has
+    5. **Variables that carry no units** are left out. One that is not part of the network but has
        an axis of the size of a hidden layer, without a dimension name that tells, is a doubt.
-    4. **Mixtures and the like.** Without a network, a named dimension that several variables share
+    6. **Mixtures and the like.** Without a network, a named dimension that several variables share
        holds the units, in the dims-only form. Names such as ``component``, ``state``, ``topic``,
        ``factor`` come first, dimensions of observed or constant data last. More than one such
        dimension, names of the entries, or a dimension of the data is a doubt. A second axis of the
        same units (``state_to``, of a transition matrix), labels of the units (``z``) and signs of
        factors are assumptions where names tell, doubts where only sizes and values do.
-    5. **The activation** is that of `units`, else the posterior's attribute ``activation``, else
+    7. **The activation** is that of `units`, else the posterior's attribute ``activation``, else
        ``"permutation"``, which is always safe: the last two are assumptions.
-    6. The spec is bound to the draws. If that fails, ``"permutation"`` is proposed instead, and why
+    8. The spec is bound to the draws. If that fails, ``"permutation"`` is proposed instead, and why
        it failed is a doubt.
 
     Parameters
@@ -136,6 +143,10 @@ def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
     ]
     single = any(array.is_weight and len(array.shape) == 1 for array in arrays)
     arrays = [array for array in arrays if array.shape or (single and array.is_bias)]
+    activation, notes = _activation(posterior.attrs.get("activation"))
+    known = known_network(arrays, activation)
+    if known is not None:
+        return _checked(_from_known(known, units, notes), sharing(groups))
     reading = read_names(arrays)
     if reading is not None:
         guess = _from_reading(reading, units, posterior.attrs.get("activation"))
@@ -146,6 +157,19 @@ def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
     else:
         guess = _from_dims(arrays, groups, units, doubts)
     return _checked(guess, sharing(groups))
+
+
+def _from_known(known: Known, units: Mapping[str, str] | None, notes: Sequence[str]) -> Proposal:
+    """Take the preset over, with the activations that are given."""
+    spec = known.spec
+    for name in units or {}:
+        if name not in spec.units:
+            raise SpecError(
+                f"there are no units {name!r}{closest(name, spec.units)}: {known.notes[0]}, whose "
+                f"units are {', '.join(spec.units)}"
+            )
+    spec = replace(spec, units={**spec.units, **(units or {})})
+    return Proposal(spec, known.doubts, (*known.notes, *([] if units else notes)))
 
 
 def _from_reading(reading: Reading, units: Mapping[str, str] | None, attribute: object) -> Proposal:

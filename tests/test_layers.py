@@ -57,6 +57,7 @@ ORDER = [
     "reduce",
     "architecture",
     "conventions",
+    "known",
     "latent",
     "propose",
     "diagnosis",
