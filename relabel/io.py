@@ -1,4 +1,7 @@
-"""Files to ArviZ data and back: netCDF and Zarr, written whole or not at all."""
+"""Files to ArviZ data and back, written whole or not at all.
+
+netCDF and Zarr are read and written here, files of weights and of samplers by `sources`.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,14 @@ from xarray.conventions import encode_cf_variable
 from relabel.align import relabelled
 from relabel.containers import OWN, PREFIX, is_inference_data, own_variables, unpack
 from relabel.errors import FileError, SpecError
+from relabel.sources.files import (
+    READERS,
+    WRITERS,
+    kind_of,
+    open_source,
+    packages_for,
+    write_source,
+)
 from relabel.spec import SAMPLE_DIMS, Spec
 
 __all__ = ["check_target", "load", "open_draws", "read_point", "read_spec", "save"]
@@ -31,15 +42,26 @@ _BLOCK_BYTES = 2**26
 _PACKED = ("scale_factor", "add_offset")
 
 
-def open_draws(path: str | os.PathLike[str]) -> xr.DataTree | xr.Dataset:
-    """Open saved draws: netCDF-4 or Zarr, as arviz 0.x and 1.x write them.
+_Path = str | os.PathLike[str]
 
-    Variables are read when they are first used. The file is never written to.
+
+def open_draws(
+    path: _Path | Sequence[_Path], *, axes: str | None = None
+) -> xr.DataTree | xr.Dataset:
+    """Open saved draws: ArviZ's netCDF-4 or Zarr, weights of networks, draws of samplers.
+
+    What a file is is told from its content. The file is never written to, and no code of it is
+    run. Variables of netCDF and Zarr (as arviz 0.x and 1.x write them) are read when they are
+    first used. The other kinds are read at once, see :mod:`relabel.sources`.
 
     Parameters
     ----------
-    path : path-like
-        A file or a Zarr folder; what it is is told from its content.
+    path : path-like, or sequence of path-like
+        A file, a Zarr folder, or several files of one kind, which are members (a folder stands for
+        the files in it, in natural order).
+    axes : str, optional
+        The leading axes of stacked arrays, where the file does not tell: ``"chain draw"``,
+        ``"draw chain"``, ``"draw"``, or ``""`` for a single member.
 
     Returns
     -------
@@ -49,9 +71,14 @@ def open_draws(path: str | os.PathLike[str]) -> xr.DataTree | xr.Dataset:
     Raises
     ------
     FileError
-        If there is no such file, or it is not one of the two, or it is damaged.
+        If there is no such file, or it is of no known kind, or it is damaged.
+    DataError
+        If what it holds are no draws of one model.
     """
-    path = Path(path)
+    source = open_source(path, axes=axes)
+    if source is not None:
+        return source
+    path = _listed(path)[0]
     engine = _engine_of(path)
     try:
         with _quiet_zarr():
@@ -122,7 +149,10 @@ def _engine_of(path: Path) -> str:
             f"{path}: a classic netCDF-3 file, which has no groups; save the draws as netCDF-4 "
             "(InferenceData.to_netcdf)"
         )
-    raise FileError(f"{path}: not a netCDF-4 file{' (it is empty)' if not magic else ''}")
+    raise FileError(
+        f"{path}: not a netCDF-4 file{' (it is empty)' if not magic else ''}, nor of another known "
+        f"kind: {', '.join(['Zarr', *READERS])}"
+    )
 
 
 def _is_zarr_store(folder: Path) -> bool:
@@ -238,20 +268,20 @@ def read_point(path: str | os.PathLike[str]) -> tuple[xr.Dataset, str]:
 # ---------------------------------------------------------------------- writing
 
 
-def check_target(
-    target: str | os.PathLike[str], source: str | os.PathLike[str] | None, *, force: bool
-) -> None:
+def check_target(target: _Path, source: _Path | Sequence[_Path] | None, *, force: bool) -> None:
     """Refuse a target that cannot or must not be written, before any work is done.
 
     Raises
     ------
     FileError
         If the target is the source or holds it, exists already (without `force`), is something
-        that is no draws, or has no folder.
+        that is no draws, has no folder, or a package that writes it is missing.
     """
     target = Path(target)
-    if source is not None:
-        _check_apart(target, Path(source))
+    for path in _listed(source):
+        _check_apart(target, path)
+    if missing := packages_for(target.suffix):
+        raise FileError(f"{target}: to write it, install the package {missing[0]}")
     if target.is_dir() and not _is_zarr_name(target):
         raise FileError(f"{target}: is a folder; name a file in it, or a .zarr store")
     if target.exists() and not force:
@@ -269,6 +299,15 @@ def check_target(
         raise FileError(f"{target}: the folder {folder} cannot be written to")
 
 
+def _listed(source: _Path | Sequence[_Path] | None) -> list[Path]:
+    """None, one path or several, as a list."""
+    if source is None:
+        return []
+    if isinstance(source, str | os.PathLike):
+        return [Path(source)]
+    return [Path(path) for path in source]
+
+
 def _check_apart(target: Path, source: Path) -> None:
     """Refuse a target that is the source, lies in it or holds it."""
     if target.exists() and source.exists() and target.samefile(source):
@@ -283,7 +322,7 @@ def save(
     data: Any,
     target: str | os.PathLike[str],
     *,
-    source: str | os.PathLike[str] | None = None,
+    source: _Path | Sequence[_Path] | None = None,
     changed: Sequence[str] | None = None,
     force: bool = False,
 ) -> None:
@@ -291,16 +330,19 @@ def save(
 
     A file of the same format as the source is made as a copy of it in which only the relabelled
     values and the group ``relabel`` differ; everything else stays bit for bit. Another format is
-    written anew by xarray. The file gets its name only when it is complete.
+    written anew. The file gets its name only when it is complete. Files of weights hold the
+    posterior alone, in the form in which it came: names, dtypes, members. The record of the
+    alignment, which :func:`relabel.undo` needs, goes into netCDF and Zarr only.
 
     Parameters
     ----------
     data : InferenceData, DataTree or Dataset
         What was opened from `source`, relabelled.
     target : path-like
-        A name that ends in ``.zarr`` makes a Zarr store, any other a netCDF-4 file.
-    source : path-like, optional
-        The file that `data` come from. Without it, everything is written anew by xarray.
+        A name that ends in ``.zarr`` makes a Zarr store; ``.pt`` or ``.pth``, ``.safetensors``,
+        ``.npz``, ``.npy``, ``.msgpack`` make a file of weights; any other a netCDF-4 file.
+    source : path-like, or sequence of path-like, optional
+        The file that `data` come from. Without it, everything is written anew.
     changed : sequence of str, optional
         Addresses ``group/name`` of the variables whose values differ from the source; by default
         those that the alignment wrote.
@@ -314,26 +356,39 @@ def save(
     """
     target = Path(target)
     check_target(target, source, force=force)
-    _check_names(data, target)
-    if source is not None and changed is None:
-        changed = relabelled(data)
-    tree = data.to_datatree() if is_inference_data(data) else data
-    engine = "zarr" if _is_zarr_name(target) else "h5netcdf"
+    weights = target.suffix in WRITERS
+    if not weights:
+        _check_names(data, target)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with _quiet_zarr():
-            if source is None or _engine_of(Path(source)) != engine:
-                _write_anew(tree, part, engine)
-            elif engine == "zarr":
-                _copy_zarr(_parts(tree, changed or ()), Path(source), part)
-            else:
-                _copy_hdf5(_parts(tree, changed or ()), Path(source), part)
+        if weights:
+            write_source(data, part, target.suffix)
+        else:
+            engine = "zarr" if _is_zarr_name(target) else "h5netcdf"
+            _write_arviz(data, part, engine, _listed(source), changed)
         _sync(part)
         _rename(part, target)
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise FileError(f"{target}: could not be written: {_first_line(error)}") from error
     finally:
         _remove(part)
+
+
+def _write_arviz(
+    data: Any, part: Path, engine: str, sources: Sequence[Path], changed: Sequence[str] | None
+) -> None:
+    """Write netCDF or Zarr: a copy of a source of the same kind, or anew."""
+    if sources and changed is None:
+        changed = relabelled(data)
+    tree = data.to_datatree() if is_inference_data(data) else data
+    alike = len(sources) == 1 and kind_of(sources[0]) == _NAMES[engine]
+    with _quiet_zarr():
+        if not alike:
+            _write_anew(tree, part, engine)
+        elif engine == "zarr":
+            _copy_zarr(_parts(tree, changed or ()), sources[0], part)
+        else:
+            _copy_hdf5(_parts(tree, changed or ()), sources[0], part)
 
 
 def _check_names(data: Any, target: Path) -> None:

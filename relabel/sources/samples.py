@@ -13,7 +13,7 @@ from relabel.containers import unpack
 from relabel.errors import DataError
 from relabel.spec import SAMPLE_DIMS
 
-__all__ = ["as_array", "sample_axes", "samples_of", "stacked", "tree_of"]
+__all__ = ["as_array", "as_it_came", "notes_of", "sample_axes", "samples_of", "stacked", "tree_of"]
 
 Array = NDArray[Any]
 
@@ -27,6 +27,7 @@ def tree_of(
     axes: str | None = None,
     groups: Mapping[str, xr.Dataset] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
+    attrs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> xr.DataTree:
     """Lay named arrays of draws out as a tree with the group ``posterior``.
 
@@ -46,6 +47,9 @@ def tree_of(
         Further groups, such as ``sample_stats``.
     dims : mapping of str to sequence of str, optional
         Names of the remaining dimensions of variables; ``{name}_dim_{i}`` by default.
+    attrs : mapping of str to mapping, optional
+        Further attributes of variables. A ``source_name`` among them is the name that the way
+        back gives.
 
     Returns
     -------
@@ -74,7 +78,8 @@ def tree_of(
         safe = names[name]
         rest = (dims or {}).get(name) or [f"{safe}_dim_{i}" for i in range(array.ndim - len(order))]
         values = _chains_first(array, order)
-        variables[safe] = xr.Variable((*SAMPLE_DIMS, *rest), values, {"source_name": name})
+        notes = {"source_name": name, **(attrs or {}).get(name, {})}
+        variables[safe] = xr.Variable((*SAMPLE_DIMS, *rest), values, notes)
     posterior = xr.Dataset(variables, attrs={"source": source, "sample_axes": " ".join(order)})
     posterior = posterior.assign_coords(
         {dim: np.arange(posterior.sizes[dim]) for dim in SAMPLE_DIMS}
@@ -91,12 +96,20 @@ def as_array(value: Any, name: str, source: str) -> Array:
         If they are not numbers of at least single precision.
     """
     dtype = str(getattr(value, "dtype", ""))
-    if "float16" in dtype:
+    if "float16" in dtype or "float8" in dtype:
         raise DataError(
             f"{source}: {name!r} has the dtype {dtype}, whose three digits are too few to compare "
             "units by; convert it to float32 or float64 first"
         )
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        device = getattr(value, "device", None)
+        where = f" on the device {str(device)!r}" if device is not None else ""
+        raise DataError(
+            f"{source}: {name!r} is a {type(value).__name__}{where} that cannot be read as an "
+            "array; make it an ordinary dense one and move it to cpu"
+        ) from error
     if array.dtype.kind not in "fiub":
         raise DataError(
             f"{source}: {name!r} has the dtype {array.dtype}; draws are real numbers or integers"
@@ -225,3 +238,46 @@ def samples_of(data: Any) -> dict[str, Array]:
         for name, variable in groups["posterior"].data_vars.items()
         if set(SAMPLE_DIMS) <= set(variable.dims)
     }
+
+
+def notes_of(data: Any) -> dict[str, Any]:
+    """Return what a source noted beside the draws: the attributes of the posterior."""
+    return dict(unpack(data).get("posterior", xr.Dataset()).attrs)
+
+
+def as_it_came(data: Any) -> dict[str, Array]:
+    """Return the draws under the names of their source, with the leading axes of their source.
+
+    Draws that are from no source here, or have more chains by now than it had axes for, have
+    the leading axes chain and draw.
+
+    Parameters
+    ----------
+    data : InferenceData, DataTree or Dataset
+
+    Returns
+    -------
+    dict of str to array
+
+    Raises
+    ------
+    DataError
+        If there is no posterior.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tree = tree_of({"w": np.zeros((100, 4, 3))}, source="an example", axes="draw chain")
+    >>> as_it_came(tree)["w"].shape
+    (100, 4, 3)
+    """
+    samples = samples_of(data)
+    order = tuple(str(notes_of(data).get("sample_axes", "chain draw")).split())
+    sizes = next(iter(samples.values())).shape[:2] if samples else ()
+    missing = [size for dim, size in zip(SAMPLE_DIMS, sizes, strict=False) if dim not in order]
+    if order not in _ORDERS or any(size != 1 for size in missing):
+        order = SAMPLE_DIMS
+    if order == ("draw", "chain"):
+        return {name: array.swapaxes(0, 1) for name, array in samples.items()}
+    shape = sizes[2 - len(order) :]
+    return {name: array.reshape(*shape, *array.shape[2:]) for name, array in samples.items()}

@@ -1,0 +1,263 @@
+"""Pytrees: BlackJAX positions, parameters of JAX libraries, nested dictionaries; and back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.containers import unpack
+from relabel.errors import DataError
+from relabel.sources.members import MEMBERS, NAMED, STACKED, from_members, members_of, noted
+from relabel.sources.samples import as_it_came, notes_of, tree_of
+
+__all__ = ["flatten", "from_pytree", "nested", "path_notes", "paths_of", "to_pytree"]
+
+Array = NDArray[Any]
+Path = tuple[Any, ...]
+
+#: The name of an array that is a whole tree by itself.
+ALONE = "theta"
+
+
+def from_pytree(tree: Any, *, axes: str | None = None) -> xr.DataTree:
+    """Lay out a pytree of draws: the positions of BlackJAX, parameters of Flax, Equinox, Haiku.
+
+    Parameters
+    ----------
+    tree : pytree, or list of pytrees
+        Nested dictionaries, lists, tuples and named tuples of arrays, and whatever else is
+        registered with JAX. Either all draws are stacked in each array, or it is a list of trees
+        of one structure with the same shapes, one for each draw.
+    axes : str, optional
+        The leading axes of stacked arrays: ``"draw"``, ``"chain draw"`` or ``"draw chain"``. With
+        it a list is one tree in any case. By default the axes are told from the shapes.
+
+    Returns
+    -------
+    DataTree
+        The names of variables are the keys joined by ``.`` (``source_name`` has them joined by
+        ``/``); an array by itself is ``theta``.
+
+    Raises
+    ------
+    DataError
+        If arrays disagree about the draws, or draws about their structure.
+
+    Examples
+    --------
+    >>> tree = from_pytree({"layers": [{"w": np.zeros((4, 100, 3, 8))}]}, axes="chain draw")
+    >>> list(tree["posterior"].data_vars), dict(tree["posterior"].sizes)["draw"]
+    (['layers.0.w'], 100)
+    """
+    if axes is None and _are_draws(tree):
+        flat = [flatten(draw) for draw in tree]
+        out = from_members(
+            [_named(leaves) for leaves in flat], source="pytree", attrs=_notes(flat[0])
+        )
+    else:
+        leaves = flatten(tree)
+        samples = _named(leaves)
+        out = noted(
+            tree_of(samples, source="pytree", axes=axes, attrs=_notes(leaves)), form=STACKED
+        )
+    return noted(out, source="pytree")
+
+
+def _are_draws(tree: Any) -> bool:
+    """Whether a list is one of draws: trees that agree in shapes, or with nothing else shared."""
+    if not isinstance(tree, list) or not tree:
+        return False
+    flat = [flatten(draw) for draw in tree]
+    if any(list(leaves) != list(flat[0]) for leaves in flat):
+        return all(isinstance(draw, Mapping) for draw in tree) and not _share_draws(flat)
+    layouts = [[np.shape(leaf) for leaf in leaves.values()] for leaves in flat]
+    return all(layout == layouts[0] for layout in layouts) or not _share_draws(flat)
+
+
+def _share_draws(flat: Sequence[Mapping[Path, Any]]) -> bool:
+    """Whether all arrays have the same first size, as stacked ones have."""
+    shapes = [np.shape(leaf) for leaves in flat for leaf in leaves.values()]
+    return all(shapes) and len({shape[0] for shape in shapes}) == 1
+
+
+def flatten(tree: Any) -> dict[Path, Any]:
+    """Return the arrays of a tree by their paths.
+
+    JAX does it where it is loaded, so that whatever is registered with it is taken apart. Else
+    dictionaries, lists, tuples and named tuples are, in the order of JAX.
+
+    Examples
+    --------
+    >>> flatten({"b": [1.0, 2.0], "a": 0.0})
+    {('a',): 0.0, ('b', 0): 1.0, ('b', 1): 2.0}
+    """
+    jax = sys.modules.get("jax")
+    if jax is not None:
+        pairs = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return {_keys(path): leaf for path, leaf in pairs}
+    return dict(_walk(tree, ()))
+
+
+def _keys(path: Sequence[Any]) -> Path:
+    """The path of a leaf in plain keys; the ``value`` of an nnx parameter is not part of it."""
+    plain = []
+    for entry in path:
+        for attribute in ("key", "idx", "name"):
+            if hasattr(entry, attribute):
+                plain.append(getattr(entry, attribute))
+                break
+    boxed = len(path) > 1 and getattr(path[-1], "name", None) == "value"
+    return tuple(plain[:-1] if boxed else plain)
+
+
+def _walk(tree: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    if tree is None:
+        return
+    if isinstance(tree, Mapping):
+        for key in sorted(tree):
+            yield from _walk(tree[key], (*path, key))
+    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        for key in tree._fields:
+            yield from _walk(getattr(tree, key), (*path, key))
+    elif isinstance(tree, list | tuple):
+        for key, item in enumerate(tree):
+            yield from _walk(item, (*path, key))
+    else:
+        yield path, tree
+
+
+def _name(path: Path) -> str:
+    return "/".join(map(str, path)) or ALONE
+
+
+def _named(leaves: Mapping[Path, Any]) -> dict[str, Any]:
+    samples = {_name(path): leaf for path, leaf in leaves.items()}
+    if len(samples) < len(leaves):
+        names = [_name(path) for path in leaves]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"pytree: two arrays would both be named {twice!r}; rename a key")
+    return samples
+
+
+def _notes(leaves: Mapping[Path, Any]) -> dict[str, dict[str, str]]:
+    return {_name(path): path_notes(path) for path in leaves}
+
+
+def path_notes(path: Path) -> dict[str, str]:
+    """Return the attribute that keeps a path whose name alone would not give it back."""
+    if path and all(isinstance(key, str) and "/" not in key for key in path):
+        return {}
+    return {"source_path": json.dumps([k if isinstance(k, int) else str(k) for k in path])}
+
+
+def to_pytree(data: Any, like: Any = None) -> Any:
+    """Return draws as a pytree, with the leading axes (or as the list of draws) they came with.
+
+    Parameters
+    ----------
+    data : InferenceData, DataTree or Dataset
+        Draws from :func:`from_pytree`, or any others.
+    like : pytree, optional
+        A tree of the structure that is wanted, such as the one that the draws came from; its
+        values are not used, but where it has arrays of JAX the result has them too. Without it,
+        dictionaries are nested by name (lists become dictionaries with numbers as keys).
+
+    Returns
+    -------
+    pytree
+        A list of trees if the draws came as a list.
+
+    Raises
+    ------
+    DataError
+        If `like` has other names than the draws.
+
+    Examples
+    --------
+    >>> source = {"layers": [{"w": np.zeros((100, 3, 8))}]}
+    >>> to_pytree(from_pytree(source, axes="draw"), like=source)["layers"][0]["w"].shape
+    (100, 3, 8)
+    """
+    paths = paths_of(data)
+    listed = notes_of(data).get("form") in (MEMBERS, NAMED)
+    if like is not None and listed and isinstance(like, list) and like:
+        like = like if _fits(like, paths) else like[0]
+    draws: Any = members_of(data) if listed else [as_it_came(data)]
+    trees = [_built(draw, paths, like) for draw in draws]
+    return trees if listed else trees[0]
+
+
+def paths_of(data: Any) -> dict[str, Path]:
+    """Return the path of every variable by its name in the source."""
+    paths = {}
+    for name, variable in unpack(data)["posterior"].data_vars.items():
+        source = str(variable.attrs.get("source_name", name))
+        kept = variable.attrs.get("source_path")
+        paths[source] = tuple(json.loads(str(kept)) if kept else source.split("/"))
+    return paths
+
+
+def _fits(like: Any, paths: Mapping[str, Path]) -> bool:
+    return {_name(path) for path in flatten(like)} <= set(paths)
+
+
+def _built(draw: Mapping[str, Array], paths: Mapping[str, Path], like: Any) -> Any:
+    if like is None:
+        return nested({paths[name]: np.array(array) for name, array in draw.items()})
+    leaves = flatten(like)
+    names = [_name(path) for path in leaves]
+    missing = [name for name in names if name not in draw]
+    extra = [name for name in draw if name not in names]
+    if missing or extra:
+        what = f"it has {missing[0]!r}, they do not" if missing else f"it lacks {extra[0]!r}"
+        raise DataError(f"`like` is not of the structure of the draws: {what}")
+    values = [_as(leaf, draw[name]) for name, leaf in zip(names, leaves.values(), strict=True)]
+    jax = sys.modules.get("jax")
+    if jax is not None:
+        return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), values)
+    return _filled(like, iter(values))
+
+
+def _as(leaf: Any, array: Array) -> Any:
+    """The array as one of the library that the leaf is of."""
+    if type(leaf).__module__.partition(".")[0] in ("jax", "jaxlib"):
+        return sys.modules["jax"].numpy.array(array)
+    return np.array(array)
+
+
+def _filled(like: Any, values: Iterator[Array]) -> Any:
+    if like is None:
+        return None
+    if isinstance(like, Mapping):
+        filled = {key: _filled(like[key], values) for key in sorted(like)}
+        return {key: filled[key] for key in like}
+    if isinstance(like, tuple) and hasattr(like, "_fields"):
+        return type(like)(*(_filled(item, values) for item in like))
+    if isinstance(like, list | tuple):
+        return type(like)(_filled(item, values) for item in like)
+    return next(values)
+
+
+def nested(leaves: Mapping[Path, Any]) -> Any:
+    """Return nested dictionaries, or the array itself if it is alone.
+
+    Examples
+    --------
+    >>> nested({("a", "w"): 1.0, ("a", "b"): 2.0})
+    {'a': {'w': 1.0, 'b': 2.0}}
+    """
+    if list(leaves) == [()]:
+        return leaves[()]
+    tree: dict[Any, Any] = {}
+    for path, leaf in leaves.items():
+        node = tree
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = leaf
+    return tree
