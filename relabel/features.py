@@ -34,6 +34,7 @@ __all__ = [
     "Problem",
     "Source",
     "Way",
+    "layer_size",
     "slices_of",
 ]
 
