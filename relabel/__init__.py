@@ -4,6 +4,7 @@ The main entry point is :func:`align`; :class:`Spec` declares what is exchangeab
 """
 
 from relabel.align import align, apply, relabelled, undo
+from relabel.average import Average, AverageLoss, average
 from relabel.compare import compare
 from relabel.criteria import (
     ECR,
@@ -54,6 +55,8 @@ __all__ = [
     "RSP",
     "SJW",
     "Activations",
+    "Average",
+    "AverageLoss",
     "DataBased",
     "DataError",
     "Diagnosis",
@@ -81,6 +84,7 @@ __all__ = [
     "align",
     "allocation_probabilities",
     "apply",
+    "average",
     "compare",
     "diagnose",
     "factor_model",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from relabel.errors import DataError, SpecError
 from relabel.groups import Action, Group, Role, group_of
-from relabel.notation import Axes, Axis, parse
+from relabel.notation import Axes, Axis, Blocks, Product, StoredAxis, parse, terms_of
 
 __all__ = [
     "SAMPLE_DIMS",
@@ -32,10 +34,15 @@ SAMPLE_DIMS = ("chain", "draw")
 #: (group, name) of a variable.
 Address = tuple[str, str]
 
+Array = NDArray[Any]
+
 
 @dataclass(frozen=True)
 class BoundAxis:
-    """One axis of a bound variable; `units` is None where it carries none."""
+    """One axis of a bound variable; `units` is None where it carries none.
+
+    `place` is the position of the stored axis that it is, or is a factor of.
+    """
 
     name: str | None
     units: str | None
@@ -43,11 +50,18 @@ class BoundAxis:
     size: int
     exponent: int
     action: Action
+    absolute: bool = False
+    place: int = 0
+
+    @property
+    def follows_as_weights(self) -> bool:
+        """Whether the factor acts as it does on weights, not as on a companion (``h^2``)."""
+        return self.exponent == 1 and not self.absolute
 
 
 @dataclass(frozen=True)
 class BoundVariable:
-    """One variable that carries units.
+    """One variable that carries units, or one part of it where an axis is several blocks.
 
     Attributes
     ----------
@@ -59,6 +73,16 @@ class BoundVariable:
         Its axes; products are split, so there may be more than `dims`.
     labels_of : str or None
         The units that its values name.
+    window : tuple of (int, int), or None
+        Where the part begins and ends on each of `dims`; None for a variable that is whole.
+    part : int
+        Number of the part.
+    carried : bool
+        Whether it is carried along only: it has more than two axes of units, or is a matrix
+        between flat vectors of parameters (a covariance). Then it is not matched on and fixes no
+        gauge.
+    text : str
+        The notation of the whole variable.
     """
 
     group: str
@@ -66,6 +90,43 @@ class BoundVariable:
     dims: tuple[str, ...]
     axes: tuple[BoundAxis, ...]
     labels_of: str | None = None
+    window: tuple[tuple[int, int], ...] | None = None
+    part: int = 0
+    carried: bool = False
+    text: str = ""
+
+    def of(self, stored: Array) -> Array:
+        """Return this part of stored values (batch axes, `dims`) as (batch axes, `axes`): a view.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> axes = (BoundAxis("h", "h", "head", 2, 1, Action(0, True)),)
+        >>> part = BoundVariable("posterior", "b", ("gates",), axes, window=((2, 4),))
+        >>> part.of(np.arange(12).reshape(3, 4))
+        array([[ 2,  3],
+               [ 6,  7],
+               [10, 11]])
+        """
+        batch = stored.shape[: stored.ndim - len(self.dims)]
+        if self.window is not None:
+            stored = stored[(..., *(slice(*ends) for ends in self.window))]
+        return stored.reshape(*batch, *self.shape)
+
+    def placed(self, stored: Array, values: Array) -> Array:
+        """Return stored values with others for this part; without a copy if it is all of them."""
+        if self.window is None:
+            return values.reshape(stored.shape)
+        result = stored.copy()
+        self.of(result)[...] = values
+        return result
+
+    def chosen(self, variable: xr.DataArray) -> xr.DataArray:
+        """Return this part of the variable as it is stored."""
+        if self.window is None:
+            return variable
+        cuts = (slice(*ends) for ends in self.window)
+        return variable.isel(dict(zip(self.dims, cuts, strict=True)))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,7 +156,10 @@ class BoundVariable:
 
     def has_side(self, units: str, role: Role) -> bool:
         """Whether the units' factor reaches this variable from one side of the arrow."""
-        return any(a.units == units and a.role == role and a.exponent > 0 for a in self.axes)
+        return not self.carried and any(
+            a.units == units and a.role == role and a.exponent > 0 and not a.absolute
+            for a in self.axes
+        )
 
 
 @dataclass(frozen=True)
@@ -125,8 +189,9 @@ class Binder:
         sizes = self._solve_sizes(lines)
         lines |= {a: self._axes_of(a, parse("...")) for a in values if a not in lines}
         variables = tuple(
-            self._variable(address, axes, sizes, values.get(address))
+            part
             for address, axes in lines.items()
+            for part in self._parts(address, axes, sizes, values.get(address))
         )
         for units in self.units:
             self._check_two_sides(units, variables)
@@ -170,7 +235,7 @@ class Binder:
                 f"{_show(address)} has {len(dims)} axes a draw {dims}, but {axes.text!r} "
                 f"names {len(axes.stored)}; name each, or end with '...'"
             )
-        return Axes(expanded, None, axes.text)
+        return replace(axes, stored=expanded, rest=None)
 
     def _locate(self, key: str) -> list[Address]:
         """Find the variables that a key of the spec stands for."""
@@ -211,7 +276,7 @@ class Binder:
             if set(dims) & set(self.units):
                 stored = tuple((Axis(d if d in self.units else None),) for d in dims)
                 lines[address] = Axes(stored, None, " ".join(dims))
-        found = {axis.name for axes in lines.values() for (axis,) in axes.stored}
+        found = {name for axes in lines.values() for name in axes.names()}
         for name in self.units:
             if name not in found and name not in self.values.values():
                 dims_of_all = {d for _, variable in self._drawn() for d in core_dims(variable)}
@@ -228,7 +293,7 @@ class Binder:
         """Refuse to guess whether a second axis, named much like the units, is of these as well."""
         for address, axes in lines.items():
             variable = self._array(address)
-            carried = {d: a.name for d, (a,) in zip(core_dims(variable), axes.stored, strict=True)}
+            carried = dict(zip(core_dims(variable), map(_only_name, axes.stored), strict=True))
             for dim, units in carried.items():
                 for other, second in carried.items():
                     alike = units and len(units) > 1 and units.rstrip("s") in other
@@ -244,7 +309,8 @@ class Binder:
     def _check_one_signed(self, lines: Mapping[Address, Axes]) -> None:
         """Refuse to guess that a quantity which never changes sign flips with its unit."""
         for address, axes in lines.items():
-            signed = [a.name for (a,) in axes.stored if a.name and self._flips(a.name, "neutral")]
+            names = map(_only_name, axes.stored)
+            signed = [name for name in names if name and self._flips(name, "neutral")]
             variable = self._array(address)
             if not signed or variable.dtype.kind not in "fi":
                 continue
@@ -275,9 +341,10 @@ class Binder:
         """Undeclared variables that share a units' dimension: carried along, or asked about."""
         carriers: dict[str, set[str]] = {}
         for address, axes in lines.items():
-            for dim, product in zip(core_dims(self._array(address)), axes.stored, strict=True):
-                if len(product) == 1 and product[0].name in self.units:
-                    carriers.setdefault(dim, set()).add(str(product[0].name))
+            for dim, stored in zip(core_dims(self._array(address)), axes.stored, strict=True):
+                name = _only_name(stored)
+                if name in self.units:
+                    carriers.setdefault(dim, set()).add(str(name))
         found: dict[Address, Axes] = {}
         for address, variable in self._drawn():
             dims = core_dims(variable)
@@ -285,8 +352,8 @@ class Binder:
                 continue
             for dim in dims:
                 self._check_companion(address, dim, sorted(carriers.get(dim, ())))
-            stored = tuple((Axis(next(iter(carriers.get(dim, ())), None)),) for dim in dims)
-            found[address] = Axes(stored, None, " ".join(dims))
+            axes = tuple((Axis(next(iter(carriers.get(dim, ())), None)),) for dim in dims)
+            found[address] = Axes(axes, None, " ".join(dims))
         self._check_second_axes(found)
         return found
 
@@ -320,18 +387,19 @@ class Binder:
     # ------------------------------------------------------------------ sizes
 
     def _solve_sizes(self, lines: Mapping[Address, Axes]) -> dict[str, int]:
-        """Infer the size of every named axis; products follow when one factor is unknown."""
+        """Infer the size of every named axis; those follow that alone are unknown on theirs."""
         known = {name: (size, "sizes of the spec") for name, size in self.sizes.items()}
         waiting = [
-            (address, product, int(size))
+            (address, terms, int(size))
             for address, axes in lines.items()
-            for product, size in zip(axes.stored, _core_shape(self._array(address)), strict=True)
+            for stored, size in zip(axes.stored, _core_shape(self._array(address)), strict=True)
+            for terms in _adding_up(stored)
         ]
         while waiting:
             open_axes, waiting = waiting, []
-            for address, product, size in open_axes:
-                if not _learn(address, product, size, known):
-                    waiting.append((address, product, size))
+            for address, terms, size in open_axes:
+                if not _learn(address, terms, size, known):
+                    waiting.append((address, terms, size))
             if len(waiting) == len(open_axes):
                 raise SpecError(_unsolved(*waiting[0], known))
         for name in self.units:
@@ -345,31 +413,42 @@ class Binder:
 
     # ------------------------------------------------------------------ variables
 
-    def _variable(
+    def _parts(
         self, address: Address, axes: Axes, sizes: Mapping[str, int], labels_of: str | None
-    ) -> BoundVariable:
-        """Resolve the axes of one variable."""
+    ) -> Iterator[BoundVariable]:
+        """Resolve the axes of one variable, or of every part of it."""
         variable = self._array(address)
-        bound = tuple(
-            self._axis(address, axis, int(size) if axis.name is None else sizes[axis.name])
-            for product, size in zip(axes.stored, _core_shape(variable), strict=True)
-            for axis in product
-        )
-        result = BoundVariable(*address, core_dims(variable), bound, labels_of)
-        _check_dtype(result, variable)
+        dims, shape = core_dims(variable), _core_shape(variable)
+        split = [_split(stored, n, sizes) for stored, n in zip(axes.stored, shape, strict=True)]
+        whole = not any(isinstance(stored, Blocks) for stored in axes.stored)
+        parts = []
+        for number, chosen in enumerate(axes.parts()):
+            blocks = [terms[n] for terms, n in zip(split, chosen, strict=True)]
+            bound = tuple(
+                replace(self._axis(address, axis, size), place=place)
+                for place, block in enumerate(blocks)
+                for axis, size in zip(block.product, block.sizes, strict=True)
+            )
+            window = None if whole else tuple((block.start, block.stop) for block in blocks)
+            part = BoundVariable(*address, dims, bound, labels_of, window, number, text=axes.text)
+            _check_dtype(part, variable)
+            parts.append(part)
         if labels_of is not None:
-            _check_label_dtype(result, variable, labels_of, sizes[labels_of])
-        return result
+            _check_label_dtype(parts[0], variable, labels_of, sizes[labels_of])
+        many = any(len(part.unit_axes()) > 2 for part in parts)
+        carried = many or axes.relates_parameters()
+        yield from (replace(part, carried=True) if carried else part for part in parts)
 
     def _axis(self, address: Address, axis: Axis, size: int) -> BoundAxis:
         """Resolve how the factor of its units acts on one axis."""
         if axis.name is None or axis.name not in self.units:
-            return BoundAxis(axis.name, None, axis.role, size, axis.exponent, Action(0, False))
+            none = Action(0, False)
+            return BoundAxis(axis.name, None, axis.role, size, axis.exponent, none, axis.absolute)
         group = self._group(axis.name)
-        if group.rotates and axis.exponent != 1:
+        if group.rotates and (axis.exponent != 1 or axis.absolute):
             raise SpecError(
                 f"{_show(address)}: units {axis.name!r} that rotate mix; what belongs to each of "
-                f"them ('{axis.name}^{axis.exponent}': a variance, a shrinkage) has no meaning "
+                f"them ('{axis}': a variance, a shrinkage) has no meaning "
                 f"after that; declare {axis.name!r} signed, or leave the variable alone ('...')"
             )
         action = Action(0, False) if axis.exponent == 0 else group.action(axis.role)
@@ -377,11 +456,14 @@ class Binder:
             raise SpecError(
                 f"{_show(address)}: the units {axis.name!r} ({self.units[axis.name]}: "
                 f"{group.label}) need an arrow, which tells incoming weights from outgoing ones: "
-                f"write '-> {axis.name}' or '{axis.name} ->', or '{axis.name}^0' if it is only "
-                "permuted"
+                f"write '-> {axis}' or '{axis} ->', or '{axis.name}^0' if it is only permuted"
             )
         action = action.raised(axis.exponent)
-        return BoundAxis(axis.name, axis.name, axis.role, size, axis.exponent, action)
+        if axis.absolute:
+            action = Action(action.power, False)
+        return BoundAxis(
+            axis.name, axis.name, axis.role, size, axis.exponent, action, axis.absolute
+        )
 
     def _check_two_sides(self, units: str, variables: Sequence[BoundVariable]) -> None:
         """Refuse units whose change of sign or scale nothing compensates."""
@@ -401,8 +483,9 @@ class Binder:
                 f"change the model: declare the outgoing weights, as in '{units} -> y', or use "
                 "'permutation'"
             )
-        if all(not v.between()[0] for v in heads):
-            named = ", ".join(v.name for v in heads)
+        fed = [v for v in variables if v.between()[0] and not v.carried]
+        if not any(axis.units == units and axis.role == "head" for v in fed for axis in v.axes):
+            named = ", ".join(dict.fromkeys(v.name for v in heads))
             raise SpecError(
                 f"only biases ({named}) write the units {units!r}: is an arrow the wrong way "
                 f"round? Incoming weights are 'x -> {units}', or '{units} <- x' if stored (out, in)"
@@ -415,6 +498,7 @@ class Binder:
             head = reader.between()[1]
             for units in self.units:
                 if not self._group(units).shifts or not reader.has_side(units, "tail"):
+                    self._check_no_covariance(units, reader)
                     continue
                 if reader.has_side(units, "head"):
                     raise SpecError(
@@ -423,6 +507,8 @@ class Binder:
                         "draws; use 'permutation'"
                     )
                 biases = [v for v in variables if v.group == reader.group and _is_bias(v, head)]
+                if len(biases) > 1:
+                    biases = [v for v in biases if _written_to(v) == _written_to(reader)]
                 if len(biases) != 1:
                     found = ", ".join(v.name for v in biases) or "none"
                     line = f"-> {' '.join(map(str, head))}".strip()
@@ -438,6 +524,17 @@ class Binder:
                     )
                 shifts.append(Shift(units, reader, biases[0]))
         return tuple(shifts)
+
+
+    def _check_no_covariance(self, units: str, variable: BoundVariable) -> None:
+        """Refuse covariances of parameters that a flip adds to one another."""
+        affine = self._group(units).shifts
+        if affine and variable.carried and any(a.units == units for a in variable.axes):
+            raise SpecError(
+                f"{_show((variable.group, variable.name))} is carried along with the units "
+                f"{units!r} ({self.units[units]}), a flip of which adds weights to biases: what "
+                "relates these cannot follow; use 'permutation', or leave it alone ('...')"
+            )
 
 
 def check_draws(groups: Mapping[str, xr.Dataset]) -> None:
@@ -496,35 +593,96 @@ def _is_bias(variable: BoundVariable, head: tuple[str | None, ...]) -> bool:
     )
 
 
+def _written_to(variable: BoundVariable) -> list[tuple[int, int]]:
+    """Where the part lies on the stored axes that are written; empty for a whole variable."""
+    if variable.window is None:
+        return []
+    return [variable.window[axis.place] for axis in variable.axes if axis.role == "head"]
+
+
+def _only_name(stored: StoredAxis) -> str | None:
+    """Name of a stored axis that is one axis; None of others."""
+    terms = terms_of(stored)
+    return terms[0][0].name if len(terms) == 1 and len(terms[0]) == 1 else None
+
+
+def _adding_up(stored: StoredAxis) -> list[tuple[Product, ...]]:
+    """Products that together are the whole stored axis; several such lists for alternatives."""
+    terms = terms_of(stored)
+    alternatives = isinstance(stored, Blocks) and stored.zipped
+    return [(term,) for term in terms] if alternatives else [terms]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One block of a stored axis: from where to where it goes, and the product that it is."""
+
+    product: Product
+    sizes: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def _split(stored: StoredAxis, size: int, known: Mapping[str, int]) -> list[_Block]:
+    """Lay the blocks of one stored axis out; the one size without a name follows from the rest."""
+    found = []
+    for terms in _adding_up(stored):
+        start = 0
+        named = [math.prod(known[axis.name] for axis in term if axis.name) for term in terms]
+        blank = [any(axis.name is None for axis in term) for term in terms]
+        rest = size - sum(n for n, is_blank in zip(named, blank, strict=True) if not is_blank)
+        for term, n, is_blank in zip(terms, named, blank, strict=True):
+            sizes = tuple(known[a.name] if a.name else rest // max(n, 1) for a in term)
+            stop = start + (rest if is_blank else n)
+            found.append(_Block(term, sizes, start, stop))
+            start = stop
+    return found
+
+
 def _learn(
-    address: Address, product: Sequence[Axis], size: int, known: dict[str, tuple[int, str]]
+    address: Address,
+    terms: Sequence[Product],
+    size: int,
+    known: dict[str, tuple[int, str]],
 ) -> bool:
     """Check one stored axis against the sizes known so far, and add what follows from it.
 
     Returns False if the axis has to wait until more is known.
     """
-    names = [axis.name for axis in product]
+    names = [axis.name for term in terms for axis in term]
     if names == [None]:
         return True
-    missing = [name for name in names if name not in known]
-    if len(missing) > 1 or missing == [None]:
+    open_names = {name for name in names if name not in known}
+    if len(open_names) > 1 or names.count(None) > 1:
         return False
-    rest = math.prod(known[n][0] for n in names if n is not None and n in known)
-    fits = size == rest if not missing else (rest > 0 and size % rest == 0)
-    if not fits:
-        raise SpecError(_disagreement(address, names, size, known))
-    if missing and missing[0] is not None:
-        known[missing[0]] = (size // rest, _show(address))
+    (missing,) = open_names or {None}
+    holders = [[axis.name for axis in term] for term in terms if open_names]
+    holders = [names for names in holders if missing in names]
+    if any(names.count(missing) > 1 for names in holders):
+        return False
+
+    def times(names: Sequence[str | None]) -> int:
+        return math.prod(known[name][0] for name in names if name in known)  # type: ignore[index]
+
+    every = [[axis.name for axis in term] for term in terms]
+    rest = size - sum(times(names) for names in every if names not in holders)
+    each = sum(times(names) for names in holders)
+    fits = rest == 0 if not open_names else each > 0 and rest >= 0 and rest % each == 0
+    if not fits or (len(terms) > 1 and open_names and rest == 0):
+        raise SpecError(_disagreement(address, terms, size, known))
+    if missing is not None:
+        known[missing] = (rest // each, _show(address))
     return True
 
 
 def _disagreement(
     address: Address,
-    names: Sequence[str | None],
+    terms: Sequence[Product],
     size: int,
     known: Mapping[str, tuple[int, str]],
 ) -> str:
     """Say which sizes cannot both be right."""
+    names = [axis.name for term in terms for axis in term]
     found = {name: known[name] for name in names if name is not None and name in known}
     if len(names) == 1 and names[0] is not None:
         other_size, other = known[names[0]]
@@ -536,27 +694,31 @@ def _disagreement(
         )
     sources = ", ".join(f"{name} = {other} ({where})" for name, (other, where) in found.items())
     return (
-        f"{_show(address)}: an axis of size {size} cannot be ({' '.join(map(str, names))}) "
-        f"with {sources}"
+        f"{_show(address)}: an axis of size {size} cannot be ({_written(terms)})"
+        + (f" with {sources}" if sources else "")
     )
+
+
+def _written(terms: Sequence[Product]) -> str:
+    """Write a stored axis, without arrows and exponents."""
+    return " + ".join(" ".join(axis.name or "_" for axis in term) or "1" for term in terms)
 
 
 def _unsolved(
     address: Address,
-    product: Sequence[Axis],
+    terms: Sequence[Product],
     size: int,
     known: Mapping[str, tuple[int, str]],
 ) -> str:
-    """Say which product of axes cannot be split, and what is needed for it."""
-    shown = " ".join(axis.name or "_" for axis in product)
-    unnamed = any(axis.name is None for axis in product)
-    missing = next((a.name for a in product if a.name and a.name not in known), "x")
+    """Say which axis cannot be split, and what is needed for it."""
+    axes = [axis for term in terms for axis in term]
+    missing = next((a.name for a in axes if a.name and a.name not in known), None)
     remedy = (
-        "give each axis of a product a name instead of '_'"
-        if unnamed
-        else f"give the sizes, as in sizes={{{missing!r}: ...}}"
+        f"give the sizes, as in sizes={{{missing!r}: ...}}"
+        if missing
+        else "one '_' can be inferred; give the others names and sizes"
     )
-    return f"{_show(address)}: cannot tell how {size} splits into ({shown}); {remedy}"
+    return f"{_show(address)}: cannot tell how {size} splits into ({_written(terms)}); {remedy}"
 
 
 def _check_dtype(bound: BoundVariable, variable: xr.DataArray) -> None:

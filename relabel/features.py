@@ -2,7 +2,8 @@
 
 A variable with one axis of units becomes *own features* of these units: an array
 ``(draws, K, R)`` with the remaining axes flattened. A variable with two (the weights between two
-hidden layers, a transition matrix) is a *pair*: ``(draws, K1, K2, R)``. Both are in gauge-fixed,
+hidden layers, a transition matrix) is a *pair*: ``(draws, K1, K2, R)``. One that is several blocks
+(stacked gates) gives features or a pair for each. Both are in gauge-fixed,
 centred coordinates, in which every group acts by permutations and signs alone.
 """
 
@@ -34,6 +35,7 @@ __all__ = [
     "Problem",
     "Source",
     "Way",
+    "layer_size",
     "slices_of",
 ]
 
@@ -56,12 +58,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Pair:
-    """One variable between two sets of units; `signed` tells whether it flips with either."""
+    """One variable, or part of one, between two sets of units; whether it flips with either."""
 
     variable: str
     units: tuple[str, str]
     signed: tuple[bool, bool]
     incoming: tuple[bool, bool]
+    part: int = 0
 
     @property
     def two_sided(self) -> bool:
@@ -275,7 +278,7 @@ class Problem:
             terms = [
                 (self._centred(v, rows) ** 2, _powers(v, set(gauged)))
                 for v in self.bound.measured()
-                if any(v_units in gauged for _, v_units, _ in v.unit_axes())
+                if not v.carried and any(v_units in gauged for _, v_units, _ in v.unit_axes())
             ]
             parts.append(settle_gauges(terms, self.bound.sizes, gauges))
         return {u: np.concatenate([part[u] for part in parts]) for u in gauged}
@@ -325,8 +328,7 @@ class Problem:
 
     def _values(self, variable: BoundVariable, rows: slice) -> Array:
         """One variable as it is, in float64, shape (draws, *axes)."""
-        values = self.arrays[variable.name][rows].astype(float, copy=False)
-        return values.reshape(len(values), *variable.shape)
+        return variable.of(self.arrays[variable.name][rows]).astype(float, copy=False)
 
     def block(self, number: int) -> Block:
         """Features of one block, made once and kept."""
@@ -432,12 +434,14 @@ def slices_of(n_draws: int, block_size: int) -> list[slice]:
 def _used_variables(bound: Bound, names: Sequence[str] | None) -> list[BoundVariable]:
     """Variables of the posterior to match on."""
     found = [v for v in bound.measured() if v.unit_axes()]
-    if names is not None:
+    if names is None:
+        found = [v for v in found if not v.carried]
+    else:
         unknown = set(names) - {v.name for v in found}
         if unknown:
             raise SpecError(
                 f"criterion: variables {sorted(unknown)} carry no units; "
-                f"there are {', '.join(v.name for v in found)}"
+                f"there are {', '.join(dict.fromkeys(v.name for v in found))}"
             )
         found = [v for v in found if v.name in names]
     for variable in found:
@@ -448,7 +452,12 @@ def _used_variables(bound: Bound, names: Sequence[str] | None) -> list[BoundVari
             )
     for units in bound.sizes:
         if not any(units == u for v in found for _, u, _ in v.unit_axes()):
-            raise SpecError(f"no variable to match on carries the units {units!r}")
+            carried = [v.name for v in bound.measured() if v.carried and names is None]
+            also = ", ".join(dict.fromkeys(carried))
+            also = f"; {also} (three axes of units, or a covariance) is carried along only"
+            raise SpecError(
+                f"no variable to match on carries the units {units!r}{also if carried else ''}"
+            )
     return found
 
 
@@ -461,12 +470,14 @@ def _layout(bound: Bound, used: Sequence[BoundVariable], groups: Mapping[str, Gr
         if len(axes) == 1:
             _, units, action = axes[0]
             n_features = int(np.prod(variable.shape)) // bound.sizes[units]
+            first = sum(column.variable == variable.name for column in columns[units])
             columns[units] += [
-                Column(variable.name, i, action.signed, incoming[0]) for i in range(n_features)
+                Column(variable.name, first + i, action.signed, incoming[0])
+                for i in range(n_features)
             ]
         else:
-            (_, first, one), (_, second, two) = axes
-            if groups[first].rotates or groups[second].rotates:
+            (_, here, one), (_, there, two) = axes
+            if groups[here].rotates or groups[there].rotates:
                 raise SpecError(
                     f"variable {variable.name!r} has two axes of units, and units that rotate are "
                     "matched on variables with one: name these in variables=(...), or fix the "
@@ -475,9 +486,10 @@ def _layout(bound: Bound, used: Sequence[BoundVariable], groups: Mapping[str, Gr
             pairs.append(
                 Pair(
                     variable.name,
-                    (first, second),
+                    (here, there),
                     (one.signed, two.signed),
                     (incoming[0], incoming[1]),
+                    variable.part,
                 )
             )
     return Layout(
@@ -492,7 +504,7 @@ def _powers(variable: BoundVariable, gauged: set[str]) -> tuple[tuple[str | None
     """
     return tuple(
         (axis.units, axis.action.power)
-        if axis.units in gauged and axis.exponent == 1
+        if axis.units in gauged and axis.follows_as_weights
         else (None, 0)
         for axis in variable.axes
     )

@@ -225,7 +225,8 @@ class Bound:
     sizes : dict of str to int
         Number of units of each set.
     variables : tuple of BoundVariable
-        Every variable that carries units, in all groups.
+        Every variable that carries units, in all groups; one whose axes are several blocks is
+        there once for each of its parts.
     shifts : tuple of Shift
         Biases that affine flips move.
     """
@@ -250,6 +251,14 @@ class Bound:
             return self.spec
         axes = {v.address: v.line for v in self.variables if v.unit_axes()}
         return replace(self.spec, axes=axes)
+
+    def addresses(self) -> list[str]:
+        """Return where the variables are, each once."""
+        return list(dict.fromkeys(v.address for v in self.variables))
+
+    def names(self) -> list[str]:
+        """Return the names of :meth:`measured` variables, each once."""
+        return list(dict.fromkeys(v.name for v in self.measured()))
 
     def measured(self) -> tuple[BoundVariable, ...]:
         """Return the variables of the posterior that are quantities, not labels."""
@@ -317,7 +326,7 @@ def non_finite(bound: Bound, groups: Mapping[str, xr.Dataset]) -> np.ndarray[Any
     """
     posterior = groups["posterior"]
     bad = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]), bool)
-    for variable in bound.variables:
+    for variable in {v.address: v for v in bound.variables}.values():
         values = groups[variable.group][variable.name]
         if values.dtype.kind == "f" and variable.labels_of is None:
             core = [dim for dim in values.dims if dim not in SAMPLE_DIMS]

@@ -78,25 +78,25 @@ class Transformation:
         result = dict(groups)
         for name in dict.fromkeys(variable.group for variable in bound.variables):
             dataset = groups[name]
-            fresh = {
-                variable.name: self._transformed(dataset, variable, bound.shifts)
-                for variable in bound.in_group(name)
-            }
+            parts: dict[str, list[BoundVariable]] = {}
+            for variable in bound.in_group(name):
+                parts.setdefault(variable.name, []).append(variable)
+            fresh = {v: self._transformed(dataset, parts[v], bound.shifts) for v in parts}
             result[name] = dataset.assign(fresh)
         return result
 
     def _transformed(
-        self, dataset: xr.Dataset, variable: BoundVariable, shifts: Sequence[Shift]
+        self, dataset: xr.Dataset, parts: Sequence[BoundVariable], shifts: Sequence[Shift]
     ) -> xr.DataArray:
-        """Transform one variable."""
-        old = dataset[variable.name]
-        arrays, dims = [old], [list(variable.dims)]
-        moving = [s for s in shifts if s.bias == variable]
+        """Transform one variable, of which these are all parts."""
+        old = dataset[parts[0].name]
+        arrays, dims = [old], [list(parts[0].dims)]
+        moving = [s for s in shifts if s.bias in parts]
         for shift in moving:
             arrays.append(dataset[shift.reader.name])
             dims.append(list(shift.reader.dims))
-        used = self._used(variable, moving)
-        parts = [part for units in used for part in _labelled(units, self.elements[units])]
+        used = self._used(parts, moving)
+        stored = [part for units in used for part in _labelled(units, self.elements[units])]
 
         def kernel(*blocks: Array) -> Array:
             values, readers, rest = blocks[0], blocks[1 : len(arrays)], iter(blocks[len(arrays) :])
@@ -105,16 +105,25 @@ class Transformation:
                 element = self.elements[units]
                 elements[units] = type(element)(*(next(rest) for _ in element.arrays))
             values = np.ascontiguousarray(values)
-            for shift, reader in zip(moving, readers, strict=True):
-                added = shift_of(shift, reader, elements[shift.units]).reshape(values.shape)
-                values = np.where(added == 0, values, values + added.astype(values.dtype))
-            return act_on(variable, values, elements)
+            result = values if parts[0].window is None else values.copy()
+            for variable in parts:
+                fresh = variable.of(values)
+                for shift, reader in zip(moving, readers, strict=True):
+                    if shift.bias == variable:
+                        added = shift_of(shift, shift.reader.of(reader), elements[shift.units])
+                        added = added.reshape(fresh.shape).astype(values.dtype)
+                        fresh = np.where(added == 0, fresh, fresh + added)
+                if variable.window is None:
+                    result = act_on(variable, fresh, elements).reshape(values.shape)
+                elif self._used([variable], moving):
+                    variable.of(result)[...] = act_on(variable, fresh, elements)
+            return result
 
-        core = [[d for d in part.dims if d not in SAMPLE_DIMS] for part in parts]
+        core = [[d for d in part.dims if d not in SAMPLE_DIMS] for part in stored]
         new: xr.DataArray = xr.apply_ufunc(
             kernel,
             *arrays,
-            *parts,
+            *stored,
             input_core_dims=[*dims, *core],
             output_core_dims=[dims[0]],
             dask="parallelized",
@@ -126,12 +135,11 @@ class Transformation:
         new.attrs, new.encoding = old.attrs, old.encoding
         return new
 
-    def _used(self, variable: BoundVariable, moving: Sequence[Shift]) -> list[str]:
-        """Every set of units that acts on a variable."""
-        used = dict.fromkeys(units for _, units, _ in variable.unit_axes())
-        used |= dict.fromkeys(shift.units for shift in moving)
-        if variable.labels_of is not None:
-            used[variable.labels_of] = None
+    def _used(self, parts: Sequence[BoundVariable], moving: Sequence[Shift]) -> list[str]:
+        """Every set of units that acts on these parts of a variable."""
+        used = dict.fromkeys(units for part in parts for _, units, _ in part.unit_axes())
+        used |= dict.fromkeys(shift.units for shift in moving if shift.bias in parts)
+        used |= dict.fromkeys(part.labels_of for part in parts if part.labels_of is not None)
         return list(used)
 
     # ------------------------------------------------------------------ stored form
@@ -205,15 +213,14 @@ def _stored_rotation(stored: xr.DataArray, units: str) -> Dense:
 
 
 def act_on(variable: BoundVariable, values: Array, elements: Mapping[str, Element]) -> Array:
-    """Act with all elements on the values of one variable, batch axes first."""
-    batch = values.shape[: values.ndim - len(variable.dims)]
-    result = values.reshape(*batch, *variable.shape)
+    """Act with all elements on the values of one variable, batch axes first, products split."""
+    result = values
     for axis, units, action in variable.unit_axes():
         result = elements[units].act(result, axis, power=action.power, signed=action.signed)
     if variable.labels_of is not None:
         slots = monomial(elements[variable.labels_of]).inverse().index
         result = moved_labels(result, slots, variable.address, variable.labels_of)
-    return result.reshape(values.shape)
+    return result
 
 
 def shift_of(shift: Shift, reader: Array, element: Element) -> Array:

@@ -46,6 +46,7 @@ ORDER = [
     "likelihood",
     "diagnostics",
     "align",
+    "average",
     "compare",
     "regions",
     "redraw",

@@ -529,7 +529,7 @@ def test_number_of_axes(line, shape, fragment):
     ("axes", "sizes", "fragment"),
     [
         ({"W": "(x -> h)", "V": "(h -> y)"}, {}, "how 12 splits into (x h); give the sizes, as in"),
-        ({"W": "(_ -> h)", "V": "(h -> y)"}, {"h": 4}, "give each axis of a product a name"),
+        ({"W": "(_ _ -> h)", "V": "(h -> y)"}, {"h": 4}, "(_ _ h); one '_' can be inferred"),
         ({"W": "(x -> h)", "V": "(h -> y)"}, {"x": 5}, "size 12 cannot be (x h) with x = 5"),
         ({"W": "(x -> h)"}, {"x": 3, "h": 5}, "with x = 3 (sizes of the spec), h = 5"),
         ({"W": "(h h)"}, {}, "how 12 splits into (h h); give the sizes, as in sizes={'h': ...}"),
