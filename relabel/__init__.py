@@ -4,8 +4,10 @@ The main entry point is :func:`align`; :class:`Spec` declares what is exchangeab
 """
 
 from relabel.align import align, apply, relabelled, undo
+from relabel.attention import mixer, vit
 from relabel.average import Average, AverageLoss, average
 from relabel.compare import compare
+from relabel.convolutional import lenet, resnet
 from relabel.criteria import (
     ECR,
     PRA,
@@ -89,6 +91,8 @@ __all__ = [
     "diagnose",
     "factor_model",
     "hmm",
+    "lenet",
+    "mixer",
     "mixture",
     "mlp",
     "open_draws",
@@ -97,11 +101,13 @@ __all__ = [
     "reduce",
     "regions",
     "relabelled",
+    "resnet",
     "save",
     "slot_summary",
     "slots",
     "state_probabilities",
     "topic_model",
     "undo",
+    "vit",
     "with_allocation",
 ]

@@ -9,6 +9,7 @@ centred coordinates, in which every group acts by permutations and signs alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -58,13 +59,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Pair:
-    """One variable, or part of one, between two sets of units; whether it flips with either."""
+    """One variable, or part of one, between two sets of units; whether it flips with either.
+
+    `width` is how many entries there are for each two units.
+    """
 
     variable: str
     units: tuple[str, str]
     signed: tuple[bool, bool]
     incoming: tuple[bool, bool]
     part: int = 0
+    width: int = 1
 
     @property
     def two_sided(self) -> bool:
@@ -122,6 +127,24 @@ class Layout:
     def two_sided(self, units: str) -> list[int]:
         """Return the pairs both sides of which are these units."""
         return [p for p, q in enumerate(self.pairs) if q.two_sided and q.units[0] == units]
+
+    def informed_order(self) -> list[str]:
+        """Order the sets so that each comes when most is known that tells its units apart.
+
+        That is the number of features that its units have by themselves, or share with sets that
+        come before. The order in which the sets were declared decides only where these are equal.
+        """
+        known = {units: len(self.columns[units]) for units in self.sizes}
+        order: list[str] = []
+        while known:
+            nearest = max(known, key=lambda units: known[units])
+            order.append(nearest)
+            del known[nearest]
+            for number, side in self.touching(nearest):
+                pair = self.pairs[number]
+                if pair.units[1 - side] in known:
+                    known[pair.units[1 - side]] += self.sizes[nearest] * pair.width
+        return order
 
     @property
     def coupled(self) -> bool:
@@ -490,6 +513,7 @@ def _layout(bound: Bound, used: Sequence[BoundVariable], groups: Mapping[str, Gr
                     (one.signed, two.signed),
                     (incoming[0], incoming[1]),
                     variable.part,
+                    math.prod(variable.shape) // (bound.sizes[here] * bound.sizes[there]),
                 )
             )
     return Layout(

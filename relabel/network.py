@@ -177,6 +177,10 @@ class Network:
                 "the arrows do not describe one feed-forward network: "
                 f"inputs {sorted(sources) or 'none'} (there must be exactly one)"
             )
+        if not heads >= set(bound.sizes):
+            raise SpecError(
+                f"no dense layer writes the units {', '.join(sorted(set(bound.sizes) - heads))}"
+            )
         (source,) = sources
         layers: list[Layer] = []
         done = {source}

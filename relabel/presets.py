@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from relabel.binding import closest
 from relabel.errors import SpecError
 from relabel.spec import Spec
 
 __all__ = [
+    "checked_lines",
     "dense_line",
     "factor_model",
     "hidden_names",
     "hmm",
     "mixture",
     "mlp",
+    "names_of_layers",
     "topic_model",
 ]
 
@@ -327,6 +330,65 @@ def _units_spec(
 def _as_names(given: str | Sequence[str] | None) -> list[str]:
     """Return names that were given as one, several or none."""
     return [given] if isinstance(given, str) else list(given or ())
+
+
+def checked_lines(
+    preset: str,
+    lines: Sequence[tuple[str, str]],
+    changes: Mapping[str, str | None] | None = None,
+) -> dict[str, str]:
+    """Join lines to a table, some of them changed by the user: added, replaced, or left out (None).
+
+    Raises
+    ------
+    SpecError
+        If two lines are of one variable, or a line that is to be left out is not there.
+
+    Examples
+    --------
+    >>> checked_lines("vit", [("cls", "_ _ r"), ("pos", "_ _ r")], {"cls": None, "pos": "_ r"})
+    {'pos': '_ r'}
+    """
+    axes: dict[str, str] = {}
+    for key, line in lines:
+        if key in axes:
+            raise SpecError(f"{preset}: two variables are named {key!r}; each needs its own name")
+        axes[key] = line
+    for key, change in (changes or {}).items():
+        if change is not None:
+            axes[key] = change
+        elif axes.pop(key, None) is None:
+            raise SpecError(
+                f"{preset}: axes leaves {key!r} out, which the preset has not{closest(key, axes)}"
+            )
+    return axes
+
+
+def names_of_layers(
+    preset: str, what: str, given: str | Sequence[str], number: int, first: int
+) -> list[str]:
+    """Return the names of some layers, from a pattern with one ``{}`` or as given.
+
+    Raises
+    ------
+    SpecError
+        If the pattern has no place for the number, or there are more or fewer names than layers.
+
+    Examples
+    --------
+    >>> names_of_layers("lenet", "conv", "conv{}", 2, 1)
+    ['conv1', 'conv2']
+    """
+    if isinstance(given, str):
+        if given.count("{}") != 1:
+            raise SpecError(
+                f"{preset}: {what}={given!r} is a pattern and needs one '{{}}' for the layer's "
+                f"number; or give all {number} names in a list"
+            )
+        return [given.replace("{}", str(i)) for i in range(first, first + number)]
+    if len(given) != number:
+        raise SpecError(f"{preset}: {len(given)} names in {what} for {number} layers; give each")
+    return list(given)
 
 
 def hidden_names(n_hidden: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import xarray as xr
 
@@ -19,11 +19,12 @@ from relabel.architecture import (
     is_ordered,
     shared_dims,
 )
-from relabel.binding import check_draws, core_dims, is_drawn
+from relabel.binding import check_draws, closest, core_dims, is_drawn
 from relabel.containers import sharing, unpack
 from relabel.conventions import Reading, read_names
 from relabel.errors import RelabelError, SpecError
 from relabel.groups import group_of
+from relabel.known import Known, known_network
 from relabel.latent import complete, known_dims
 from relabel.presets import dense_line, hidden_names
 from relabel.spec import Spec
@@ -64,33 +65,41 @@ class Proposal:
         return f"{head}\n{self.spec.to_toml()}" if head else self.spec.to_toml()
 
 
-def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
+def propose(
+    data: Any, units: Mapping[str, str] | None = None, *, activation: str | None = None
+) -> Proposal:
     """Guess a spec from the names and shapes of draws, and say what is unsure about it.
 
     Nothing is guessed silently. What the draws do not tell is a *doubt*; what is taken for granted
     is an *assumption*. These are the rules:
 
-    1. **Feed-forward networks.** Weights are variables of two axes a draw, named with a number,
+    1. **Known networks.** Names of torchvision's residual networks, of the usual vision
+       transformers and MLP-mixers give the preset (:func:`relabel.resnet`, ...). The number of
+       attention heads, which PyTorch's shapes do not tell, is a doubt.
+    2. **Names of PyTorch and Flax.** ``weight`` is (out, in, ...), ``kernel`` (..., in, out).
+       Convolutions, norms, embeddings and dense layers are connected in the order of the draws, or
+       of the numbers in their names; flattened channels and further outputs are assumptions.
+    3. **Feed-forward networks.** Weights are variables of two axes a draw, named with a number,
        with a word such as ``in`` or ``out``, or with a word such as ``w``, ``kernel``, ``fc``;
        the last may have one axis, if there is one output. Biases have one axis and are named
        ``b``, ``bias``, ``intercept``, ... Numbers and ``in``, ``out`` in the names order the
        layers. Where they do not, all orders are tried, stored alike.
-    2. **Which way a matrix is stored**, (in, out) or (out, in), follows from the sizes that
+    4. **Which way a matrix is stored**, (in, out) or (out, in), follows from the sizes that
        neighbours share, from the sizes of biases and from dimension names that variables share;
        two different shared names are never one axis. A square matrix of which these say nothing is
        taken to be stored like the others: an assumption. If more than one network fits, the first
        is shown and the doubt names them all.
-    3. **Variables that carry no units** are left out. One that is not part of the network but has
+    5. **Variables that carry no units** are left out. One that is not part of the network but has
        an axis of the size of a hidden layer, without a dimension name that tells, is a doubt.
-    4. **Mixtures and the like.** Without a network, a named dimension that several variables share
+    6. **Mixtures and the like.** Without a network, a named dimension that several variables share
        holds the units, in the dims-only form. Names such as ``component``, ``state``, ``topic``,
        ``factor`` come first, dimensions of observed or constant data last. More than one such
        dimension, names of the entries, or a dimension of the data is a doubt. A second axis of the
        same units (``state_to``, of a transition matrix), labels of the units (``z``) and signs of
        factors are assumptions where names tell, doubts where only sizes and values do.
-    5. **The activation** is that of `units`, else the posterior's attribute ``activation``, else
+    7. **The activation** is that of `units`, else the posterior's attribute ``activation``, else
        ``"permutation"``, which is always safe: the last two are assumptions.
-    6. The spec is bound to the draws. If that fails, ``"permutation"`` is proposed instead, and why
+    8. The spec is bound to the draws. If that fails, ``"permutation"`` is proposed instead, and why
        it failed is a doubt.
 
     Parameters
@@ -100,6 +109,9 @@ def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
     units : mapping of str to str, optional
         Names of the hidden layers, from the inputs on, and their activations; or names of
         dimensions.
+    activation : str, optional
+        Activation of all hidden layers of a network, instead of `units`. Streams and attention
+        heads of known networks are only permuted all the same.
 
     Returns
     -------
@@ -136,22 +148,65 @@ def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
     ]
     single = any(array.is_weight and len(array.shape) == 1 for array in arrays)
     arrays = [array for array in arrays if array.shape or (single and array.is_bias)]
-    reading = read_names(arrays)
-    if reading is not None:
-        guess = _from_reading(reading, units, posterior.attrs.get("activation"))
-        return _checked(guess, sharing(groups))
-    nets, doubts = find_architectures(arrays)
-    if nets:
-        guess = _from_network(nets, arrays, units, posterior.attrs.get("activation"))
+    if activation is not None:
+        group_of(activation)
+        default = _Default(activation, [])
     else:
-        guess = _from_dims(arrays, groups, units, doubts)
+        default = _activation(posterior.attrs.get("activation"))
+    guess = _from_names(arrays, units, default)
+    if guess is None:
+        nets, doubts = find_architectures(arrays)
+        if nets:
+            guess = _from_network(nets, arrays, units, default)
+        else:
+            _refuse_activation(activation)
+            guess = _from_dims(arrays, groups, units, doubts)
     return _checked(guess, sharing(groups))
 
 
-def _from_reading(reading: Reading, units: Mapping[str, str] | None, attribute: object) -> Proposal:
+class _Default(NamedTuple):
+    """Activation of units that none is given for, and what was assumed about it."""
+
+    activation: str
+    notes: list[str]
+
+
+def _refuse_activation(activation: str | None) -> None:
+    if activation is not None:
+        raise SpecError(
+            f"activation={activation!r} is for the hidden layers of a network, and names and "
+            "shapes do not look like one; give units instead"
+        )
+
+
+def _from_names(
+    arrays: Sequence[Array], units: Mapping[str, str] | None, default: _Default
+) -> Proposal | None:
+    """Read the names that libraries give to the arrays of networks."""
+    known = known_network(arrays, default.activation)
+    if known is not None:
+        return _from_known(known, units, default)
+    reading = read_names(arrays)
+    return None if reading is None else _from_reading(reading, units, default)
+
+
+def _from_known(known: Known, units: Mapping[str, str] | None, default: _Default) -> Proposal:
+    """Take the preset over, with the activations that are given."""
+    spec = known.spec
+    for name in units or {}:
+        if name not in spec.units:
+            raise SpecError(
+                f"there are no units {name!r}{closest(name, spec.units)}: {known.notes[0]}, whose "
+                f"units are {', '.join(spec.units)}"
+            )
+    spec = replace(spec, units={**spec.units, **(units or {})})
+    return Proposal(spec, known.doubts, (*known.notes, *([] if units else default.notes)))
+
+
+def _from_reading(reading: Reading, units: Mapping[str, str] | None, default: _Default) -> Proposal:
     """Turn a network that was read from names into a spec."""
     sizes = [reading.sizes[node] for node in reading.hidden]
-    names, symmetries, assumptions = _named(sizes, units, attribute)
+    names, symmetries, assumptions = _named(sizes, units, default)
     spec = Spec(dict(zip(names, symmetries, strict=True)), reading.named(names))
     return Proposal(spec, tuple(reading.doubts), (*reading.notes, *assumptions))
 
@@ -160,12 +215,12 @@ def _from_network(
     nets: Sequence[Architecture],
     arrays: Sequence[Array],
     units: Mapping[str, str] | None,
-    attribute: object,
+    default: _Default,
 ) -> Proposal:
     """Turn the networks that fit into a spec with its doubts."""
     alike = [net for net in nets if net.alike]
     net = (alike or nets)[0]
-    names, symmetries, assumptions = _named(net.sizes[1:-1], units, attribute)
+    names, symmetries, assumptions = _named(net.sizes[1:-1], units, default)
     doubts = []
     if len(alike) > 1 or (not alike and len(nets) > 1):
         doubts.append(_ambiguity(alike or nets))
@@ -185,7 +240,7 @@ def _from_network(
 
 
 def _named(
-    sizes: Sequence[int], units: Mapping[str, str] | None, attribute: object
+    sizes: Sequence[int], units: Mapping[str, str] | None, default: _Default
 ) -> tuple[list[str], list[str], list[str]]:
     """Return names and activations of hidden layers of these sizes, and what was assumed."""
     if units:
@@ -198,26 +253,25 @@ def _named(
                 f"each, from the inputs on, as in {example}"
             )
         return list(units), list(units.values()), []
-    symmetry, notes = _activation(attribute)
-    return hidden_names(len(sizes)), [symmetry] * len(sizes), notes
+    return hidden_names(len(sizes)), [default.activation] * len(sizes), default.notes
 
 
-def _activation(attribute: object) -> tuple[str, list[str]]:
+def _activation(attribute: object) -> _Default:
     """Return the activation that the posterior's attribute names, or the safe one."""
     safe = (
         "units are only permuted, which is always safe; naming an activation with more symmetry "
         "(tanh, relu, sigmoid, ...), as in units={'h': 'tanh'}, lets signs and scales be used"
     )
     if attribute is None:
-        return "permutation", [f"the activation is not known: {safe}"]
+        return _Default("permutation", [f"the activation is not known: {safe}"])
     try:
         group_of(str(attribute))
     except SpecError:
-        return "permutation", [f"the attribute activation = {attribute!r} is not known: {safe}"]
+        told = f"the attribute activation = {attribute!r} is not known: {safe}"
+        return _Default("permutation", [told])
     name = str(attribute)
-    return name, [
-        f"the activation of all hidden layers is {name}: so says the posterior's attribute"
-    ]
+    told = f"the activation of all hidden layers is {name}: so says the posterior's attribute"
+    return _Default(name, [told])
 
 
 def _free(name: str, taken: Sequence[str]) -> str:

@@ -52,6 +52,7 @@ STARTS = (
     "exhaustive",
     "random",
     "kicks",
+    "informed",
 )
 
 _AGREEING = 3  # starts that end alike before a draw counts as settled
@@ -541,6 +542,9 @@ class _Loop:
             ("forward", unmoved, order),
             ("backward", unmoved, order[::-1]),
         ]
+        informed = layout.informed_order()
+        if informed not in (order, order[::-1]):
+            runs.append(("informed", unmoved, informed))
         runs += [("random", {u: g[rows] for u, g in e.items()}, None) for e in randoms]
         for name, known in self.known_starts.items():
             runs.append((name, {u: g[rows] for u, g in known.items()}, None))

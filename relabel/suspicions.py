@@ -152,15 +152,23 @@ def _another_activation(draws: Draws) -> list[str]:
 
 
 def _two_biases(draws: Draws) -> list[str]:
-    """Several variables written to units by an arrow without a tail."""
+    """Several variables written to units by an arrow without a tail, and fewer weights.
+
+    A norm writes two, its weight and its bias; what it normalises is then only permuted.
+    """
     found = []
     for units in draws.bound.sizes:
-        biases = [
-            v.name
-            for v in draws.bound.measured()
-            if v.between() == ((), (units,)) and len(v.axes) == 1 and v.axes[0].exponent == 1
-        ]
-        if len(biases) > 1:
+        if draws.bound.spec.units[units] == "permutation":
+            continue  # an arrow tells nothing
+        biases, weights = [], []
+        for variable in draws.bound.measured():
+            tail, head = variable.between()
+            axis = next((a for a in variable.axes if a.units == units and a.role == "head"), None)
+            if axis is not None and tail:
+                weights.append(axis.exponent)
+            elif head == (units,) and len(variable.axes) == 1 and axis and axis.exponent == 1:
+                biases.append(variable.name)
+        if len(biases) > max(1, len(weights)) and 0 not in weights:
             found.append(
                 f"{' and '.join(biases)} are both declared as biases of {units!r} and add up in "
                 f"the network: if one is a companion, write '{units}^0'"

@@ -1,12 +1,16 @@
 """The guess at a spec: right where names and shapes tell, in doubt where they do not."""
 
+import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from relabel.attention import mixer, vit
 from relabel.containers import sharing, unpack
+from relabel.convolutional import resnet
 from relabel.errors import DataError, SpecError
 from relabel.io import open_draws
 from relabel.presets import hmm, mlp
@@ -139,6 +143,55 @@ def test_names_of_pytorch_and_flax_tell(case):
     assert proposal.certain, proposal.doubts
     assert dict(proposal.spec.axes) == axes
     assert binds(proposal, data)
+
+
+def shapes_of(spec: Spec, sizes: dict) -> dict:
+    """Shapes of all variables of a spec, from the sizes of its axes."""
+    numbers = {"qkv": 3, "dim": 4, "y": 10, "x": 3, "pos": 9} | sizes
+    shapes = {}
+    for key, line in spec.axes.items():
+        spaced = line.replace("->", "").replace("<-", "").replace("^0", "").replace("...", "_ _")
+        stored = re.findall(r"\([^)]*\)|\S+", spaced)
+        shapes[key] = tuple(
+            math.prod(numbers.get(name, 2) for name in axis.strip("()").split()) for axis in stored
+        )
+    return shapes
+
+
+PRESETS = {
+    "resnet": (resnet((2, 1)), {"r1": 8, "r2": 12, "c1_0": 5}),
+    "bottlenecks": (resnet((1, 1), bottleneck=True), {"r0": 8, "r1": 9, "r2": 12}),
+    "without norms": (resnet((1, 1), norm=False, bias=True, prefix="net."), {"r1": 8, "r2": 9}),
+    "vit of flax": (vit(2, naming="flax"), {"r": 8, "a0": 2, "a1": 2}),
+    "mixer": (mixer(2), {"r": 8, "t0": 5, "m0": 6}),
+}
+
+
+@pytest.mark.parametrize("case", PRESETS)
+def test_names_of_known_networks_tell_the_preset(case):
+    spec, sizes = PRESETS[case]
+    data = draws(shapes_of(spec, sizes) | {"bn1.num_batches_tracked": ()})
+    proposal = propose(data)
+    assert proposal.certain, proposal.doubts
+    assert proposal.spec.axes == spec.axes
+    assert set(proposal.spec.units.values()) == {"permutation"}
+
+
+@pytest.mark.parametrize("naming", ["timm", "torchvision"])
+def test_the_number_of_heads_is_asked_for(naming):
+    shapes = shapes_of(vit(2, heads=2, naming=naming), {"r": 8, "a0": 2, "a1": 2})
+    proposal = propose(draws(shapes))
+    assert not proposal.certain
+    assert "attention heads" in proposal.doubts[0]
+    assert proposal.spec.sizes == {"qkv": 3, "a0": 1, "a1": 1}
+
+
+def test_what_a_known_network_does_not_have_is_a_doubt():
+    shapes = shapes_of(resnet((1,)), {"r1": 8, "c1_0": 5})
+    proposal = propose(draws(shapes | {"extra.weight": (8,)}))
+    assert "extra.weight" in proposal.doubts[0]
+    with pytest.raises(SpecError, match="did you mean 'c1_0'"):
+        propose(draws(shapes), units={"c1_1": "relu"})
 
 
 def test_norms_of_several_layers_of_their_size_are_not_guessed():

@@ -1,0 +1,142 @@
+"""Presets whose names are those of the draws: residual networks, transformers, mixers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from relabel.architecture import Array
+from relabel.attention import mixer, vit
+from relabel.convolutional import resnet
+from relabel.spec import Spec
+
+__all__ = ["Known", "known_network"]
+
+
+class Known(NamedTuple):
+    """A preset that fits the names.
+
+    Attributes
+    ----------
+    spec : Spec
+    doubts, notes : tuple of str
+    """
+
+    spec: Spec
+    doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def known_network(arrays: Sequence[Array], activation: str) -> Known | None:
+    """Return the preset that has the names of the draws; None if none has.
+
+    Parameters
+    ----------
+    arrays : sequence of Array
+        The variables of the posterior.
+    activation : str
+        Of all units; ``"permutation"`` is always safe.
+
+    Returns
+    -------
+    Known or None
+    """
+    names = {array.name: array for array in arrays if array.shape}
+    for find in (_residual, _transformer, _mixer):
+        for told, build in find(names, activation):
+            spec = build()
+            missing = [name for name in spec.axes if name not in names]
+            left = sorted(set(names) - set(spec.axes))
+            if not missing:
+                return _judged(spec, told, left)
+    return None
+
+
+def _judged(spec: Spec, told: str, left: Sequence[str]) -> Known:
+    """Say which preset it is, and doubt what it leaves over."""
+    doubts = []
+    heads = [units for units, size in spec.sizes.items() if size == 1]
+    if heads:
+        doubts.append(
+            f"the shapes do not tell the number of attention heads, which is put at 1 (left alone) "
+            f"for {', '.join(heads)}: write it into the table [sizes]"
+        )
+    if left:
+        shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+        doubts.append(
+            f"{shown} belong to no part of it that is known: add their axes ('...' for what no "
+            "units carry)"
+        )
+    return Known(spec, tuple(doubts), (f"the names are those of {told}",))
+
+
+Candidate = tuple[str, Callable[[], Spec]]
+
+
+def _residual(names: Mapping[str, Array], activation: str) -> Iterator[Candidate]:
+    """Residual networks with the names of torchvision."""
+    found = [re.fullmatch(r"(.*?)layer(\d+)\.(\d+)\.conv(\d+)\.weight", name) for name in names]
+    hits = [(m[1], int(m[2]), int(m[3]), int(m[4])) for m in found if m]
+    if not hits or len({prefix for prefix, *_ in hits}) > 1:
+        return
+    prefix = hits[0][0]
+    stages = sorted({stage for _, stage, _, _ in hits})
+    if stages != list(range(1, len(stages) + 1)):
+        return
+    options: dict[str, Any] = {
+        "blocks": tuple(1 + max(b for _, s, b, _ in hits if s == stage) for stage in stages),
+        "bottleneck": any(i == 3 for *_, i in hits),
+        "norm": f"{prefix}bn1.weight" in names,
+        "bias": f"{prefix}conv1.bias" in names,
+        "statistics": f"{prefix}bn1.running_mean" in names,
+        "downsample": [f"{prefix}layer{s}.0.downsample.0.weight" in names for s in stages],
+        "activation": activation,
+        "prefix": prefix,
+    }
+    shown = f"relabel.resnet({options['blocks']}, bottleneck={options['bottleneck']})"
+    yield shown, partial(resnet, **options)
+
+
+def _transformer(names: Mapping[str, Array], activation: str) -> Iterator[Candidate]:
+    """Transformers; the number of heads is told by the shapes of Flax's arrays only."""
+    for naming, pattern in (
+        ("timm", r"(.*?)blocks\.(\d+)\.attn\.qkv\.weight"),
+        (
+            "torchvision",
+            r"(.*?)encoder\.layers\.encoder_layer_(\d+)\.self_attention\.in_proj_weight",
+        ),
+        ("torch", r"(.*?)layers\.(\d+)\.self_attn\.in_proj_weight"),
+        ("flax", r"(.*?)Transformer\.encoderblock_(\d+)\.\w+\.query\.kernel"),
+    ):
+        depth, prefix = _blocks(names, pattern)
+        if depth:
+            heads = None if naming == "flax" else 1
+            options: dict[str, Any] = {"heads": heads, "naming": naming, "prefix": prefix}
+            options["activation"] = activation
+            shown = f"relabel.vit({depth}, naming={naming!r})"
+            yield shown, partial(vit, depth, **options)
+
+
+def _mixer(names: Mapping[str, Array], activation: str) -> Iterator[Candidate]:
+    """MLP-mixers."""
+    for naming, pattern in (
+        ("timm", r"(.*?)blocks\.(\d+)\.mlp_tokens\.fc1\.weight"),
+        ("flax", r"(.*?)MixerBlock_(\d+)\.token_mixing\.Dense_0\.kernel"),
+    ):
+        depth, prefix = _blocks(names, pattern)
+        if depth:
+            shown = f"relabel.mixer({depth}, naming={naming!r})"
+            options: dict[str, Any] = {"naming": naming, "prefix": prefix, "activation": activation}
+            yield shown, partial(mixer, depth, **options)
+
+
+def _blocks(names: Mapping[str, Array], pattern: str) -> tuple[int, str]:
+    """Number of blocks whose names fit, and what stands before; 0 if they are not one stack."""
+    hits = [m for m in (re.fullmatch(pattern, name) for name in names) if m]
+    prefixes = {m[1] for m in hits}
+    numbers = sorted(int(m[2]) for m in hits)
+    if len(prefixes) != 1 or numbers != list(range(len(numbers))):
+        return 0, ""
+    return len(numbers), prefixes.pop()
