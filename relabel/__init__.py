@@ -5,6 +5,7 @@ The main entry point is :func:`align`; :class:`Spec` declares what is exchangeab
 
 from relabel.align import align, apply, relabelled, undo
 from relabel.attention import mixer, vit
+from relabel.average import Average, AverageLoss, average
 from relabel.compare import compare
 from relabel.convolutional import lenet, resnet
 from relabel.criteria import (
@@ -57,6 +58,8 @@ __all__ = [
     "RSP",
     "SJW",
     "Activations",
+    "Average",
+    "AverageLoss",
     "DataBased",
     "DataError",
     "Diagnosis",
@@ -84,6 +87,7 @@ __all__ = [
     "align",
     "allocation_probabilities",
     "apply",
+    "average",
     "compare",
     "diagnose",
     "factor_model",

@@ -254,7 +254,7 @@ def _reduced(bound: Bound, variable: BoundVariable) -> BoundVariable:
             own if dim in bound.sizes and axis.units != dim else dim
             for own, dim, axis in zip(dims, stored, axes, strict=True)
         )
-    return replace(variable, name=name, dims=dims, axes=axes, window=None)
+    return replace(variable, name=name, dims=dims, axes=axes, window=None, part=0)
 
 
 def _without(old: xr.DataArray, variable: BoundVariable, offset: Array, place: int) -> xr.DataArray:

@@ -1,4 +1,4 @@
-"""The command line: inspect, align, compare, diagnose, summary, undo, demo."""
+"""The command line: inspect, align, compare, diagnose, summary, average, undo, convert, demo."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from relabel import __version__
 from relabel.align import align, relabelled, undo
+from relabel.average import average
 from relabel.compare import compare
 from relabel.containers import sharing, unpack
 from relabel.criteria import CRITERIA, Criterion, ToReference, criterion_of, options_of
@@ -37,6 +39,7 @@ from relabel.record import stored_elements
 from relabel.regions import check_prob
 from relabel.report import Account, account, as_planted, shown
 from relabel.slots import entries_per_slot, slot_summary, slots
+from relabel.sources.npz import read_npz
 from relabel.spec import Spec
 
 __all__ = ["app", "main"]
@@ -48,7 +51,19 @@ app = typer.Typer(
     help="Undo label switching in posterior draws: align every draw with one reference mode.",
 )
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="Saved draws: netCDF or Zarr.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Aligned draws: netCDF or Zarr.")]
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...",
+        help="Saved draws, known by their content: one file, a folder, or several files of one "
+        "kind, which are members of an ensemble or chains.",
+    ),
+]
+SampleAxes = Annotated[
+    str | None,
+    typer.Option(help="Leading axes of stacked arrays: 'chain draw', 'draw chain' or 'draw'."),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where the result is written.")]
 SpecFile = Annotated[Path | None, typer.Option("--spec", help="A spec as a TOML file.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
@@ -58,6 +73,10 @@ SkipNonfinite = Annotated[
     bool, typer.Option("--skip-nonfinite", help="Leave out draws with NaN or infinities.")
 ]
 Pairs = list[str] | None
+Activation = Annotated[
+    str | None,
+    typer.Option(help="Activation of all units, as in relu; the axes are told from the names."),
+]
 UnitsPairs = Annotated[Pairs, typer.Option(help="A set of units, as in h=tanh.")]
 AxesPairs = Annotated[Pairs, typer.Option(help="A variable's axes, as in 'W1: x -> h'.")]
 ValuesPairs = Annotated[Pairs, typer.Option(help="Whose labels values are, as in z=state.")]
@@ -111,10 +130,10 @@ def _version(
 
 
 @app.command("inspect")
-def inspect_command(file: File, spec: SpecFile = None) -> None:
+def inspect_command(files: Files, spec: SpecFile = None, sample_axes: SampleAxes = None) -> None:
     """Show the variables of FILE and a spec for them: the given one, or a proposal."""
     with _errors():
-        draws = open_draws(file)
+        draws = open_draws(files, axes=sample_axes)
         groups = unpack(draws)
         shared = sharing(groups)
         declared = read_spec(spec)[0] if spec else None
@@ -150,9 +169,10 @@ def inspect_command(file: File, spec: SpecFile = None) -> None:
 
 @app.command("align")
 def align_command(
-    file: File,
+    files: Files,
     output: Output,
     spec: SpecFile = None,
+    activation: Activation = None,
     units: UnitsPairs = None,
     axes: AxesPairs = None,
     values: ValuesPairs = None,
@@ -168,8 +188,9 @@ def align_command(
         typer.Option(help="Align to (or pivot): map, medoid, chain=C,draw=D, or a file."),
     ] = None,
     inputs: Annotated[
-        str | None, typer.Option(help="Inputs of the network, as in constant_data/X; or none.")
+        str | None, typer.Option(help="Inputs: constant_data/X, data.npz:X, or none.")
     ] = None,
+    sample_axes: SampleAxes = None,
     skip_nonfinite: SkipNonfinite = False,
     exclude_flagged: Annotated[
         bool,
@@ -186,19 +207,23 @@ def align_command(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Align the draws of FILE with one reference mode and write them to a new file."""
+    """Align the draws of FILE with one reference mode and write them to a new file.
+
+    The name of the output tells its kind: netCDF, .zarr, or weights as they came (.pt,
+    .safetensors, .npz, .msgpack), which cannot hold the record that `undo` and `diagnose` need.
+    """
     with _errors():
-        check_target(output, file, force=force)
-        draws = open_draws(file)
-        declared, table, assumed = _spec_of(draws, spec, units, axes, values, gauge)
+        check_target(output, files, force=force)
+        draws = open_draws(files, axes=sample_axes)
+        declared, table, assumed = _spec_of(draws, spec, activation, units, axes, values, gauge)
         chosen, told = _criterion_of(criterion, options, reference, table)
-        load(draws, {*declared.axes, *declared.values}, file)
+        load(draws, {*declared.axes, *declared.values}, files[0])
         with reporting(_bar(quiet)) as progress:
             aligned = align(
                 draws,
                 declared,
                 criterion=chosen,
-                inputs={None: "auto", "none": None}.get(inputs, inputs),
+                inputs={None: "auto", "none": None}.get(inputs, _named_array(inputs)),
                 nonfinite="skip" if skip_nonfinite else "raise",
                 exclude_flagged=exclude_flagged,
                 n_first=first_draws,
@@ -208,7 +233,7 @@ def align_command(
                 progress=progress,
             )
         found = None if quiet else account(draws, aligned)
-        save(aligned, output, source=file, changed=relabelled(aligned), force=force)
+        save(aligned, output, source=files, changed=relabelled(aligned), force=force)
         if found is not None:
             _print_account(found, [*assumed, *told])
             typer.echo(f"wrote {output}")
@@ -221,7 +246,7 @@ def diagnose_command(
         Path | None, typer.Option("--output", "-o", help="Where draws with findings are written.")
     ] = None,
     inputs: Annotated[
-        str | None, typer.Option(help="Inputs of the network, as in constant_data/X.")
+        str | None, typer.Option(help="Inputs, as in constant_data/X or data.npz:X.")
     ] = None,
     likelihood: Annotated[
         str | None, typer.Option(help=f"Of the targets: {', '.join(FAMILIES)}.")
@@ -258,7 +283,7 @@ def diagnose_command(
         with reporting(_bar(quiet)) as progress:
             data, diagnosis = diagnose(
                 draws,
-                inputs=inputs,
+                inputs=_named_array(inputs),
                 likelihood=_likelihood_of(likelihood, noise, targets),
                 priors=_numbers_of(prior, "--prior W1=1"),
                 thresholds=_thresholds_of(threshold),
@@ -279,8 +304,9 @@ def diagnose_command(
 
 @app.command("compare")
 def compare_command(
-    file: File,
+    files: Files,
     spec: SpecFile = None,
+    activation: Activation = None,
     units: UnitsPairs = None,
     axes: AxesPairs = None,
     values: ValuesPairs = None,
@@ -294,14 +320,15 @@ def compare_command(
             "--set", help="An option of all criteria that have it, or of one, as in order.by=mu."
         ),
     ] = None,
+    sample_axes: SampleAxes = None,
     skip_nonfinite: SkipNonfinite = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Align the draws of FILE by several criteria; say where they agree. Nothing is written."""
     with _errors():
-        draws = open_draws(file)
-        declared, _, assumed = _spec_of(draws, spec, units, axes, values, gauge)
+        draws = open_draws(files, axes=sample_axes)
+        declared, _, assumed = _spec_of(draws, spec, activation, units, axes, values, gauge)
         chosen = _criteria_of(criterion, options)
         with reporting(_bar(quiet)) as progress:
             found = compare(
@@ -328,6 +355,73 @@ def undo_command(file: File, output: Output, force: Force = False, quiet: Quiet 
         load(aligned, relabelled(aligned), file)
         original = undo(aligned)
         save(original, output, source=file, changed=relabelled(aligned), force=force)
+        if not quiet:
+            typer.echo(f"wrote {output}")
+
+
+@app.command("average")
+def average_command(
+    file: File,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the mean network is written.")
+    ] = None,
+    inputs: Annotated[
+        str | None, typer.Option(help="Inputs, as in constant_data/X or data.npz:X.")
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Targets, as in constant_data/y or data.npz:y.")
+    ] = None,
+    likelihood: Annotated[
+        str | None, typer.Option(help=f"Of the targets: {', '.join(FAMILIES)}.")
+    ] = None,
+    noise: Annotated[
+        str | None, typer.Option(help="Noise of a gaussian: a number, or a posterior variable.")
+    ] = None,
+    as_json: Json = False,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Average the weights of draws that `align` wrote; say what the mean network is worth.
+
+    Its loss is shown beside those of the members, of the ensemble of outputs, and of the mean of
+    the draws as they were before.
+    """
+    with _errors():
+        if output is not None:
+            check_target(output, file, force=force)
+        found = average(
+            open_draws(file),
+            inputs=_named_array(inputs),
+            targets=_named_array(targets),
+            likelihood=_likelihood_of(likelihood, noise, None),
+        )
+        if output is not None:
+            save(found.data, output, force=force)
+        if as_json:
+            typer.echo(found.to_json())
+        elif not quiet:
+            typer.echo(str(found))
+            if output is not None:
+                typer.echo(f"wrote {output}")
+
+
+@app.command("convert")
+def convert_command(
+    files: Files,
+    output: Output,
+    sample_axes: SampleAxes = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the draws of FILE as another kind of file, which the name of the output tells.
+
+    Draws of any sampler to netCDF or Zarr, or draws that `align` wrote to weights as they came
+    (.pt, .safetensors, .npz, .msgpack).
+    """
+    with _errors():
+        check_target(output, files, force=force)
+        draws = open_draws(files, axes=sample_axes)
+        save(draws, output, force=force)
         if not quiet:
             typer.echo(f"wrote {output}")
 
@@ -421,48 +515,100 @@ def _data_folder() -> Path:
 
 
 def _spec_of(
-    draws: Any, file: Path | None, units: Pairs, axes: Pairs, values: Pairs, gauge: Pairs
+    draws: Any,
+    file: Path | None,
+    activation: str | None,
+    units: Pairs,
+    axes: Pairs,
+    values: Pairs,
+    gauge: Pairs,
 ) -> tuple[Spec, dict[str, Any] | None, list[str]]:
     """Spec from a file or from options; what was assumed is told."""
     if file is not None:
-        if units or axes or values or gauge:
-            raise SpecError("give either --spec, or --units with --axes, --values and --gauge")
+        if activation or units or axes or values or gauge:
+            raise SpecError(
+                "give either --spec, or --activation, or --units with --axes, --values and --gauge"
+            )
         spec, table = read_spec(file)
         return spec, table, []
+    gauges = dict(_split(pair, "=", "--gauge h=unit") for pair in gauge or [])
+    if activation is not None:
+        if units or axes or values:
+            raise SpecError("--activation stands for --units, --axes and --values: give one")
+        proposal = propose(draws, activation=activation)
+        return replace(_certain(proposal), gauges=gauges), None, _told(proposal)
     if not units:
         raise SpecError(
-            "what are the units? give --spec FILE or --units NAME=ACTIVATION; "
-            "`relabel inspect FILE` proposes a spec"
+            "what are the units? give --spec FILE, --units NAME=ACTIVATION, or --activation for "
+            "networks; `relabel inspect FILE` proposes a spec"
         )
     named = dict(_split(pair, "=", "--units h=tanh") for pair in units)
     lines = dict(_split(pair, ":", "--axes 'W1: x -> h'") for pair in axes or [])
-    gauges = dict(_split(pair, "=", "--gauge h=unit") for pair in gauge or [])
     labels = dict(_split(pair, "=", "--values z=component") for pair in values or [])
     spec = Spec(units=named, axes=lines, values=labels, gauges=gauges)
     if lines:
         return spec, None, []
+    return _completed(draws, spec)
+
+
+def _completed(draws: Any, spec: Spec) -> tuple[Spec, None, list[str]]:
+    """Complete a spec that names units only: by a proposal, or by the names of dimensions."""
+    named = set(spec.units)
     dims = {str(dim) for dataset in sharing(unpack(draws)).values() for dim in dataset.dims}
     try:
-        proposal = propose(draws, units=named)
+        proposal = propose(draws, units=spec.units)
     except SpecError:
-        if not set(named) <= dims:
+        if not named <= dims:
             raise
         return spec, None, []
     found = proposal.spec
     if proposal.certain and found is not None and (found.axes or found.values):
-        spec = replace(spec, axes=found.axes, values={**found.values, **labels})
-        told = f"axes, from names and shapes: {_one_line(spec)}" if found.axes else ""
-        return spec, None, [*([told] if told else []), *proposal.assumptions]
-    if set(named) <= dims:
+        values = {**found.values, **spec.values}
+        return replace(found, values=values, gauges=spec.gauges), None, _told(proposal)
+    if named <= dims:
         return spec, None, []
     raise SpecError(
-        f"no dimension is named {', '.join(sorted(set(named) - dims))}, and the axes cannot be "
+        f"no dimension is named {', '.join(sorted(named - dims))}, and the axes cannot be "
         f"told for certain ({'; '.join(proposal.doubts)}); name them with --axes or --spec"
     )
 
 
+def _certain(proposal: Proposal) -> Spec:
+    """The spec of a proposal without doubts."""
+    if proposal.spec is None or not proposal.certain:
+        raise SpecError(
+            f"the axes cannot be told for certain ({'; '.join(proposal.doubts)}); "
+            "`relabel inspect FILE > spec.toml`, mend it, and pass it with --spec"
+        )
+    return proposal.spec
+
+
+def _told(proposal: Proposal) -> list[str]:
+    """What was read from names and shapes, and what was assumed."""
+    spec = proposal.spec
+    told = [f"axes, from names and shapes: {_one_line(spec)}"] if spec and spec.axes else []
+    return [*told, *proposal.assumptions]
+
+
 def _one_line(spec: Spec) -> str:
-    return "; ".join(f"{name}: {line}" for name, line in spec.axes.items())
+    """The axes, as far as a line holds them."""
+    lines = [f"{name}: {line}" for name, line in spec.axes.items()]
+    more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return "; ".join([*lines[:_SHOWN], *more])
+
+
+_SHOWN = 20  # lines of a spec that are printed beside the account
+
+
+def _named_array(text: str | None) -> NDArray[Any] | str | None:
+    """Read an array that is named FILE.npz:NAME; another text is an address beside the draws."""
+    path, found, name = (text or "").rpartition(":")
+    if not found or not path.endswith(".npz"):
+        return text
+    arrays = read_npz(Path(path))
+    if name not in arrays:
+        raise SpecError(f"{path} holds no {name!r}; it holds {', '.join(arrays)}")
+    return arrays[name]
 
 
 def _criterion_of(

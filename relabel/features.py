@@ -37,6 +37,7 @@ __all__ = [
     "Problem",
     "Source",
     "Way",
+    "layer_size",
     "slices_of",
 ]
 

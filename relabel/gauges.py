@@ -155,10 +155,10 @@ def _check_entries(variable: BoundVariable, axis: int, groups: Mapping[str, xr.D
 def _written_axes(variable: BoundVariable, gauges: Mapping[str, str]) -> list[int]:
     """Positions of the axes over which a variable is centred."""
     names = centred_axes(gauges)
-    if variable.group != "posterior" or variable.labels_of is not None:
+    if variable.group != "posterior" or variable.labels_of is not None or variable.carried:
         return []
     return [
         position
         for position, axis in enumerate(variable.axes)
-        if axis.name in names and axis.role == "head" and axis.exponent == 1
+        if axis.name in names and axis.role == "head" and axis.follows_as_weights
     ]

@@ -18,7 +18,14 @@ from relabel.network import Network
 from relabel.probes import TARGET_GROUPS, find_targets
 from relabel.spec import SAMPLE_DIMS
 
-__all__ = ["FAMILIES", "Fitted", "Likelihood", "find_likelihood"]
+__all__ = [
+    "FAMILIES",
+    "Fitted",
+    "Likelihood",
+    "find_likelihood",
+    "fitting_targets",
+    "log_predictive",
+]
 
 Array = NDArray[Any]
 
@@ -311,6 +318,78 @@ def find_likelihood(
     return search.gaussian(asked.scale if asked else None, targets, where, relative, agreement)
 
 
+def fitting_targets(family: str, targets: Array, n: int, n_outputs: int, where: str) -> Array:
+    """Return targets laid out for a family; refuse those that do not fit it and the outputs.
+
+    Parameters
+    ----------
+    family : {"gaussian", "bernoulli", "categorical"}
+    targets : ndarray
+        One row for each input; codes or one-hot columns where the family is categorical.
+    n, n_outputs : int
+        Number of inputs, and of the network's outputs at each.
+    where : str
+        Where the targets are from, for the message.
+
+    Returns
+    -------
+    ndarray of shape (n, n_outputs), or of int and shape (n,) for codes
+
+    Raises
+    ------
+    SpecError
+    """
+    shown = f"likelihood: targets {where} of shape {targets.shape}"
+    if family == "categorical":
+        codes = _codes(targets, n_outputs) if len(targets) == n else None
+        if codes is None:
+            raise SpecError(
+                f"{shown} are not categorical: with {n_outputs} outputs (logits), whole "
+                f"numbers 0 ... {n_outputs - 1} are needed, one for each of {n} inputs"
+            )
+        return codes
+    if targets.size != n * n_outputs:
+        raise SpecError(
+            f"{shown} do not fit the network's {n_outputs} outputs at {n} inputs; "
+            f"({n}, {n_outputs}) is needed"
+        )
+    if family == "bernoulli" and (n_outputs != 1 or not np.isin(targets, [0, 1]).all()):
+        raise SpecError(
+            f"{shown} are not Bernoulli: values 0 and 1 and one output, the logit, are needed "
+            f"(there are {n_outputs} outputs, values from {targets.min()} to {targets.max()})"
+        )
+    return targets.reshape(n, n_outputs).astype(float)
+
+
+def log_predictive(family: str, outputs: Array, targets: Array, sd: Array | None = None) -> Array:
+    """Log density of the targets given the outputs of each draw, shape (draws, n).
+
+    Parameters
+    ----------
+    family : {"gaussian", "bernoulli", "categorical"}
+    outputs : ndarray of shape (draws, n, n_outputs)
+        Means or logits.
+    targets : ndarray
+        As :func:`fitting_targets` returns them.
+    sd : ndarray of shape (draws or 1, 1 or n_outputs), optional
+        Noise, where the family is Gaussian.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log_predictive("bernoulli", np.zeros((1, 2, 1)), np.array([[0.0], [1.0]])).round(3)
+    array([[-0.693, -0.693]])
+    """
+    if family == "gaussian":
+        assert sd is not None
+        density: Array = stats.norm.logpdf(targets, outputs, sd[:, None, :]).sum(axis=-1)
+        return density
+    if family == "bernoulli":
+        return np.asarray((targets * outputs - np.logaddexp(0, outputs))[..., 0])
+    level = special.logsumexp(outputs, axis=-1)
+    return np.asarray(outputs[:, np.arange(len(targets)), targets] - level)
+
+
 def _of(where: str | None) -> str:
     return f" targets ({where})" if where else " targets"
 
@@ -424,27 +503,7 @@ class _Search:
 
     def _checked(self, family: str, targets: Array, where: str) -> Array:
         """Refuse targets that do not fit the family and the outputs."""
-        n, n_outputs = len(self.inputs), self.n_outputs
-        shown = f"likelihood: targets {where} of shape {targets.shape}"
-        if family == "categorical":
-            codes = _codes(targets, n_outputs)
-            if codes is None:
-                raise SpecError(
-                    f"{shown} are not categorical: with {n_outputs} outputs (logits), whole "
-                    f"numbers 0 ... {n_outputs - 1} are needed"
-                )
-            return codes
-        if targets.size != n * n_outputs:
-            raise SpecError(
-                f"{shown} do not fit the network's {n_outputs} outputs at {n} inputs; "
-                f"({n}, {n_outputs}) is needed"
-            )
-        if family == "bernoulli" and (n_outputs != 1 or not np.isin(targets, [0, 1]).all()):
-            raise SpecError(
-                f"{shown} are not Bernoulli: values 0 and 1 and one output, the logit, are needed "
-                f"(there are {n_outputs} outputs, values from {targets.min()} to {targets.max()})"
-            )
-        return targets.reshape(n, n_outputs).astype(float)
+        return fitting_targets(family, targets, len(self.inputs), self.n_outputs, where)
 
     # ------------------------------------------------------------------ noise
 

@@ -78,9 +78,14 @@ def find_probes(
     named = not (inputs is None or (isinstance(inputs, str) and inputs == "auto"))
     try:
         network = Network.of(bound)
-    except SpecError:
+    except SpecError as error:
         if named or wanted:
-            raise
+            otherwise = "use criterion mean" if wanted else "leave inputs=None"
+            raise SpecError(
+                f"inputs: units are compared by their activations at them, but {error}; "
+                f"{otherwise}, or mend the spec (activations that only permute, as 'permutation' "
+                "does, are gelu, silu, softplus, elu, selu, mish and relu6)"
+            ) from error
         return None
     points, where = input_values(network, groups, inputs)
     if wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import xarray as xr
 
@@ -65,7 +65,9 @@ class Proposal:
         return f"{head}\n{self.spec.to_toml()}" if head else self.spec.to_toml()
 
 
-def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
+def propose(
+    data: Any, units: Mapping[str, str] | None = None, *, activation: str | None = None
+) -> Proposal:
     """Guess a spec from the names and shapes of draws, and say what is unsure about it.
 
     Nothing is guessed silently. What the draws do not tell is a *doubt*; what is taken for granted
@@ -107,6 +109,9 @@ def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
     units : mapping of str to str, optional
         Names of the hidden layers, from the inputs on, and their activations; or names of
         dimensions.
+    activation : str, optional
+        Activation of all hidden layers of a network, instead of `units`. Streams and attention
+        heads of known networks are only permuted all the same.
 
     Returns
     -------
@@ -143,23 +148,49 @@ def propose(data: Any, units: Mapping[str, str] | None = None) -> Proposal:
     ]
     single = any(array.is_weight and len(array.shape) == 1 for array in arrays)
     arrays = [array for array in arrays if array.shape or (single and array.is_bias)]
-    activation, notes = _activation(posterior.attrs.get("activation"))
-    known = known_network(arrays, activation)
-    if known is not None:
-        return _checked(_from_known(known, units, notes), sharing(groups))
-    reading = read_names(arrays)
-    if reading is not None:
-        guess = _from_reading(reading, units, posterior.attrs.get("activation"))
-        return _checked(guess, sharing(groups))
-    nets, doubts = find_architectures(arrays)
-    if nets:
-        guess = _from_network(nets, arrays, units, posterior.attrs.get("activation"))
+    if activation is not None:
+        group_of(activation)
+        default = _Default(activation, [])
     else:
-        guess = _from_dims(arrays, groups, units, doubts)
+        default = _activation(posterior.attrs.get("activation"))
+    guess = _from_names(arrays, units, default)
+    if guess is None:
+        nets, doubts = find_architectures(arrays)
+        if nets:
+            guess = _from_network(nets, arrays, units, default)
+        else:
+            _refuse_activation(activation)
+            guess = _from_dims(arrays, groups, units, doubts)
     return _checked(guess, sharing(groups))
 
 
-def _from_known(known: Known, units: Mapping[str, str] | None, notes: Sequence[str]) -> Proposal:
+class _Default(NamedTuple):
+    """Activation of units that none is given for, and what was assumed about it."""
+
+    activation: str
+    notes: list[str]
+
+
+def _refuse_activation(activation: str | None) -> None:
+    if activation is not None:
+        raise SpecError(
+            f"activation={activation!r} is for the hidden layers of a network, and names and "
+            "shapes do not look like one; give units instead"
+        )
+
+
+def _from_names(
+    arrays: Sequence[Array], units: Mapping[str, str] | None, default: _Default
+) -> Proposal | None:
+    """Read the names that libraries give to the arrays of networks."""
+    known = known_network(arrays, default.activation)
+    if known is not None:
+        return _from_known(known, units, default)
+    reading = read_names(arrays)
+    return None if reading is None else _from_reading(reading, units, default)
+
+
+def _from_known(known: Known, units: Mapping[str, str] | None, default: _Default) -> Proposal:
     """Take the preset over, with the activations that are given."""
     spec = known.spec
     for name in units or {}:
@@ -169,13 +200,13 @@ def _from_known(known: Known, units: Mapping[str, str] | None, notes: Sequence[s
                 f"units are {', '.join(spec.units)}"
             )
     spec = replace(spec, units={**spec.units, **(units or {})})
-    return Proposal(spec, known.doubts, (*known.notes, *([] if units else notes)))
+    return Proposal(spec, known.doubts, (*known.notes, *([] if units else default.notes)))
 
 
-def _from_reading(reading: Reading, units: Mapping[str, str] | None, attribute: object) -> Proposal:
+def _from_reading(reading: Reading, units: Mapping[str, str] | None, default: _Default) -> Proposal:
     """Turn a network that was read from names into a spec."""
     sizes = [reading.sizes[node] for node in reading.hidden]
-    names, symmetries, assumptions = _named(sizes, units, attribute)
+    names, symmetries, assumptions = _named(sizes, units, default)
     spec = Spec(dict(zip(names, symmetries, strict=True)), reading.named(names))
     return Proposal(spec, tuple(reading.doubts), (*reading.notes, *assumptions))
 
@@ -184,12 +215,12 @@ def _from_network(
     nets: Sequence[Architecture],
     arrays: Sequence[Array],
     units: Mapping[str, str] | None,
-    attribute: object,
+    default: _Default,
 ) -> Proposal:
     """Turn the networks that fit into a spec with its doubts."""
     alike = [net for net in nets if net.alike]
     net = (alike or nets)[0]
-    names, symmetries, assumptions = _named(net.sizes[1:-1], units, attribute)
+    names, symmetries, assumptions = _named(net.sizes[1:-1], units, default)
     doubts = []
     if len(alike) > 1 or (not alike and len(nets) > 1):
         doubts.append(_ambiguity(alike or nets))
@@ -209,7 +240,7 @@ def _from_network(
 
 
 def _named(
-    sizes: Sequence[int], units: Mapping[str, str] | None, attribute: object
+    sizes: Sequence[int], units: Mapping[str, str] | None, default: _Default
 ) -> tuple[list[str], list[str], list[str]]:
     """Return names and activations of hidden layers of these sizes, and what was assumed."""
     if units:
@@ -222,26 +253,25 @@ def _named(
                 f"each, from the inputs on, as in {example}"
             )
         return list(units), list(units.values()), []
-    symmetry, notes = _activation(attribute)
-    return hidden_names(len(sizes)), [symmetry] * len(sizes), notes
+    return hidden_names(len(sizes)), [default.activation] * len(sizes), default.notes
 
 
-def _activation(attribute: object) -> tuple[str, list[str]]:
+def _activation(attribute: object) -> _Default:
     """Return the activation that the posterior's attribute names, or the safe one."""
     safe = (
         "units are only permuted, which is always safe; naming an activation with more symmetry "
         "(tanh, relu, sigmoid, ...), as in units={'h': 'tanh'}, lets signs and scales be used"
     )
     if attribute is None:
-        return "permutation", [f"the activation is not known: {safe}"]
+        return _Default("permutation", [f"the activation is not known: {safe}"])
     try:
         group_of(str(attribute))
     except SpecError:
-        return "permutation", [f"the attribute activation = {attribute!r} is not known: {safe}"]
+        told = f"the attribute activation = {attribute!r} is not known: {safe}"
+        return _Default("permutation", [told])
     name = str(attribute)
-    return name, [
-        f"the activation of all hidden layers is {name}: so says the posterior's attribute"
-    ]
+    told = f"the activation of all hidden layers is {name}: so says the posterior's attribute"
+    return _Default(name, [told])
 
 
 def _free(name: str, taken: Sequence[str]) -> str:

@@ -161,6 +161,13 @@ def _on_the_chains(table: list[tuple[str, Convergence]], own: xr.Dataset) -> lis
     after = table[1][1].rhat
     if not after > _APART:
         return []
+    if own.sizes["chain"] == 1:
+        alone = (
+            f"segments of the chain still differ after alignment (R-hat {after:.3f}): it moves "
+            "between modes or has not converged; where the draws are networks trained apart, which "
+            "are no chain, this means nothing"
+        )
+        return [alone]
     chains = own["chain"].values if "chain" in own.coords else range(own.sizes["chain"])
     means = own["loss"].transpose(*SAMPLE_DIMS).mean("draw").values
     listed = ", ".join(f"{c}: {loss:.3g}" for c, loss in zip(chains, means, strict=True))

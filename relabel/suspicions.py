@@ -30,11 +30,7 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
         Scales that were flipped, allocations that were left behind, labels that may count from
         one, square variables that were left behind, units that nothing carries once, an
         activation that contradicts the posterior's own attribute, two biases of one set of units,
-<<<<<<< HEAD
-        draws of walkers.
-=======
-        layers that the spec does not name.
->>>>>>> i5-nets
+        layers that the spec does not name, draws of walkers.
     """
     return [
         *_flipped_scales(draws, elements),
@@ -44,11 +40,8 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
         *_both_sides_only(draws),
         *_another_activation(draws),
         *_two_biases(draws),
-<<<<<<< HEAD
         *_walkers(draws),
-=======
         *_forgotten_layers(draws),
->>>>>>> i5-nets
     ]
 
 
@@ -164,15 +157,10 @@ def _another_activation(draws: Draws) -> list[str]:
 
 
 def _two_biases(draws: Draws) -> list[str]:
-<<<<<<< HEAD
-    """Several variables written to units by an arrow without a tail.
-
-    The running mean of a BatchNorm is declared as a bias is.
-=======
     """Several variables written to units by an arrow without a tail, and fewer weights.
 
-    A norm writes two, its weight and its bias; what it normalises is then only permuted.
->>>>>>> i5-nets
+    A norm writes two, its weight and its bias; what it normalises is then only permuted. The
+    running mean of a BatchNorm is declared as a bias is.
     """
     found = []
     for units in draws.bound.sizes:
@@ -199,7 +187,6 @@ def _two_biases(draws: Draws) -> list[str]:
     return found
 
 
-<<<<<<< HEAD
 def _walkers(draws: Draws) -> list[str]:
     """Draws of an ensemble of walkers, which are one chain."""
     number = draws.groups["posterior"].attrs.get("walkers")
@@ -211,7 +198,8 @@ def _walkers(draws: Draws) -> list[str]:
         "steps with late ones"
     )
     return [about]
-=======
+
+
 def _forgotten_layers(draws: Draws) -> list[str]:
     """Variables that differ from declared ones by their numbers, and have an axis of such a size.
 
@@ -240,4 +228,3 @@ def _forgotten_layers(draws: Draws) -> list[str]:
 
 def _without_numbers(name: str) -> str:
     return re.sub(r"\d+", "#", name)
->>>>>>> i5-nets

@@ -51,6 +51,7 @@ ORDER = [
     "likelihood",
     "diagnostics",
     "align",
+    "average",
     "compare",
     "regions",
     "redraw",
