@@ -142,7 +142,7 @@ def test_members_that_cannot_be_compared(change, message):
 
 def test_tensors_without_values():
     source = [{name: value.to("meta") for name, value in state.items()} for state in states()]
-    with pytest.raises(DataError, match="have values, but '0.weight' of member 0 on 'meta'"):
+    with pytest.raises(DataError, match=r"have values, but '0.weight' of member 0 on 'meta'"):
         from_torch(source)
 
 
