@@ -140,6 +140,12 @@ def test_members_that_cannot_be_compared(change, message):
         from_torch(source)
 
 
+def test_tensors_without_values():
+    source = [{name: value.to("meta") for name, value in state.items()} for state in states()]
+    with pytest.raises(DataError, match=r"have values, but '0.weight' of member 0 on 'meta'"):
+        from_torch(source)
+
+
 def test_a_live_model_is_no_ensemble():
     net, kept, copied = network(0), [], []
     for _ in range(3):
