@@ -525,7 +525,6 @@ class Binder:
                 shifts.append(Shift(units, reader, biases[0]))
         return tuple(shifts)
 
-
     def _check_no_covariance(self, units: str, variable: BoundVariable) -> None:
         """Refuse covariances of parameters that a flip adds to one another."""
         affine = self._group(units).shifts
@@ -693,9 +692,8 @@ def _disagreement(
             "'h <- x', or the names in the stored order)?"
         )
     sources = ", ".join(f"{name} = {other} ({where})" for name, (other, where) in found.items())
-    return (
-        f"{_show(address)}: an axis of size {size} cannot be ({_written(terms)})"
-        + (f" with {sources}" if sources else "")
+    return f"{_show(address)}: an axis of size {size} cannot be ({_written(terms)})" + (
+        f" with {sources}" if sources else ""
     )
 
 

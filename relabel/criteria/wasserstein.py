@@ -116,7 +116,7 @@ class Wasserstein(Criterion):
             )
         if self.to is None:
             check_count("wasserstein", "max_sweeps", self.max_sweeps)
-        elif not isinstance(self.to, Mapping) or set(self.to) != {"chain", "draw"}:
+        elif not _is_member(self.to):
             raise SpecError(
                 "criterion wasserstein: to is {'chain': c, 'draw': d}, the member that is the "
                 f"reference, or None, not {self.to!r}"
@@ -204,6 +204,10 @@ class Wasserstein(Criterion):
             return Score(score.even + even + 2 * same, score.odd)
         other = _overlaps(slots, roots * np.outer(flips, flips))
         return Score(score.even + even + same + other, score.odd + same - other)
+
+
+def _is_member(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"chain", "draw"}
 
 
 def _flips(block: Block, layout: Layout, units: str) -> Array:
