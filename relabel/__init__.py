@@ -39,6 +39,7 @@ from relabel.memberships import (
 )
 from relabel.presets import factor_model, hmm, mixture, mlp, topic_model
 from relabel.propose import propose
+from relabel.recurrent import gru, lstm, rnn
 from relabel.redraw import redraw_scale
 from relabel.reduce import reduce
 from relabel.regions import regions
@@ -93,7 +94,9 @@ __all__ = [
     "factor_model",
     "from_gaussian",
     "gaussian_spec",
+    "gru",
     "hmm",
+    "lstm",
     "mixture",
     "mlp",
     "open_draws",
@@ -102,6 +105,7 @@ __all__ = [
     "reduce",
     "regions",
     "relabelled",
+    "rnn",
     "save",
     "slot_summary",
     "slots",

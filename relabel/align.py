@@ -702,6 +702,7 @@ def _central_row(draws: Draws, problem: Problem) -> int:
                 ]
             )
             for variable in draws.bound.measured()
+            if not variable.carried
         ]
     )
     distance = np.log(norms + np.finfo(float).tiny)
@@ -735,7 +736,9 @@ def _given(point: xr.Dataset, bound: Bound, problem: Problem) -> Problem:
         if not np.isfinite(values).all():
             raise DataError(f"criterion reference: {variable.name!r} is not finite")
         arrays[variable.name] = values.reshape(1, *shape)
-    return Problem(bound, arrays, [v.name for v in problem.used], ways=problem.ways)
+    return Problem(
+        bound, arrays, [v.name for v in problem.used], ways=problem.ways, spreads=problem.spreads
+    )
 
 
 # ---------------------------------------------------------------------- what comes out

@@ -289,6 +289,11 @@ class _Reader:
     def _bound(self, given: str, what: str) -> BoundVariable:
         """The bound variable of an address, or of a name that only one group has."""
         found = [v for v in self.draws.bound.variables if given in (v.address, v.name)]
+        if any(v.window is not None for v in found):
+            raise SpecError(
+                f"criterion {self.criterion}: {given!r} is several blocks ({found[0].text!r}), and "
+                f"{what} is one; store it by itself"
+            )
         if len(found) == 1:
             return found[0]
         if found:

@@ -110,7 +110,8 @@ class BoundVariable:
         """
         batch = stored.shape[: stored.ndim - len(self.dims)]
         if self.window is not None:
-            stored = stored[(..., *(slice(*ends) for ends in self.window))]
+            cuts: tuple[Any, ...] = (..., *(slice(*ends) for ends in self.window))
+            stored = stored[cuts]
         return stored.reshape(*batch, *self.shape)
 
     def placed(self, stored: Array, values: Array) -> Array:
@@ -352,8 +353,8 @@ class Binder:
                 continue
             for dim in dims:
                 self._check_companion(address, dim, sorted(carriers.get(dim, ())))
-            axes = tuple((Axis(next(iter(carriers.get(dim, ())), None)),) for dim in dims)
-            found[address] = Axes(axes, None, " ".join(dims))
+            stored_axes = tuple((Axis(next(iter(carriers.get(dim, ())), None)),) for dim in dims)
+            found[address] = Axes(stored_axes, None, " ".join(dims))
         self._check_second_axes(found)
         return found
 
@@ -661,7 +662,7 @@ def _learn(
         return False
 
     def times(names: Sequence[str | None]) -> int:
-        return math.prod(known[name][0] for name in names if name in known)  # type: ignore[index]
+        return math.prod(known[name][0] for name in names if name in known)
 
     every = [[axis.name for axis in term] for term in terms]
     rest = size - sum(times(names) for names in every if names not in holders)

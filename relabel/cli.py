@@ -657,6 +657,8 @@ def _print_table(header: list[str], rows: list[list[str]], beside: bool = True) 
 
 
 def _axes_text(variable: Any) -> str:
+    if variable.window is not None:
+        return str(variable.text)
     text = " ".join(f"{axis.name or '_'}{_ARROWS[axis.role]}" for axis in variable.axes)
     return f"{text} (values: {variable.labels_of})" if variable.labels_of else text
 

@@ -16,6 +16,7 @@ from relabel.covariances import COVARIANCE, COVARIANCE_OF, SD_OF, root_of
 from relabel.criteria import Criterion, Wasserstein
 from relabel.errors import DataError, SpecError
 from relabel.features import Block, Problem, Source
+from relabel.spec import SAMPLE_DIMS
 
 __all__ = ["CovarianceProblem", "with_covariances"]
 
@@ -71,8 +72,8 @@ def _is_beside(name: str, posterior: xr.Dataset) -> bool:
     return any(SD_OF.format(other) == name for other in posterior.data_vars)
 
 
-def _rows_of(posterior: xr.Dataset, name: str) -> list[str]:
-    """Variables that the rows of a covariance stand for, in order."""
+def _rows_of(posterior: xr.Dataset, name: str) -> dict[str, tuple[int, ...]]:
+    """Variables that the rows of a covariance stand for, in order, with their shapes."""
     try:
         rows = [str(entry) for entry in json.loads(posterior[name].attrs["layout"])]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
@@ -83,18 +84,15 @@ def _rows_of(posterior: xr.Dataset, name: str) -> list[str]:
     missing = [entry for entry in rows if entry not in posterior]
     if missing:
         raise DataError(f"variable {name!r} has rows of {missing[0]!r}, which is not there")
-    n_rows = sum(posterior[entry].size // _n_draws(posterior) for entry in rows)
-    shape = posterior[name].transpose("chain", "draw", ...).shape[2:]
+    found = {entry: posterior[entry].transpose(*SAMPLE_DIMS, ...).shape[2:] for entry in rows}
+    n_rows = sum(math.prod(own) for own in found.values())
+    shape = posterior[name].transpose(*SAMPLE_DIMS, ...).shape[2:]
     if shape != (n_rows, n_rows):
         raise DataError(
             f"variable {name!r} has the shape {shape} a draw, and its rows ({', '.join(rows)}) "
             f"have {n_rows} entries"
         )
-    return rows
-
-
-def _n_draws(posterior: xr.Dataset) -> int:
-    return int(posterior.sizes["chain"] * posterior.sizes["draw"])
+    return found
 
 
 class CovarianceProblem:
@@ -108,11 +106,13 @@ class CovarianceProblem:
     ----------
     problem : Problem
         The draws.
-    covered : mapping of str to list of str
-        Covariance -> the variables that its rows stand for, in order.
+    covered : mapping of str to mapping of str to tuple of int
+        Covariance -> the variables that its rows stand for, in order, with their shapes.
     """
 
-    def __init__(self, problem: Problem, covered: Mapping[str, list[str]]) -> None:
+    def __init__(
+        self, problem: Problem, covered: Mapping[str, Mapping[str, tuple[int, ...]]]
+    ) -> None:
         self.problem, self.n_draws, self.slices = problem, problem.n_draws, problem.slices
         self._blocks: dict[int, Block] = {}
         under = {name for rows in covered.values() for name in rows}
@@ -130,15 +130,13 @@ class CovarianceProblem:
         }
         self.places = {name: self._places(rows) for name, rows in covered.items()}
 
-    def _places(self, rows: list[str]) -> dict[str, tuple[Array, Array]]:
+    def _places(self, rows: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Array, Array]]:
         """For each set of units: which of the covered columns a covariance has, and where.
 
         The second is of shape (K, columns): the rows of every unit.
         """
-        start, first = 0, {}
-        for name in rows:
-            first[name] = start
-            start += math.prod(self.problem.arrays[name].shape[1:])
+        ends = np.cumsum([math.prod(shape) for shape in rows.values()])
+        first = dict(zip(rows, (0, *ends), strict=False))
         found = {}
         for units, size in self.layout.sizes.items():
             own = [self.layout.columns[units][column].variable for column in self.columns[units]]
@@ -146,7 +144,7 @@ class CovarianceProblem:
             for variable in self.problem.used:
                 if variable.name in first and [u for _, u, _ in variable.unit_axes()] == [units]:
                     ((axis, _, _),) = variable.unit_axes()
-                    shape = self.problem.arrays[variable.name].shape[1:]
+                    shape = rows[variable.name]
                     numbers = first[variable.name] + np.arange(math.prod(shape)).reshape(shape)
                     parts.append(np.moveaxis(variable.of(numbers), axis, 0).reshape(size, -1))
             if parts:

@@ -41,7 +41,7 @@ class Draws:
         bound = spec.bind(groups)
         for variable in bound.variables:
             if variable.labels_of is not None:
-                found = labels_of(groups[variable.group][variable.name])
+                found = labels_of(variable.chosen(groups[variable.group][variable.name]))
                 n_units = bound.sizes[variable.labels_of]
                 check_range(found, n_units, variable.address, variable.labels_of)
         excluded = non_finite(bound, groups)
@@ -72,12 +72,18 @@ class Draws:
                 "units (allocation probabilities) into the posterior"
             )
         arrays = {}
-        for variable in self.bound.measured():
-            values = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
+        for name in self.bound.names():
+            values = posterior[name].transpose(*SAMPLE_DIMS, ...).values
             flat = np.ascontiguousarray(values).reshape(-1, *values.shape[2:])
-            arrays[variable.name] = flat[self.rows] if self.excluded.any() else flat
+            arrays[name] = flat[self.rows] if self.excluded.any() else flat
         ways = criterion.ways(self.bound)
-        return Problem(self.bound, arrays, criterion.variables, ways=ways)
+        return Problem(
+            self.bound,
+            arrays,
+            criterion.variables,
+            ways=ways,
+            spreads=criterion.spreads(self.bound),
+        )
 
     def transformation(self, solution: Solution) -> Transformation:
         """Elements of all draws; those left out stay as they are."""

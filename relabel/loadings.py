@@ -62,6 +62,11 @@ def loadings_of(
                 f"variable {wanted!r} is not one of the posterior that carries the units {units!r} "
                 f"once, as loadings do; there are {_listed(fitting)}"
             )
+        if len(found) > 1:
+            raise SpecError(
+                f"variable {wanted!r} is several blocks ({found[0].text!r}), and loadings are one; "
+                "store them by themselves"
+            )
         return found[0]
     two = [v for v in fitting if len(v.axes) == 2]
     named = [v for v in two if _NAMED.search(v.name)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from relabel.errors import SpecError
+from relabel.notation import parse
 from relabel.spec import Bound, BoundVariable
 
 __all__ = ["FUNCTIONS", "Layer", "Network", "Pass"]
@@ -354,9 +355,16 @@ def _weights_and_biases(
     biases: list[tuple[BoundVariable, str]] = []
     for variable in bound.measured():
         tail, head = variable.between()
+        if variable.carried and parse(variable.text).relates_parameters():
+            continue
+        if variable.window is not None:
+            raise SpecError(
+                f"variable {variable.name!r} is several blocks ({variable.text!r}); a network is "
+                "evaluated from variables that are one layer each"
+            )
         if not variable.axes:
             biases.append((variable, ""))
-        elif not (tail or head) or any(axis.exponent != 1 for axis in variable.axes):
+        elif not (tail or head) or not all(a.follows_as_weights for a in variable.axes):
             continue
         elif len(tail) == len(variable.axes) == 1 and tail[0] is not None:
             weights.append((variable, tail[0], ""))

@@ -79,7 +79,7 @@ def provenance_of(
         "options": _plain(options),
         "versions": {p: installed(p) for p in ("numpy", "scipy", "xarray")}
         | {"python": platform.python_version()},
-        "variables": [v.address for v in draws.bound.variables],
+        "variables": draws.bound.addresses(),
         "loss_before": solution.loss_before,
         "losses": solution.losses,
         "converged": solution.converged,

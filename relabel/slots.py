@@ -159,13 +159,15 @@ def slot_summary(
     read = Aligned.read(aligned)
     chosen = _chosen(units, read.bound.sizes)
     variables = _carrying(read, chosen, var_names)
-    box = regions(aligned, [v.name for v in variables], prob=prob)
-    tables = [_entries(read, variable, box[variable.name], prob) for variable in variables]
+    by_name = {variable.name: variable for variable in variables}
+    box = regions(aligned, list(by_name), prob=prob)
+    tables = {name: _entries(read, v, box[name], prob) for name, v in by_name.items()}
     rows = []
     for name in chosen:
-        for variable, table in zip(variables, tables, strict=True):
+        for variable in variables:
             axes = [axis for axis, units_of, _ in variable.unit_axes() if units_of == name]
             if axes:
+                table = _part(read, variable, tables[variable.name])
                 slot = np.indices(variable.shape)[axes[0]].reshape(-1)
                 index = _index({"units": [name] * len(table)}, slot, entry=table.index)
                 rows.append(table.set_axis(index))
@@ -201,12 +203,12 @@ def entries_per_slot(aligned: Any, units: str | Sequence[str] | None = None) -> 
     """
     read = Aligned.read(aligned)
     chosen = _chosen(units, read.bound.sizes)
-    return {
-        v.name: max(
-            int(np.prod(v.shape)) // v.shape[axis] for axis, u, _ in v.unit_axes() if u in chosen
-        )
-        for v in _carrying(read, chosen, None)
-    }
+    carrying = _carrying(read, chosen, None)
+    counts = {v.name: dict.fromkeys(chosen, 0) for v in carrying}
+    for v in carrying:
+        for name in {u for _, u, _ in v.unit_axes() if u in chosen}:
+            counts[v.name][name] += int(np.prod(v.shape)) // read.bound.sizes[name]
+    return {name: max(of_units.values()) for name, of_units in counts.items()}
 
 
 def _index(first: dict[str, list[str]], slot: Any, **more: Any) -> pd.MultiIndex:
@@ -230,19 +232,20 @@ def _carrying(
     read: Aligned, units: Sequence[str], var_names: str | Sequence[str] | None
 ) -> list[BoundVariable]:
     """Return the quantities of the posterior that carry some of these units."""
-    measured = {
-        variable.name: variable
+    measured = [
+        variable
         for variable in read.bound.measured()
         if any(name in units for _, name, _ in variable.unit_axes())
-    }
+    ]
+    known = [variable.name for variable in measured]
     names = [var_names] if isinstance(var_names, str) else var_names
     for name in names or ():
-        if name not in measured:
+        if name not in known:
             raise SpecError(
                 f"no variable {name!r} of the posterior carries the units {', '.join(units)}"
-                f"{closest(name, measured)}"
+                f"{closest(name, known)}"
             )
-    return list(measured.values()) if names is None else [measured[name] for name in names]
+    return measured if names is None else [v for name in names for v in measured if v.name == name]
 
 
 # ---------------------------------------------------------------------- labels
@@ -325,15 +328,25 @@ def _entries(
     return pd.DataFrame(columns, index=_labels(variable, array))
 
 
+def _part(read: Aligned, variable: BoundVariable, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the table of a whole variable that are entries of one part."""
+    if variable.window is None:
+        return table
+    shape = [read.groups["posterior"][variable.name].sizes[dim] for dim in variable.dims]
+    return table.iloc[variable.of(np.arange(len(table)).reshape(shape)).reshape(-1)]
+
+
 def _labels(variable: BoundVariable, array: xr.DataArray) -> list[str]:
     """Name every entry by its coordinates, or by numbers where there are none."""
-    places = [range(size) for size in variable.shape]
-    if len(variable.shape) == len(variable.dims):
+    whole = variable.window is None
+    shape = variable.shape if whole else array.shape[2:]
+    places = [range(size) for size in shape]
+    if len(shape) == len(variable.dims):
         places = [
             array[d].values.tolist() if d in array.coords else p
             for d, p in zip(variable.dims, places, strict=True)
         ]
-    index = np.indices(variable.shape).reshape(len(places), -1).T.tolist()
+    index = np.indices(shape).reshape(len(places), -1).T.tolist()
     rows = ([str(p[i]) for p, i in zip(places, row, strict=True)] for row in index)
     return [f"{variable.name}[{', '.join(row)}]" for row in rows]
 

@@ -50,7 +50,7 @@ def _flipped_scales(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
             for _, units, action in variable.unit_axes()
             if action.signed and _changes_signs(elements[units])
         ]
-        values = draws.groups["posterior"][variable.name]
+        values = variable.chosen(draws.groups["posterior"][variable.name])
         if flipped and (bool((values >= 0).all()) or bool((values <= 0).all())):
             remedy = f"write '{flipped[0]}^0', which is only permuted"
             if draws.bound.group(flipped[0]).rotates:
@@ -127,6 +127,7 @@ def _both_sides_only(draws: Draws) -> list[str]:
         times = [
             sum(name == units for _, name, _ in variable.unit_axes())
             for variable in draws.bound.measured()
+            if not variable.carried
         ]
         if size > 1 and any(times) and 1 not in times:
             found.append(
@@ -155,12 +156,10 @@ def _two_biases(draws: Draws) -> list[str]:
     """Several variables written to units by an arrow without a tail."""
     found = []
     for units in draws.bound.sizes:
-        biases = [
-            v.name
-            for v in draws.bound.measured()
-            if v.between() == ((), (units,)) and len(v.axes) == 1 and v.axes[0].exponent == 1
-        ]
-        if len(biases) > 1:
+        written = [v for v in draws.bound.measured() if v.has_side(units, "head")]
+        biases = [v.name for v in written if v.between() == ((), (units,)) and len(v.axes) == 1]
+        n_weights = len(written) - len(biases)
+        if len(biases) > max(1, n_weights):  # as many as weights: each layer has its own
             found.append(
                 f"{' and '.join(biases)} are both declared as biases of {units!r} and add up in "
                 f"the network: if one is a companion, write '{units}^0'"

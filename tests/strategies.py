@@ -35,7 +35,9 @@ BITWISE = ("gelu", "tanh", "cos")
 #: Those with a continuous scale.
 SCALED = tuple(name for name in ACTIVATIONS if group_of(name).gauges())
 
-LAYOUTS = ("in_out", "out_in", "flat", "extra", "draws_last")
+LAYOUTS = ("in_out", "out_in", "flat", "extra", "draws_last", "vector", "blocks")
+#: Layouts in which a variable is more than one layer, so that no network is evaluated.
+JOINED = ("extra", "vector", "blocks")
 N_IN, N_OUT = 4, 2  # both even: the layout `extra` splits them in two
 
 
@@ -66,8 +68,11 @@ class Net:
         for i, (tail, head) in enumerate(pairwise(["x", *self.units, "y"]), 1):
             axes[f"W{i}"], axes[f"b{i}"] = self._axes(tail, head)
         sizes = {"x": N_IN, "y": N_OUT, **dict(zip(self.units, self.hidden, strict=True))}
+        if self.layout == "vector":
+            axes = {"theta": f"({' + '.join(axes.values())})"}
+        told = sizes if self.layout in ("flat", "vector") else {}
         gauges = {u: self.gauge for u, name in self.units.items() if self.gauge and name in SCALED}
-        return Spec(self.units, axes, sizes=sizes if self.layout == "flat" else {}, gauges=gauges)
+        return Spec(self.units, axes, sizes=told, gauges=gauges)
 
     def _axes(self, tail: str, head: str) -> tuple[str, str]:
         if self.layout == "out_in":
@@ -76,12 +81,18 @@ class Net:
             return f"({tail} -> {head})", f"-> {head}"
         if self.layout == "extra":
             tail, head = {"x": "x _"}.get(tail, tail), {"y": "y _"}.get(head, head)
+        if self.layout == "blocks":
+            tail, head = {"x": "(x + x)"}.get(tail, tail), {"y": "(y + y)"}.get(head, head)
         return f"{tail} -> {head}", f"-> {head}"
 
     def store(self, weights: dict[str, np.ndarray]) -> xr.Dataset:
         """Lay weights (chain, draw, in, out) out as this layout stores them."""
         lead = ("chain", "draw") if weights["b1"].ndim == 3 else ()
         variables = {}
+        if self.layout == "vector":
+            names = [f"{kind}{i}" for i in range(1, len(self.sizes)) for kind in "Wb"]
+            parts = [weights[n].reshape(*weights[n].shape[: len(lead)], -1) for n in names]
+            weights = {"theta": np.concatenate(parts, axis=-1)}
         for name, values in weights.items():
             stored = self._stored(name, values, len(lead))
             core = tuple(f"{name}_dim_{i}" for i in range(stored.ndim - len(lead)))
@@ -109,6 +120,14 @@ class Net:
     def load(self, dataset: xr.Dataset) -> dict[str, np.ndarray]:
         """Read weights back as (chain, draw, in, out)."""
         weights = {}
+        if self.layout == "vector":
+            dataset, values = xr.Dataset(), dataset["theta"].transpose("chain", "draw", ...).values
+            start = 0
+            for i, (n_in, n_out) in enumerate(pairwise(self.sizes), 1):
+                for name, shape in ((f"W{i}", (n_in, n_out)), (f"b{i}", (n_out,))):
+                    stop = start + int(np.prod(shape))
+                    weights[name] = values[..., start:stop].reshape(*values.shape[:2], *shape)
+                    start = stop
         for name in dataset.data_vars:
             values = dataset[name].transpose("chain", "draw", ...).values
             layer = int(name[1:])

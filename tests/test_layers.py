@@ -26,6 +26,7 @@ ORDER = [
     "binding",
     "spec",
     "presets",
+    "recurrent",
     "network",
     "transformation",
     "simulate",

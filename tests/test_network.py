@@ -6,7 +6,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
-from strategies import FUNCTIONS, N_IN, Net, batches, nets, rngs
+from strategies import FUNCTIONS, JOINED, N_IN, Net, batches, nets, rngs
 
 from relabel import Spec, SpecError
 from relabel.network import FUNCTIONS as OF_NETWORK
@@ -25,7 +25,7 @@ def arrays_of(draws):
 
 
 def dense_layouts(net):
-    return net.layout != "extra"
+    return net.layout not in JOINED
 
 
 @given(nets(max_layers=3).filter(dense_layouts), batches, rngs)

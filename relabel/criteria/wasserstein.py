@@ -148,6 +148,14 @@ class Wasserstein(Criterion):
         sds = [SD_OF.format(name) for name in means if SD_OF.format(name) in names]
         return replace(self, variables=(*means, *sds))
 
+    def spreads(self, bound: Bound) -> tuple[str, ...]:
+        """Name all standard deviations: scales are fixed by second moments.
+
+        Where a weight is known to be about zero, its mean alone would fix no scale.
+        """
+        names = {v.name for v in bound.measured()}
+        return tuple(sorted(names & {SD_OF.format(name) for name in names}))
+
     def _check_group(self, bound: Bound, units: str) -> None:
         group, symmetry = bound.group(units), bound.spec.units[units]
         if group.shifts:

@@ -24,11 +24,8 @@ _MOST_PRODUCTS = 8  # features whose products are summed, of each kind
 def weights_of(bound: Bound, posterior: xr.Dataset) -> list[Array]:
     """Return every variable of the posterior that relabelling can change, (chain, draw, ...)."""
     shifted = {shift.bias for shift in bound.shifts}
-    return [
-        posterior[v.name].transpose(*SAMPLE_DIMS, ...).values
-        for v in bound.measured()
-        if v.unit_axes() or v in shifted
-    ]
+    changed = [v.name for v in bound.measured() if v.unit_axes() or v in shifted]
+    return [posterior[name].transpose(*SAMPLE_DIMS, ...).values for name in dict.fromkeys(changed)]
 
 
 def outputs_of(

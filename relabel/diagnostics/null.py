@@ -232,11 +232,12 @@ def _shuffled(problem: Problem, rng: np.random.Generator) -> Problem:
             carried = variable.unit_axes()
             for axis, name, action in carried:
                 if name == units:
-                    values = arrays[variable.name].reshape(n_draws, *variable.shape)
+                    whole = arrays[variable.name]
+                    values = variable.of(whole)
                     front = np.moveaxis(values, axis + 1, 1)
                     summing = len(carried) == 1 and not action.signed and size > 1
                     dealt = np.moveaxis(_dealt(front, order, summing=summing), 1, axis + 1)
-                    arrays[variable.name] = dealt.reshape(arrays[variable.name].shape)
+                    arrays[variable.name] = variable.placed(whole, dealt)
     return problem.of(arrays)
 
 
@@ -262,10 +263,9 @@ def _relabelled(problem: Problem, rng: np.random.Generator) -> tuple[Problem, di
         for variable in problem.bound.measured():
             for axis, name, _ in variable.unit_axes():
                 if name == units:
-                    values = arrays[variable.name].reshape(problem.n_draws, *variable.shape)
-                    arrays[variable.name] = take_units(values, index, axis).reshape(
-                        arrays[variable.name].shape
-                    )
+                    whole = arrays[variable.name]
+                    moved = take_units(variable.of(whole), index, axis)
+                    arrays[variable.name] = variable.placed(whole, moved)
     return problem.of(arrays), elements
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.allocations import checked_labels, checked_probabilities
@@ -154,6 +153,6 @@ def _allocations(draws: Draws, units: str) -> Iterator[tuple[BoundVariable, Arra
 
 def _rows(draws: Draws, variable: BoundVariable) -> Array:
     """Values of the draws that take part, (draws, everything else)."""
-    values: xr.DataArray = draws.groups[variable.group][variable.name]
+    values = variable.chosen(draws.groups[variable.group][variable.name])
     flat = values.transpose(*SAMPLE_DIMS, ...).values.reshape(draws.excluded.size, -1)
     return flat[draws.rows] if draws.excluded.any() else flat

@@ -345,7 +345,7 @@ def _scaled_axes(variable: BoundVariable, scaled: Mapping[str, int]) -> list[tup
     return [
         (position, units, action.power)
         for position, units, action in variable.unit_axes()
-        if units in scaled and variable.axes[position].exponent == 1
+        if units in scaled and variable.axes[position].follows_as_weights
     ]
 
 
@@ -356,13 +356,15 @@ def _weights(bound: Bound, units: str | None = None) -> list[BoundVariable]:
     return [
         variable
         for variable in bound.measured()
-        if any(name in chosen for _, name, _ in _scaled_axes(variable, scaled))
+        if not variable.carried
+        and any(name in chosen for _, name, _ in _scaled_axes(variable, scaled))
     ]
 
 
 def without_prior(bound: Bound, priors: Priors | None, units: str | None = None) -> tuple[str, ...]:
     """Return the weights of scaled units (or of one set) that `priors` does not name."""
-    return tuple(v.name for v in _weights(bound, units) if v.name not in (priors or {}))
+    names = dict.fromkeys(v.name for v in _weights(bound, units))
+    return tuple(name for name in names if name not in (priors or {}))
 
 
 def checked_priors(bound: Bound, priors: Any) -> dict[str, float | None]:
@@ -404,6 +406,8 @@ def _check_covered(bound: Bound, priors: Priors) -> None:
     """Refuse what the law does not cover."""
     scaled = scaled_units(bound)
     for variable in bound.measured():
+        if variable.carried:
+            continue
         names = [name for _, name, _ in _scaled_axes(variable, scaled)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None and priors.get(variable.name, 1.0) is not None:
@@ -412,7 +416,7 @@ def _check_covered(bound: Bound, priors: Priors) -> None:
                 "the scale of recurrent units is not supported"
             )
         for axis in variable.axes:
-            companion = axis.units in scaled and axis.exponent != 1
+            companion = axis.units in scaled and not axis.follows_as_weights
             if companion and priors.get(variable.name, 1.0) is not None:
                 raise SpecError(
                     f"{variable.name!r} is a companion of the units {axis.units!r}: if it is a "
@@ -447,8 +451,7 @@ def precision_terms(
         sd = priors.get(variable.name)
         if sd is None:
             continue
-        values = arrays[variable.name].astype(float)
-        values = values.reshape(len(values), *variable.shape) / sd
+        values = variable.of(arrays[variable.name]).astype(float) / sd
         found = _scaled_axes(variable, scaled)
         kept = [position + 1 for position, _, _ in found]
         summed = tuple(a for a in range(1, values.ndim) if a not in kept)
@@ -640,7 +643,7 @@ def _transforms(
     batch = next(iter(arrays.values())).shape[:2]
     n_draws, scaled = math.prod(batch), scaled_units(bound)
     flat = {
-        v.name: arrays[v.name].reshape(n_draws, *v.shape)
+        v.name: arrays[v.name].reshape(n_draws, *arrays[v.name].shape[2:])
         for v in _weights(bound)
         if priors.get(v.name) is not None
     }

@@ -292,7 +292,7 @@ def gaussian_spec(spec: Spec | Mapping[str, str], data: Any) -> Spec:
     fresh: dict[str, str] = {}
     sizes = dict(spec.sizes)
     for name, line in lines.items():
-        if SD_OF.format(name) in posterior:
+        if SD_OF.format(name) in posterior and parse(line).names() & set(spec.units):
             fresh[SD_OF.format(name)] = _absolute(line, spec.units)
     for key, array in posterior.data_vars.items():
         if "layout" in array.attrs:
