@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from relabel.covariances import barycentre, fidelity, root_of
 from relabel.elements import Monomial
 from relabel.transformation import Transformation
 
+DATA = Path(__file__).parent / "data" / "sources"
 SAMPLE = ("chain", "draw")
 N_IN = 2
 
@@ -497,3 +499,27 @@ def test_diagnose_and_files(tmp_path):
             aligned["posterior/covariance"].values, direct["posterior/covariance"].values
         )
     assert relabel.diagnose(direct) is not None
+
+
+@pytest.mark.parametrize("kind", ["normal", "laplace"])
+def test_recorded_fits_of_numpyro(kind):
+    """Three fits of one network: all of them in one mode, under other labels and signs."""
+    layout = {"V": (3, 1), "W": (2, 3), "b": (3,), "c": (1,)}
+    with np.load(DATA / "gaussian_fits.npz") as stored:
+        fits = dict(stored)
+    if kind == "laplace":
+        tree = relabel.from_gaussian(
+            fits["laplace/loc"], cov=fits["laplace/covariance"], layout=layout
+        )
+    else:
+        loc, scale = (
+            {name: fits[f"normal/{name}_auto_{part}"] for name in layout}
+            for part in ("loc", "scale")
+        )
+        tree = relabel.from_gaussian(loc, sd=scale)
+    spec = relabel.gaussian_spec(spec_of("tanh"), tree)
+    aligned = relabel.align(tree, spec, criterion="wasserstein")
+    record = json.loads(aligned["relabel"].attrs["relabel"])
+    assert record["losses"][-1] < 0.1 * record["loss_before"]
+    mean = relabel.average(aligned, inputs=fits["X"], targets=fits["y"]).loss
+    assert mean.mean_network < 1.5 * mean.members.mean() < mean.before
