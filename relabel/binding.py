@@ -140,6 +140,11 @@ class BoundVariable:
         return f"{self.group}/{self.name}"
 
     @property
+    def key(self) -> str:
+        """Its name, with the number of the part where it is one of several."""
+        return self.name if self.window is None else f"{self.name}[{self.part}]"
+
+    @property
     def line(self) -> str:
         """Its axes in the notation, without arrows: for variables that were told by dimensions."""
         return " ".join(axis.name or "_" for axis in self.axes)

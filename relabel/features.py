@@ -325,9 +325,9 @@ class Problem:
         return values
 
     def gauged(self, rows: slice) -> dict[str, Array]:
-        """Every variable in its gauge, but not centred: what the network evaluates."""
+        """Every variable, by `key`, in its gauge, not centred: what the network evaluates."""
         return {
-            v.name: self._rescaled(v, self._values(v, rows), rows) for v in self.bound.measured()
+            v.key: self._rescaled(v, self._values(v, rows), rows) for v in self.bound.measured()
         }
 
     def _values(self, variable: BoundVariable, rows: slice) -> Array:

@@ -255,10 +255,10 @@ class Network:
         for layer in layers:
             total: Any = 0.0
             for variable, tail in layer.weights:
-                total = total + values[tail] @ matrix_of(variable, tail, arrays[variable.name])
+                total = total + values[tail] @ matrix_of(variable, tail, arrays[variable.key])
             for variable in layer.biases:
                 shape = (*variable.shape, *_single(variable))[-1:]
-                total = total + arrays[variable.name].reshape(-1, 1, *shape)
+                total = total + arrays[variable.key].reshape(-1, 1, *shape)
             sums[layer.name], values[layer.name] = total, layer.apply(total)
         return Pass(sums, values)
 
@@ -297,7 +297,7 @@ class Network:
             for variable, tail in layer.weights:
                 if tail == self.source or not self._leads_to(nodes, tail):
                     continue
-                matrix = matrix_of(variable, tail, arrays[variable.name])
+                matrix = matrix_of(variable, tail, arrays[variable.key])
                 flow[tail] = flow.get(tail, 0.0) + down @ matrix.swapaxes(1, 2)[:, None]
         return found
 
@@ -353,15 +353,19 @@ def _weights_and_biases(
     """
     weights: list[tuple[BoundVariable, str, str]] = []
     biases: list[tuple[BoundVariable, str]] = []
+    seen: set[tuple[Any, ...]] = set()
     for variable in bound.measured():
         tail, head = variable.between()
         if variable.carried and parse(variable.text).relates_parameters():
             continue
-        if variable.window is not None:
+        ends = (variable.name, tail, head)
+        gated = bool(tail and head) and any(axis.exponent == 0 for axis in variable.axes)
+        if variable.window is not None and (gated or ends in seen):
             raise SpecError(
-                f"variable {variable.name!r} is several blocks ({variable.text!r}); a network is "
-                "evaluated from variables that are one layer each"
+                f"variable {variable.name!r} is several blocks ({variable.text!r}) that are not "
+                "layers of their own"
             )
+        seen.add(ends)
         if not variable.axes:
             biases.append((variable, ""))
         elif not (tail or head) or not all(a.follows_as_weights for a in variable.axes):

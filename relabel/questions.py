@@ -241,7 +241,7 @@ class Questions:
         aligned, network = answers.aligned, answers.aligned.network
         if points is None or network is None:
             return
-        arrays = aligned.problem.arrays
+        arrays = aligned.bound.by_part(aligned.problem.arrays)
         rows = aligned.draws.rows
         answers.fitted = find_likelihood(
             self._paired(aligned, points, answers.inputs),
@@ -297,9 +297,10 @@ class Questions:
 
     def _known_priors(self, answers: Answers) -> dict[str, float] | None:
         """Priors of what is written to units, if all are known."""
+        measured = answers.aligned.bound.measured()
         written = {
             variable.name
-            for variable in answers.aligned.bound.measured()
+            for variable in measured
             if any(axis.role == "head" and axis.units for axis in variable.axes)
         }
         known = {name: sd for name, sd in (self.priors or {}).items() if sd is not None}
@@ -315,7 +316,7 @@ class Questions:
                 )
             )
             return None
-        return known
+        return known | {v.key: known[v.name] for v in measured if v.name in known}
 
     def _occupancy(self, answers: Answers) -> None:
         """Which components have any observations, where the units are no units of a network."""

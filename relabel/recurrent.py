@@ -384,7 +384,7 @@ class _Stack:
         """Names and axes of what reads the last layer."""
         if isinstance(readout, Mapping):
             return list(readout.items())
-        if not isinstance(readout, str) or not readout:
+        if not readout:
             raise SpecError(
                 f"{self.preset}: readout is the name of the layer that reads the states, or "
                 f"variables and their axes, not {readout!r}: states that are outputs themselves "

@@ -320,9 +320,9 @@ class _Plan:
             ) from error
         stored: dict[str, tuple[BoundVariable, str | None]] = {}
         for layer in network.layers:
-            stored |= {v.name: (v, tail) for v, tail in layer.weights}
-            stored |= {v.name: (v, None) for v in layer.biases}
-        dtypes = {name: posterior[name].dtype for name in stored}
+            stored |= {v.key: (v, tail) for v, tail in layer.weights}
+            stored |= {v.key: (v, None) for v in layer.biases}
+        dtypes = {key: posterior[variable.name].dtype for key, (variable, _) in stored.items()}
         for name, dtype in dtypes.items():
             if dtype.kind != "f":
                 raise DataError(
@@ -337,10 +337,10 @@ class _Plan:
         """Lay the draws that take part out, in double precision at least."""
         work = np.result_type(np.float64, *self.dtypes.values())
         arrays = {}
-        for name in self.stored:
-            values = read.groups["posterior"][name].transpose(*SAMPLE_DIMS, ...).values
-            flat = values.reshape(-1, *values.shape[2:])
-            arrays[name] = np.ascontiguousarray(flat[read.draws.rows], dtype=work)
+        for key, (variable, _) in self.stored.items():
+            values = read.groups["posterior"][variable.name].transpose(*SAMPLE_DIMS, ...).values
+            flat = variable.of(values.reshape(-1, *values.shape[2:]))
+            arrays[key] = np.ascontiguousarray(flat[read.draws.rows], dtype=work)
         sizes = read.bound.sizes
         kept = {h.units: np.ones((len(read.draws.rows), sizes[h.units]), bool) for h in self.hidden}
         return _Block(self, arrays, kept)
@@ -349,7 +349,7 @@ class _Plan:
 def _hidden(layer: Layer, network: Network, bound: Bound) -> _Hidden | None:
     """Collect what is known of the units of one layer; None if they are none, or outputs."""
     outgoing = tuple(
-        (variable.name, reader.biases[0].name if reader.biases else None)
+        (variable.key, reader.biases[0].key if reader.biases else None)
         for reader in network.layers
         for variable, tail in reader.weights
         if tail == layer.name
@@ -361,8 +361,8 @@ def _hidden(layer: Layer, network: Network, bound: Bound) -> _Hidden | None:
         layer.name,
         function,
         bound.group(layer.name),
-        tuple(variable.name for variable, _ in layer.weights),
-        tuple(variable.name for variable in layer.biases),
+        tuple(variable.key for variable, _ in layer.weights),
+        tuple(variable.key for variable in layer.biases),
         outgoing,
     )
 
@@ -515,7 +515,7 @@ def _median(values: Array) -> Array:
 
 def _layer_width(draws: _Block, layer: Layer) -> int:
     """Number of units of a layer."""
-    return int(draws.view(layer.weights[0][0].name).shape[2])
+    return int(draws.view(layer.weights[0][0].key).shape[2])
 
 
 # ---------------------------------------------------------------------- what the weights show
@@ -697,15 +697,16 @@ def _best_merges(block: _Block, hidden: _Hidden, values: Array) -> tuple[Array, 
 def _posterior(read: Aligned, after: _Block) -> xr.Dataset:
     """Put the reduced values back; draws that were left out keep theirs."""
     posterior = read.groups["posterior"]
-    fresh = {}
-    for name, values in after.arrays.items():
-        old = posterior[name]
+    fresh: dict[str, xr.DataArray] = {}
+    for key, values in after.arrays.items():
+        variable, _ = after.plan.stored[key]
+        old = fresh.get(variable.name, posterior[variable.name])
         ordered = old.transpose(*SAMPLE_DIMS, ...)
         cells = ordered.values.reshape(-1, *ordered.shape[2:]).copy()
-        cells[read.draws.rows] = values.reshape(-1, *cells.shape[1:])
+        variable.of(cells)[read.draws.rows] = values.reshape(-1, *variable.shape)
         new = ordered.copy(data=cells.reshape(ordered.shape)).transpose(*old.dims)
         new.attrs, new.encoding = old.attrs, old.encoding
-        fresh[name] = new
+        fresh[variable.name] = new
     return posterior.assign(fresh)
 
 
@@ -755,7 +756,7 @@ def _sentence(after: _Block, change: Array) -> str:
 
 def _left(read: Aligned, after: _Block) -> list[str]:
     """Addresses of variables that carry units and no longer match the weights; the warm-up."""
-    reduced = {f"posterior/{name}" for name in after.arrays}
+    reduced = {variable.address for variable, _ in after.plan.stored.values()}
     units = set(after.kept)
     left = [
         v.address
@@ -763,4 +764,5 @@ def _left(read: Aligned, after: _Block) -> list[str]:
         if v.address not in reduced
         and (v.labels_of in units or any(u in units for _, u, _ in v.unit_axes()))
     ]
+    left = list(dict.fromkeys(left))
     return left + [group for group in ("warmup_posterior",) if group in read.groups]

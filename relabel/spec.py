@@ -256,6 +256,10 @@ class Bound:
         """Return where the variables are, each once."""
         return list(dict.fromkeys(v.address for v in self.variables))
 
+    def by_part(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Cut :meth:`measured` variables into their parts, by `key`: what a network evaluates."""
+        return {v.key: v.of(arrays[v.name]) for v in self.measured() if v.name in arrays}
+
     def names(self) -> list[str]:
         """Return the names of :meth:`measured` variables, each once."""
         return list(dict.fromkeys(v.name for v in self.measured()))

@@ -36,8 +36,8 @@ BITWISE = ("gelu", "tanh", "cos")
 SCALED = tuple(name for name in ACTIVATIONS if group_of(name).gauges())
 
 LAYOUTS = ("in_out", "out_in", "flat", "extra", "draws_last", "vector", "blocks")
-#: Layouts in which a variable is more than one layer, so that no network is evaluated.
-JOINED = ("extra", "vector", "blocks")
+#: Layouts in which no network is evaluated.
+JOINED = ("extra", "blocks")
 N_IN, N_OUT = 4, 2  # both even: the layout `extra` splits them in two
 
 

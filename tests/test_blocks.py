@@ -386,6 +386,74 @@ def test_stacks_are_no_network():
     bound = Spec({"h": "tanh"}, LSTM).bind(draws(W=(12, 2), U=(12, 3), b=(12,), V=(4, 3)))
     with pytest.raises(SpecError, match=r"'W' is several blocks \('\(h\^0 \+"):
         Network.of(bound)
+    for line, size in (("h <- (x + x)", 6), ("(h + h) <- x", 3)):
+        spec = Spec({"h": "tanh"}, {"W": line, "V": "h -> y"})
+        bound = spec.bind(draws(W=(6, 4), V=(size, 2)))
+        with pytest.raises(SpecError, match="not layers of their own"):
+            Network.of(bound)
+
+
+def flat_and_apart(activation, rng, batch=(4, 20), sizes=(2, 3, 1)):
+    """The same draws as one vector and as variables, with their specs."""
+    lines = {"W1": "x -> h", "b1": "-> h", "W2": "h -> y", "b2": "-> y"}
+    shapes = dict(zip(lines, (sizes[:2], sizes[1:2], sizes[1:], sizes[2:]), strict=True))
+    centre = draws(rng, (1, 1), **shapes).isel(chain=[0] * batch[0], draw=[0] * batch[1])
+    data = centre + 0.1 * draws(rng, batch, **shapes)
+    moved = element(rng, batch, h=sizes[1], signs=activation == "tanh")
+    apart = Spec({"h": activation}, lines)
+    data = moved.apply({"posterior": data}, apart.bind(data))["posterior"]
+    theta = np.concatenate([v.values.reshape(*batch, -1) for v in data.values()], axis=-1)
+    flat = xr.Dataset({"theta": ((*SAMPLE, "p"), theta)})
+    line = f"({' + '.join(lines.values())})"
+    known = dict(zip("xhy", sizes, strict=True))
+    return (flat, Spec({"h": activation}, {"theta": line}, sizes=known)), (data, apart)
+
+
+def joined(data):
+    arrays = [data[name].values for name in ("W1", "b1", "W2", "b2")]
+    return np.concatenate([a.reshape(*a.shape[:2], -1) for a in arrays], axis=-1)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_a_flat_vector_is_the_network_that_it_holds(activation):
+    """Labels, loss, findings, scales drawn anew and the reduced network are the same."""
+    (flat, spec), (data, apart) = flat_and_apart(activation, RNG(8))
+    inputs = RNG(9).normal(size=(12, 2))
+    one, two = relabel.align(flat, spec, inputs=inputs), relabel.align(data, apart, inputs=inputs)
+    np.testing.assert_array_equal(one["relabel_h_index"], two["relabel_h_index"])
+    np.testing.assert_allclose(one["relabel_loss"], two["relabel_loss"], rtol=1e-9)
+    np.testing.assert_allclose(one["theta"], joined(two), rtol=1e-12)
+    priors = dict.fromkeys(("W1", "b1", "W2", "b2"), 2.0)
+    found = [
+        relabel.diagnose(aligned, inputs=inputs, priors=given)[1]
+        for aligned, given in ((one, {"theta": 2.0}), (two, priors))
+    ]
+    texts = [[finding.code for finding in diagnosis.findings] for diagnosis in found]
+    assert texts[0] == texts[1]
+    small = [relabel.reduce(aligned, inputs=inputs, tolerance=0.05) for aligned in (one, two)]
+    kept = small[0]["relabel_h_kept"].values
+    np.testing.assert_array_equal(kept, small[1]["relabel_h_kept"])
+    np.testing.assert_allclose(small[0]["theta"], joined(small[1]), rtol=1e-9, atol=1e-12)
+    if activation == "relu":
+        drawn = [
+            relabel.redraw_scale(one, {"theta": 2.0}, seed=3),
+            relabel.redraw_scale(two, priors, seed=3),
+        ]
+        np.testing.assert_allclose(drawn[0]["theta"], joined(drawn[1]), rtol=1e-9)
+
+
+def test_warm_up_that_lacks_a_variable():
+    """Every part finds its own reference again, though others are missing."""
+    rng, spec = RNG(10), Spec({"h": "tanh"}, LSTM)
+    shapes = {"W": (12, 2), "U": (12, 3), "b": (12,), "V": (4, 3)}
+    data = draws(rng, (1, 1), **shapes).isel(chain=[0, 0], draw=[0] * 9)
+    data = data + 0.05 * draws(rng, (2, 9), **shapes)
+    mixed = element(rng, (2, 9), h=3).apply({"posterior": data}, spec.bind(data))["posterior"]
+    groups = {"posterior": mixed, "warmup_posterior": mixed[["U", "b", "V"]].isel(draw=slice(4))}
+    aligned = relabel.align(xr.DataTree.from_dict(groups), spec)
+    for name in ("U", "b", "V"):
+        warm = aligned["warmup_posterior"][name]
+        np.testing.assert_array_equal(warm, aligned["posterior"][name][:, :4])
 
 
 def test_batch_norm_carries_the_scale():

@@ -343,6 +343,17 @@ def test_inspect_proposes_a_spec(call, small, tmp_path):
     assert "# proposed" not in out
 
 
+def test_inspect_shows_blocks_as_they_are_declared(call, tmp_path):
+    data = xr.Dataset({"W": (("chain", "draw", "i", "j"), np.ones((1, 2, 6, 2)))})
+    xr.DataTree.from_dict({"posterior": data}).to_netcdf(tmp_path / "blocks.nc")
+    (tmp_path / "blocks.toml").write_text(
+        '[units]\nh = "permutation"\n[axes]\nW = "(h^0 + h + h) <- x"\n'
+    )
+    status, out, err = call("inspect", "blocks.nc", "--spec", "blocks.toml")
+    assert (status, err) == (0, "")
+    assert "(h^0 + h + h) <- x" in out
+
+
 def test_inspect_says_what_is_in_doubt(call, tmp_path):
     sample = ("chain", "draw")
     draws = xr.Dataset(

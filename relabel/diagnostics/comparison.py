@@ -47,11 +47,11 @@ def outputs_of(
     """
     shape = tuple(posterior.sizes[dim] for dim in SAMPLE_DIMS)
     arrays = {}
-    for variable in bound.measured():
-        stored = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
-        arrays[variable.name] = stored.reshape(-1, *stored.shape[2:])
+    for name in bound.names():
+        stored = posterior[name].transpose(*SAMPLE_DIMS, ...).values
+        arrays[name] = stored.reshape(-1, *stored.shape[2:])
     with np.errstate(invalid="ignore", over="ignore"):
-        outputs = network.outputs(arrays, points)
+        outputs = network.outputs(bound.by_part(arrays), points)
     return {name: value.reshape(*shape, *value.shape[1:]) for name, value in outputs.items()}
 
 

@@ -342,7 +342,7 @@ def prior_draws(groups: Mapping[str, xr.Dataset], network: Network) -> dict[str,
     """
     dataset = groups.get("prior")
     names = {
-        variable.name
+        variable.key
         for layer in network.layers
         if layer.activation
         for variable in (*(v for v, _ in layer.weights), *layer.biases)
@@ -392,11 +392,11 @@ class _Space:
         incoming = [(v, tail) for v, tail in layer.weights] + [(v, None) for v in layer.biases]
         own, drawn = [], []
         for variable, tail in incoming:
-            values = _by_unit(variable, tail, arrays[variable.name])
-            sd = _scale(variable.name, values, priors, prior)
+            values = _by_unit(variable, tail, arrays[variable.key])
+            sd = _scale(variable.key, values, priors, prior)
             own.append(values / sd)
-            if prior is not None and variable.name in prior and priors is None:
-                drawn.append(_by_unit(variable, tail, prior[variable.name]) / sd)
+            if prior is not None and variable.key in prior and priors is None:
+                drawn.append(_by_unit(variable, tail, prior[variable.key]) / sd)
         gauged = bool(group.gauges())
         whole = len(drawn) == len(incoming) and not gauged
         simulated = np.concatenate(drawn, axis=2) if whole else None

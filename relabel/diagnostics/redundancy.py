@@ -355,9 +355,9 @@ def _proximate_rank(
     if len([a for a in network.layers if a.activation]) != 1:
         return None
     layer = network.layer(units)
-    w = np.concatenate([matrix_of(v, t, arrays[v.name]) for v, t in layer.weights], axis=1)
+    w = np.concatenate([matrix_of(v, t, arrays[v.key]) for v, t in layer.weights], axis=1)
     w = w.swapaxes(1, 2)
-    c = sum((arrays[v.name].reshape(len(w), -1) for v in layer.biases), np.zeros(w.shape[:2]))
+    c = sum((arrays[v.key].reshape(len(w), -1) for v in layer.biases), np.zeros(w.shape[:2]))
     v = outgoing(network, arrays, units)
     group = group_of(layer.activation or "")
     action = group.action("tail")

@@ -28,7 +28,7 @@ def outgoing(network: Network, arrays: Mapping[str, Array], units: str) -> Array
     """Weights of everything that reads some units, side by side, shape (draws, K, n_read)."""
     parts = []
     for reader in network.readers(units):
-        every = [matrix_of(v, t, arrays[v.name]) for v, t in reader.weights if t == units]
+        every = [matrix_of(v, t, arrays[v.key]) for v, t in reader.weights if t == units]
         parts.append(sum(every[1:], every[0]))
     return np.concatenate(parts, axis=2)
 
@@ -272,7 +272,7 @@ class Site:
         if not self.biased:
             return weights
         biases = [
-            self.arrays[reader.biases[0].name].reshape(len(weights), -1)
+            self.arrays[reader.biases[0].key].reshape(len(weights), -1)
             if reader.biases
             else np.zeros((len(weights), self._size(reader)))
             for reader in self.readers
@@ -385,10 +385,10 @@ class Site:
             part, start = weights[:, :, start:stop], stop
             for number, variable in enumerate(v for v, t in reader.weights if t == self.units):
                 matrix = part[:, :n_units] * (number == 0)
-                arrays[variable.name] = stored(variable, self.units, matrix)
+                arrays[variable.key] = stored(variable, self.units, matrix)
             if reader.biases:
                 bias = reader.biases[0]
-                arrays[bias.name] = part[:, n_units].reshape(-1, *bias.shape)
+                arrays[bias.key] = part[:, n_units].reshape(-1, *bias.shape)
         return arrays
 
     # ------------------------------------------------------------------ sums of squares

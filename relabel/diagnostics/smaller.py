@@ -160,9 +160,9 @@ class _Parameters:
         for variable, tail, _ in self.entries:
             size = int(np.prod(variable.shape))
             part, start = change[:, start : start + size], start + size
-            own = arrays[variable.name]
+            own = arrays[variable.key]
             if tail is not None:
                 matrix = matrix_of(variable, tail, own)
                 part = stored(variable, tail, part.reshape(matrix.shape))
-            fresh[variable.name] = own + part.reshape(own.shape)
+            fresh[variable.key] = own + part.reshape(own.shape)
         return fresh
