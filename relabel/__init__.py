@@ -26,6 +26,7 @@ from relabel.criteria import (
     Procrustes,
     Stephens,
     ToReference,
+    Wasserstein,
     WeightedProcrustes,
 )
 from relabel.diagnose import diagnose
@@ -46,6 +47,7 @@ from relabel.reduce import reduce
 from relabel.regions import regions
 from relabel.report import account
 from relabel.slots import slot_summary, slots
+from relabel.sources.gaussian import from_gaussian, gaussian_spec
 from relabel.spec import Spec
 from relabel.transformation import Transformation
 from relabel.versions import installed
@@ -82,6 +84,7 @@ __all__ = [
     "Thresholds",
     "ToReference",
     "Transformation",
+    "Wasserstein",
     "WeightedProcrustes",
     "account",
     "align",
@@ -91,6 +94,8 @@ __all__ = [
     "compare",
     "diagnose",
     "factor_model",
+    "from_gaussian",
+    "gaussian_spec",
     "gru",
     "hmm",
     "lenet",

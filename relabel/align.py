@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.allocated import AllocationProblem, located, with_labels
+from relabel.companions import with_covariances
 from relabel.containers import pack, sharing, unpack
 from relabel.criteria import (
     Activations,
@@ -499,7 +500,7 @@ class _Job:
             first = source.draw(start[1]) if isinstance(start, tuple) else start
         else:
             by_activations = isinstance(criterion, Activations)
-            view = self._seen if by_activations else _as_it_is
+            view = self._seen if by_activations else self._as_compared
             source = view(problem)
             first = view(start[0]).draw(start[1]) if isinstance(start, tuple) else start
         found = solve(
@@ -528,14 +529,14 @@ class _Job:
         found = rough_elements(self._seen(problem), rough, first, self.progress)
         return {"activations" if self.probes.where else "probes": found}
 
+    def _as_compared(self, problem: Problem) -> Source:
+        """The draws as their criterion sees them."""
+        return with_covariances(problem, self.criterion, self.groups)
+
     def _seen(self, problem: Problem) -> Source:
         """The draws through the activations of their units."""
         assert self.probes is not None
         return ActivationProblem(problem, self.probes.network, self.probes.points)
-
-
-def _as_it_is(problem: Problem) -> Source:
-    return problem
 
 
 def _aligned_alike(
@@ -739,7 +740,9 @@ def _given(point: xr.Dataset, bound: Bound, problem: Problem) -> Problem:
         if not np.isfinite(values).all():
             raise DataError(f"criterion reference: {variable.name!r} is not finite")
         arrays[variable.name] = values.reshape(1, *shape)
-    return Problem(bound, arrays, [v.name for v in problem.used], ways=problem.ways)
+    return Problem(
+        bound, arrays, [v.name for v in problem.used], ways=problem.ways, spreads=problem.spreads
+    )
 
 
 # ---------------------------------------------------------------------- what comes out

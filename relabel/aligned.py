@@ -12,7 +12,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.containers import Groups, sharing, unpack
-from relabel.criteria import CRITERIA, PRA, Activations, Criterion, Mean, ToReference, criterion_of
+from relabel.criteria import (
+    CRITERIA,
+    PRA,
+    Activations,
+    Criterion,
+    Mean,
+    ToReference,
+    Wasserstein,
+    criterion_of,
+)
 from relabel.draws import Draws
 from relabel.errors import SpecError
 from relabel.features import Layout, Problem
@@ -106,6 +115,8 @@ class Aligned:
         name = self.notes["criterion"]["name"]
         if CRITERIA[name].reads is not Criterion.reads:
             return Mean()
+        if name == Wasserstein.name:
+            return Mean(scale="none", variables=settings["variables"])
         if name == Activations.name or issubclass(CRITERIA[name], ToReference):
             keep = {k: v for k, v in settings.items() if k in ("scale", "variables")}
             keep |= {"scale": "none"} if name == PRA.name else {}

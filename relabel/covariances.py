@@ -80,7 +80,7 @@ def fidelity(one: Array, two: Array) -> Array:
     """
     product = one @ two
     if product.shape[-1] <= 1:
-        return np.abs(product).sum(axis=(-2, -1))
+        return np.asarray(np.abs(product).sum(axis=(-2, -1)))
     trace: Array = np.linalg.svd(product, compute_uv=False).sum(axis=-1)
     return trace
 
@@ -128,7 +128,7 @@ def barycentre(roots: Array, start: Array | None = None) -> Array:
     mean = (roots @ roots).mean(axis=0)
     current = mean if start is None else np.where(_singular(start)[:, None, None], mean, start)
     if n_members == 1:
-        return mean
+        return np.asarray(mean)
     for _ in range(_MOST_STEPS):
         fresh = _step(current, roots)
         done = np.abs(fresh - current).max() <= _TOLERANCE * np.abs(current).max()
@@ -136,7 +136,7 @@ def barycentre(roots: Array, start: Array | None = None) -> Array:
         if done:
             break
     if start is None:
-        return current
+        return np.asarray(current)
     better = _total(current, roots) <= _total(start, roots)
     return np.where(better[:, None, None], current, start)
 

@@ -78,7 +78,13 @@ class Draws:
             flat = np.ascontiguousarray(values).reshape(-1, *values.shape[2:])
             arrays[name] = flat[self.rows] if self.excluded.any() else flat
         ways = criterion.ways(self.bound)
-        return Problem(self.bound, arrays, criterion.variables, ways=ways)
+        return Problem(
+            self.bound,
+            arrays,
+            criterion.variables,
+            ways=ways,
+            spreads=criterion.spreads(self.bound),
+        )
 
     def transformation(self, solution: Solution) -> Transformation:
         """Elements and offsets of all draws; those left out stay as they are."""

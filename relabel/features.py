@@ -10,7 +10,7 @@ centred coordinates, in which every group acts by permutations and signs alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Protocol
@@ -256,6 +256,8 @@ class Problem:
         Draws in a block; by default as many as keep a block in the cache.
     ways : mapping of str to Way, optional
         Units -> how their rotation is fixed and what is left to match; as the spec says by default.
+    spreads : collection of str, optional
+        Standard deviations that help to fix scales: the norms are then those of second moments.
     """
 
     def __init__(
@@ -265,8 +267,10 @@ class Problem:
         variables: Sequence[str] | None = None,
         block_size: int | None = None,
         ways: Mapping[str, Way] | None = None,
+        spreads: Collection[str] = (),
     ) -> None:
         self.bound = bound
+        self.spreads = tuple(spreads)
         self.ways = {u: Way.of(bound, u) for u in bound.sizes} | dict(ways or {})
         self.arrays = arrays
         self.n_draws = len(next(iter(arrays.values())))
@@ -300,7 +304,7 @@ class Problem:
         parts = []
         for rows in self.slices:
             terms = [
-                (self._centred(v, rows) ** 2, _powers(v, gauged))
+                (self._centred(v, rows) ** 2, _powers(v, gauged, self.spreads))
                 for v in self.bound.measured()
                 if not v.carried and any(v_units in gauged for _, v_units, _ in v.unit_axes())
             ]
@@ -371,7 +375,9 @@ class Problem:
 
     def of(self, arrays: Mapping[str, Array]) -> Problem:
         """Lay other draws out, to match on the same variables."""
-        return Problem(self.bound, arrays, [v.name for v in self.used], ways=self.ways)
+        return Problem(
+            self.bound, arrays, [v.name for v in self.used], ways=self.ways, spreads=self.spreads
+        )
 
     def _make_block(self, rows: slice) -> Block:
         own: dict[str, list[Array]] = {units: [] for units in self.layout.sizes}
@@ -524,18 +530,18 @@ def _layout(bound: Bound, used: Sequence[BoundVariable], groups: Mapping[str, Gr
 
 
 def _powers(
-    variable: BoundVariable, gauged: Mapping[str, Group]
+    variable: BoundVariable, gauged: Mapping[str, Group], spreads: Collection[str]
 ) -> tuple[tuple[str | None, int], ...]:
     """Units and power of the scale on every axis, for the gauges.
 
-    A companion written with an exponent follows the scale, but does not help to fix it. Nor do
-    biases, where the group says so.
+    A companion written with an exponent or between bars follows the scale, but does not help to fix
+    it, unless it is one of the `spreads`. Nor do biases, where the group says so.
     """
     reads = bool(variable.between()[0])
     counting = {units for units, group in gauged.items() if reads or group.biases_count}
     return tuple(
         (axis.units, axis.action.power)
-        if axis.units in counting and axis.follows_as_weights
+        if axis.units in counting and (axis.follows_as_weights or variable.name in spreads)
         else (None, 0)
         for axis in variable.axes
     )

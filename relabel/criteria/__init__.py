@@ -25,6 +25,7 @@ from relabel.criteria.procrustes import Procrustes
 from relabel.criteria.rsp import RSP
 from relabel.criteria.sjw import SJW
 from relabel.criteria.stephens import Stephens
+from relabel.criteria.wasserstein import Wasserstein
 from relabel.criteria.wprocrustes import WeightedProcrustes
 from relabel.errors import SpecError
 
@@ -48,6 +49,7 @@ __all__ = [
     "Procrustes",
     "Stephens",
     "ToReference",
+    "Wasserstein",
     "WeightedProcrustes",
     "criterion_of",
     "options_of",
@@ -75,6 +77,7 @@ CRITERIA: dict[str, type[Criterion]] = {
         Procrustes,
         WeightedProcrustes,
         MatchAlign,
+        Wasserstein,
     )
 }
 

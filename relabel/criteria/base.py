@@ -230,6 +230,10 @@ class Criterion(ABC):
         """How sets of units are rotated and matched, where the spec does not decide."""
         return {}
 
+    def spreads(self, bound: Bound) -> tuple[str, ...]:
+        """Name the standard deviations that help to fix scales."""
+        return ()
+
     def final_elements(self, reference: Reference, bound: Bound) -> dict[str, Element]:
         """Elements that are put on top of all draws alike when the loop has ended."""
         return {}

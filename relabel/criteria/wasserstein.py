@@ -116,7 +116,7 @@ class Wasserstein(Criterion):
             )
         if self.to is None:
             check_count("wasserstein", "max_sweeps", self.max_sweeps)
-        elif not isinstance(self.to, Mapping) or set(self.to) != {"chain", "draw"}:
+        elif not _is_member(self.to):
             raise SpecError(
                 "criterion wasserstein: to is {'chain': c, 'draw': d}, the member that is the "
                 f"reference, or None, not {self.to!r}"
@@ -147,6 +147,14 @@ class Wasserstein(Criterion):
         means = [n for n in (self.variables or names) if n not in beside]
         sds = [SD_OF.format(name) for name in means if SD_OF.format(name) in names]
         return replace(self, variables=(*means, *sds))
+
+    def spreads(self, bound: Bound) -> tuple[str, ...]:
+        """Name all standard deviations: scales are fixed by second moments.
+
+        Where a weight is known to be about zero, its mean alone would fix no scale.
+        """
+        names = {v.name for v in bound.measured()}
+        return tuple(sorted(names & {SD_OF.format(name) for name in names}))
 
     def _check_group(self, bound: Bound, units: str) -> None:
         group, symmetry = bound.group(units), bound.spec.units[units]
@@ -204,6 +212,10 @@ class Wasserstein(Criterion):
             return Score(score.even + even + 2 * same, score.odd)
         other = _overlaps(slots, roots * np.outer(flips, flips))
         return Score(score.even + even + same + other, score.odd + same - other)
+
+
+def _is_member(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"chain", "draw"}
 
 
 def _flips(block: Block, layout: Layout, units: str) -> Array:
