@@ -32,6 +32,7 @@ ORDER = [
     "features",
     "moments",
     "criteria",
+    "quadratic",
     "search",
     "solve",
     "containers",
