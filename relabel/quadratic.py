@@ -22,6 +22,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,11 @@ __all__ = ["Quadratic", "Stack", "dense", "listed", "order_of", "whole_group"]
 
 Array = NDArray[Any]
 
-_LARGEST_LISTED = 400  # elements of a group small enough to try them all: 2^4 4! = 384
+_LARGEST_LISTED = 5040  # elements of a group small enough to try them all: 7!, and 2^5 5! = 3840
 _MAX_STEPS = 30  # of Frank-Wolfe, as in scipy.optimize.quadratic_assignment
 _STANDSTILL = 0.03  # root mean squared change of a row of X at which it stops, likewise
 _EXCHANGES = 20  # bound on the exchanges, per unit
-_ROWS = 2**21  # numbers of a table of gains of all elements that are held at once
+_NUMBERS = 2**18  # of gains of all elements, and of what they are worked out from, held at once
 
 #: Two units of a pair of slots exchanged (or not), and the signs that either is then given.
 _MOVES = ((True, 1, 1), (True, -1, 1), (True, -1, -1), (False, -1, 1), (False, -1, -1))
@@ -80,14 +81,13 @@ class Stack:
         array = element.act(self.array, 0, power=0, signed=self.signed[0])
         return element.act(array, 1, power=0, signed=self.signed[1])
 
-    def of_all(self, everything: Monomial) -> Array:
-        """Gain of every element of a list for every draw, shape (draws, elements)."""
+    def table(self, everything: Monomial) -> Array:
+        """The reference under the inverse of every element of a list, shape (elements, K K R)."""
         inverse = everything.inverse()
         table = np.broadcast_to(self.mean, (len(everything.index), *self.mean.shape))
         for side in (0, 1):
             table = inverse.act(table, side, power=0, signed=self.signed[side])
-        gain: Array = self.array.reshape(len(self.array), -1) @ table.reshape(len(table), -1).T
-        return gain
+        return table.reshape(len(table), -1)
 
     def profiles(self) -> tuple[Array, Array]:
         """What no permutation of the other units changes, of the draws' units and of the slots.
@@ -147,24 +147,41 @@ class Quadratic:
 
     # -------------------------------------------------------------- small groups
 
-    def of_all(self, everything: Monomial) -> Array:
+    def of_all(self, everything: Monomial, tables: Sequence[Array] | None = None) -> Array:
         """Gain of every element of a list for every draw, shape (draws, elements)."""
-        slots, sign = np.arange(everything.size), np.where(everything.factor < 0, -1.0, 1.0)
-        even, odd = (part[:, slots, everything.index] for part in self.linear)
-        total: Array = (even + sign * odd).sum(axis=-1)
-        for stack in self.stacks:
-            total += stack.of_all(everything)
+        if not self.stacks:
+            slots, sign = np.arange(everything.size), np.where(everything.factor < 0, -1.0, 1.0)
+            even, odd = (part[:, slots, everything.index] for part in self.linear)
+            alone: Array = (even + sign * odd).sum(axis=-1)
+            return alone
+        parts = [*self.linear, *(stack.array for stack in self.stacks)]
+        total = np.zeros((len(self), len(everything.index)))
+        for part, table in zip(parts, tables or self._tables(everything), strict=True):
+            total += part.reshape(len(self), -1) @ table.T
         return total
+
+    def _tables(self, everything: Monomial) -> list[Array]:
+        """What every element multiplies each part of the score by, shapes (elements, numbers)."""
+        matrices = dense(everything).reshape(2, len(everything.index), -1)
+        return [*matrices, *(stack.table(everything) for stack in self.stacks)]
 
     def best(self) -> Monomial:
         """The best element of every draw, all of them tried."""
         size = self.linear.even.shape[1]
         everything = whole_group(self.group, size)
-        step = max(1, _ROWS // len(everything.index))
-        starts = range(0, len(self), step)
-        parts = [np.arange(start, min(start + step, len(self))) for start in starts]
-        chosen = [self[rows].of_all(everything).argmax(axis=1) for rows in parts]
-        return everything[np.concatenate(chosen)]
+        width = size * size * max((stack.mean.shape[2] for stack in self.stacks), default=1)
+        best, chosen = np.full(len(self), -np.inf), np.zeros(len(self), int)
+        for part in _parts(len(everything.index), _NUMBERS // width):
+            some = everything[part]
+            tables = self._tables(some)
+            for rows in _parts(len(self), _NUMBERS // (len(part) * size)):
+                gain = self[rows].of_all(some, tables)
+                here = gain.argmax(axis=1)
+                most = gain[np.arange(len(rows)), here]
+                better = most > best[rows]
+                chosen[rows] = np.where(better, part[here], chosen[rows])
+                best[rows] = np.where(better, most, best[rows])
+        return everything[chosen]
 
     # -------------------------------------------------------------- local search
 
@@ -272,9 +289,9 @@ class Quadratic:
                 form[:, :size, size] += gain.sum(axis=2 if stack.signed[0] else 1)
         form[:, size, :size] = form[:, :size, size]
         np.einsum("nkk->nk", form)[...] = 0.0
-        vector = np.linalg.eigh(form)[1][:, :, -1]
-        vector = np.where(vector[:, size:] < 0, -vector, vector)
-        return Monomial(element.index, sign * np.where(vector[:, :size] < 0, -1.0, 1.0))
+        leading: Array = np.linalg.eigh(form)[1][:, :, -1]
+        turned = (leading[:, :size] < 0) != (leading[:, size:] < 0)
+        return Monomial(element.index, np.where(turned, -sign, sign))
 
     def _slope(self, point: Array) -> Array:
         """Gradient of what is quadratic, shape (2, draws, K, K)."""
@@ -290,7 +307,8 @@ class Quadratic:
         n, size = element.index.shape
         values = [_Values.of(self, element, swapping) for swapping in (False, True)]
         present = values[0].under(1, 1)
-        best, which = np.full(present.shape, -np.inf), np.zeros(present.shape, np.int8)
+        best: Array = np.full(present.shape, -np.inf)
+        which = np.zeros(present.shape, np.int8)
         for code, (swapping, one, two) in enumerate(_MOVES if self.group.signs else _MOVES[:1]):
             value = values[swapping].under(one, two)
             which[value > best] = code
@@ -329,7 +347,8 @@ class _Values:
         if not swapping:
             placed = [np.einsum("naa->na", part)[:, :, None] for part in placed]
         shape = (len(problem), element.size, element.size)
-        values = cls(*(np.broadcast_to(part, shape).copy() for part in placed), np.zeros(shape))
+        even, odd = (np.broadcast_to(part, shape).copy() for part in placed)
+        values = cls(even, odd, np.zeros(shape))
         for stack in problem.stacks:
             values._add(stack.signed, *_outside(stack, element, swapping))
         return values
@@ -356,13 +375,12 @@ class _Values:
 
     def under(self, one: int, two: int) -> Array:
         """The values under two signs."""
-        total: Array = self.even + one * self.odd
-        return total + (self.even + two * self.odd).swapaxes(1, 2) + (one * two) * self.both
+        first, second = self.even + one * self.odd, self.even + two * self.odd
+        total: Array = first + second.swapaxes(1, 2) + (one * two) * self.both
+        return total
 
 
-def _outside(
-    stack: Stack, element: Monomial, swapping: bool
-) -> tuple[Array, Array, Array, Array]:
+def _outside(stack: Stack, element: Monomial, swapping: bool) -> tuple[Array, Array, Array, Array]:
     """Parts of the gain of a stack that slots *a*, *b* have a part in, each (draws, K, K).
 
     Along the row and along the column of slot *a*, without the entries between *a* and *b*; the
@@ -410,6 +428,11 @@ def _best_step(rise: Array, bend: Array) -> Array:
     return np.where(bend < 0, np.clip(inside, 0.0, 1.0), ends)
 
 
+def _parts(n: int, step: int) -> list[Array]:
+    """Cut numbers from 0 to n into runs of at least one and, if possible, at most `step`."""
+    return np.array_split(np.arange(n), math.ceil(n / max(1, step)))
+
+
 def order_of(group: Group, size: int) -> int:
     """Number of elements of a group of permutations, with signs or without."""
     return math.factorial(size) * (2**size if group.signs else 1)
@@ -420,6 +443,7 @@ def listed(group: Group, size: int) -> bool:
     return not group.rotates and order_of(group, size) <= _LARGEST_LISTED
 
 
+@lru_cache(maxsize=8)
 def whole_group(group: Group, size: int) -> Monomial:
     """All elements of a small group, as a batch."""
     index = np.array(list(itertools.permutations(range(size))))

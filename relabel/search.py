@@ -20,7 +20,7 @@ from relabel.criteria.base import Criterion, Reference, pair_score
 from relabel.elements import Element, Monomial, monomial
 from relabel.features import Block, Layout
 from relabel.groups import Score
-from relabel.quadratic import Quadratic, Stack, dense, listed, order_of, whole_group
+from relabel.quadratic import Quadratic, Stack, dense, listed, order_of
 
 __all__ = [
     "TOLERANCE",
@@ -41,6 +41,7 @@ Array = NDArray[Any]
 Elements = dict[str, Element]
 
 _MAX_PASSES = 100
+_EXHAUSTIVE_ORDER = 400  # elements of a set that are tried with those of others: 2^4 4! = 384
 _MAX_KICKED = 4  # units that a kick exchanges at most
 _CHAIN_CANDIDATES = 3  # winning labellings of a chain that are tried on all of its draws
 TOLERANCE = 1e-12  # relative gain below which two labellings count as equally good
@@ -446,9 +447,9 @@ class Kick:
 def small_centre(layout: Layout) -> str | None:
     """The smallest set that takes part in every pair, if its group is small enough to list."""
     fitting = [
-        (order_of(layout.groups[units], size), units)
+        (order, units)
         for units, size in layout.sizes.items()
-        if listed(layout.groups[units], size)
+        if (order := order_of(layout.groups[units], size)) <= _EXHAUSTIVE_ORDER
         and all(units in pair.units for pair in layout.pairs)
     ]
     return min(fitting)[1] if fitting else None

@@ -565,14 +565,15 @@ class _Loop:
         if small_centre(self.layout) is not None:
             return np.zeros(len(view), bool)
         best = np.max(ends, axis=0) - view.tolerance
-        if self.relaxing:  # the identity is no evidence where labels switch
-            runs = np.stack(ends[1:])
-            n_best, n_runs = (runs >= best).sum(axis=0), np.isfinite(runs).sum(axis=0)
-            few = max(self.layout.sizes.values()) <= _FEW
-            return (n_best >= n_runs) & (n_runs > _RELAXED_RANDOM) if few else (
-                n_best >= np.maximum(_AGREEING, _MOST * n_runs)
-            )
-        settled: Array = (np.stack(ends) >= best).sum(axis=0) >= min(len(ends), _AGREEING)
+        if not self.relaxing:
+            agree: Array = (np.stack(ends) >= best).sum(axis=0) >= min(len(ends), _AGREEING)
+            return agree
+        runs = np.stack(ends[1:])  # the identity is no evidence where labels switch
+        n_best, n_runs = (runs >= best).sum(axis=0), np.isfinite(runs).sum(axis=0)
+        least = np.maximum(_AGREEING, _MOST * n_runs)
+        if max(self.layout.sizes.values()) <= _FEW:
+            least = np.maximum(n_runs, _RELAXED_RANDOM + 1)
+        settled: Array = n_best >= least
         return settled
 
     @property
