@@ -185,19 +185,18 @@ class Quadratic:
 
     # -------------------------------------------------------------- local search
 
-    def improved(self, element: Monomial, tolerance: Array) -> Monomial:
-        """Improve every element: to the best one, or by a match or exchanges that gain.
+    def improved(self, element: Monomial, tolerance: Array, *, exchanging: bool = True) -> Monomial:
+        """Improve every element: to the best one, or by a match, or else by exchanges that gain.
 
         `tolerance` is the gain that is no more than rounding, shape (draws,). Elements that
         nothing of this improves are returned as they are.
         """
-        size = self.linear.even.shape[1]
-        if listed(self.group, size):
+        if listed(self.group, element.size):
             fresh, exchanging = self.best(), False
         else:
             even, odd = self._slope(dense(element))
             score = Score(self.linear.even + even, self.linear.odd + odd)
-            fresh, exchanging = monomial(self.group.match(score)), True
+            fresh = monomial(self.group.match(score))
         gained = self.gain(fresh) - self.gain(element) > tolerance
         result = fresh.where(gained, element)
         rows = np.flatnonzero(~gained)

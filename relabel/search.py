@@ -215,13 +215,14 @@ def _plus(one: Score, two: Score) -> Score:
 
 
 def ascend(
-    view: View, begin: Elements, sweep: Sequence[str] | None = None
+    view: View, begin: Elements, sweep: Sequence[str] | None = None, *, exchanging: bool = True
 ) -> tuple[Elements, Array]:
     """Coordinate ascent over the sets of units, every draw until nothing moves.
 
     A set is matched anew only in the draws in which a neighbour of it has moved. With a `sweep`,
     the first pass visits the sets in that order and scores each only by the variables it shares
-    with sets already visited. Returns the elements and their gains.
+    with sets already visited. Sets with two-sided pairs are improved by exchanges of two units as
+    well, unless not `exchanging`. Returns the elements and their gains.
     """
     layout = view.layout
     elements = {u: g.copy() for u, g in begin.items()}
@@ -235,7 +236,7 @@ def ascend(
         for units in layout.sizes:
             rows = np.flatnonzero(stale[units])
             if rows.size:
-                moved, gains = _step(view, units, elements, rows)
+                moved, gains = _step(view, units, elements, rows, exchanging)
                 for number, gain in gains.items():
                     pair_gain[number, rows] = gain
                 stale[units][rows] = False
@@ -252,7 +253,7 @@ def ascend(
 
 
 def _step(
-    view: View, units: str, elements: Elements, rows: Array
+    view: View, units: str, elements: Elements, rows: Array, exchanging: bool
 ) -> tuple[Array, dict[int, Array]]:
     """Match one set of units in some draws, the other sets held fixed; `elements` are updated.
 
@@ -260,7 +261,10 @@ def _step(
     """
     present = {u: g[rows] for u, g in elements.items()}
     if view.layout.two_sided(units):
-        return _step_two_sided(view, units, elements, rows, present), {}
+        here, problem = monomial(present[units]), view.quadratic(units, present, rows=rows)
+        better = problem.improved(here, view.rounding[units][rows], exchanging=exchanging)
+        elements[units].put(rows, better)
+        return ~better.equals(here), {}
     score, parts = view.score(units, present, rows=rows)
     fresh = view.layout.groups[units].match(score)
     moved = score.of(fresh) - score.of(present[units]) > view.rounding[units][rows]
@@ -269,16 +273,6 @@ def _step(
     chosen = fresh.where(moved, present[units])
     elements[units].put(rows, chosen)
     return moved, {number: part.of(chosen) for number, part in parts.items()}
-
-
-def _step_two_sided(
-    view: View, units: str, elements: Elements, rows: Array, present: Elements
-) -> Array:
-    """Improve one set with two-sided pairs in some draws; which of them moved."""
-    here, problem = monomial(present[units]), view.quadratic(units, present, rows=rows)
-    chosen = problem.improved(here, view.rounding[units][rows])
-    elements[units].put(rows, chosen)
-    return ~chosen.equals(here)
 
 
 def relax(

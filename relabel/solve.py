@@ -552,7 +552,8 @@ class _Loop:
         for name, known in self.known_starts.items():
             runs.append((name, {u: g[rows] for u, g in known.items()}, None))
         for name, begin, sweep in runs:
-            elements, gain = ascend(view, begin, sweep)
+            plain = name == "identity" and self.relaxing  # far from it, exchanges take many steps
+            elements, gain = ascend(view, begin, sweep, exchanging=not plain)
             state.keep(rows, elements, gain, view.tolerance, STARTS.index(name))
             ends.append(gain)
         return ends
@@ -571,7 +572,7 @@ class _Loop:
         runs = np.stack(ends[1:])  # the identity is no evidence where labels switch
         n_best, n_runs = (runs >= best).sum(axis=0), np.isfinite(runs).sum(axis=0)
         least = np.maximum(_AGREEING, _MOST * n_runs)
-        if max(self.layout.sizes.values()) <= _FEW:
+        if self.few:
             least = np.maximum(n_runs, _RELAXED_RANDOM + 1)
         settled: Array = n_best >= least
         return settled
@@ -584,6 +585,11 @@ class _Loop:
             layout.two_sided(u) and not listed(layout.groups[u], k) for u, k in layout.sizes.items()
         )
 
+    @property
+    def few(self) -> bool:
+        """Whether the sets are so small that starts agree by chance."""
+        return max(self.layout.sizes.values()) <= _FEW
+
     def _start_relaxed(
         self,
         state: _State,
@@ -592,27 +598,39 @@ class _Loop:
         ends: list[Array],
         randoms: Sequence[Elements],
     ) -> None:
-        """Solve the relaxed problem from several points, until the draws are settled."""
+        """Solve the relaxed problem from several points, until the draws are settled.
+
+        Of few units, random labels are improved as they are, which is more of a check.
+        """
         order = list(self.layout.sizes)
         begins: list[Elements | str] = ["centre", "profiles"]
         begins += [*({u: g[rows] for u, g in e.items()} for e in randoms), "best"]
         inside = np.arange(len(rows))
         for begin in begins:
-            where, some = rows[inside], view.select(inside)
+            where, some, name = rows[inside], view.select(inside), "relaxed"
             if begin == "best":
                 elements = relax(some, state.rows(where), order, around=True)
             elif isinstance(begin, str):
                 elements = relax(some, begin, order)
             else:
-                elements = relax(some, {u: g[inside] for u, g in begin.items()}, order)
+                elements = {u: g[inside] for u, g in begin.items()}
+                if self.few:
+                    name = "random"
+                else:
+                    elements = relax(some, elements, order)
             elements, gain = ascend(some, elements)
-            state.keep(where, elements, gain, some.tolerance, STARTS.index("relaxed"))
+            state.keep(where, elements, gain, some.tolerance, STARTS.index(name))
             end = np.full(len(rows), -np.inf)
             end[inside] = gain
             ends.append(end)
             inside = np.flatnonzero(~self._settled(ends, view))
             if not inside.size:
                 break
+        inside = np.flatnonzero(state.start[rows] == STARTS.index("identity"))
+        if inside.size:  # these have not been exchanged yet
+            where, some = rows[inside], view.select(inside)
+            elements, gain = ascend(some, state.rows(where))
+            state.keep(where, elements, gain, some.tolerance, STARTS.index("identity"))
 
     def _random_elements(self, n_elements: int) -> list[Elements]:
         rng = np.random.default_rng(self.seed)

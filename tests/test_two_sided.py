@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import relabel
-from relabel import Gaussian, Mean, Spec, ToReference, Transformation, quadratic
+from relabel import Gaussian, Mean, Spec, ToReference, Transformation, quadratic, search
 from relabel.elements import Monomial
 from relabel.groups import Score, group_of
 from relabel.quadratic import Quadratic, Stack, dense, whole_group
@@ -87,6 +87,7 @@ def moved(clean, spec, rng):
 def unlisted(monkeypatch):
     """Groups are searched, however small."""
     monkeypatch.setattr(quadratic, "_LARGEST_LISTED", 1)
+    monkeypatch.setattr(search, "_EXHAUSTIVE_ORDER", 1)
 
 
 # ---------------------------------------------------------------------- the problem itself
