@@ -10,10 +10,12 @@ import xarray as xr
 import relabel
 from relabel import Gaussian, Mean, Spec, ToReference, Transformation, quadratic, search
 from relabel.elements import Monomial
+from relabel.features import Problem
 from relabel.groups import Score, group_of
 from relabel.quadratic import Quadratic, Stack, dense, whole_group
 from relabel.simulate import recovery
 from relabel.simulate.planted import random_element, shares_of
+from relabel.solve import solve
 
 SAMPLE = ("chain", "draw")
 
@@ -377,6 +379,20 @@ def test_never_worse_than_the_labels_as_they_are():
     np.testing.assert_allclose(new.values, aligned["relabel"]["loss"].values, rtol=1e-9)
     again = relabel.align(tree_of(draws), spec, criterion=criterion)
     assert np.array_equal(again["relabel"]["loss"].values, aligned["relabel"]["loss"].values)
+
+
+@pytest.mark.parametrize("case", ["elman 16", "transitions"])
+def test_any_block_size_gives_the_same(case):
+    draws, spec, _, _ = planted(*CASES[case], 0.6, draws=8)
+    bound = spec.bind(draws)
+    values = {n: v.values.reshape(16, *v.shape[2:]) for n, v in draws.data_vars.items()}
+    found = []
+    for size in (None, 5):
+        problem = Problem(bound, values, block_size=size)
+        found.append(solve(problem, Mean(), problem.draw(3), seed=2))
+    for units in spec.units:
+        assert found[0].elements[units].equals(found[1].elements[units]).all()
+    assert np.array_equal(found[0].start, found[1].start)
 
 
 def test_units_that_are_only_read_have_no_activations():
