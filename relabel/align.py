@@ -524,6 +524,8 @@ class _Job:
             return {}
         if criterion.reads or isinstance(criterion, Activations):
             return {}
+        if not set(problem.layout.sizes) <= {layer.name for layer in self.probes.network.layers}:
+            return {}  # units that are read and that nothing computes have no activations
         first = self._seen(start[0]).draw(start[1])
         rough = Activations(max_sweeps=_PROBE_SWEEPS)
         found = rough_elements(self._seen(problem), rough, first, self.progress)

@@ -7,7 +7,6 @@ coordinate ascent over the sets is only as good as its start, so draws are solve
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from relabel.criteria.base import Criterion, Reference, pair_score
 from relabel.elements import Element, Monomial, monomial
 from relabel.features import Block, Layout
 from relabel.groups import Score
+from relabel.quadratic import Quadratic, Stack, dense, listed, order_of
 
 __all__ = [
     "TOLERANCE",
@@ -29,18 +29,19 @@ __all__ = [
     "View",
     "ascend",
     "chain_candidates",
+    "exact",
     "exhaust",
     "identity",
+    "relax",
     "same",
     "small_centre",
-    "whole_group",
 ]
 
 Array = NDArray[Any]
 Elements = dict[str, Element]
 
 _MAX_PASSES = 100
-_EXHAUSTIVE_ORDER = 400  # elements of a set small enough to try them all: 2^4 4! = 384
+_EXHAUSTIVE_ORDER = 400  # elements of a set that are tried with those of others: 2^4 4! = 384
 _MAX_KICKED = 4  # units that a kick exchanges at most
 _CHAIN_CANDIDATES = 3  # winning labellings of a chain that are tried on all of its draws
 TOLERANCE = 1e-12  # relative gain below which two labellings count as equally good
@@ -125,6 +126,43 @@ class View:
                 total = _plus(total, self.pair(number, side, elements[units], rows))
         return total, parts
 
+    def quadratic(
+        self,
+        units: str,
+        elements: Mapping[str, Element],
+        *,
+        known: set[str] | None = None,
+        rows: Array | None = None,
+    ) -> Quadratic:
+        """Return the problem of one set with two-sided pairs; parameters as in :meth:`score`."""
+        others = set(self.layout.sizes) if known is None else known
+        linear, _ = self.score(units, elements, known=others, rows=rows)
+        stacks = self.stacks[units]
+        if rows is not None and len(rows) != len(self):
+            stacks = [stack[rows] for stack in stacks]
+        return Quadratic(self.layout.groups[units], linear, stacks)
+
+    @cached_property
+    def stacks(self) -> dict[str, list[Stack]]:
+        """The two-sided pairs of every set, those that flip alike stacked and weighted."""
+        found = {}
+        for units in self.layout.sizes:
+            alike: dict[tuple[bool, bool], list[int]] = {}
+            for number in self.layout.two_sided(units):
+                alike.setdefault(self.layout.pairs[number].signed, []).append(number)
+            found[units] = [self._stack(numbers, signed) for signed, numbers in alike.items()]
+        return found
+
+    def _stack(self, numbers: Sequence[int], signed: tuple[bool, bool]) -> Stack:
+        """Stack some pairs; twice the weight is shared by the draws and the reference."""
+        scales = [math.sqrt(2 * self.reference.pair_weight[number]) for number in numbers]
+        both = ([self.block.pairs[n] for n in numbers], [self.reference.pairs[n] for n in numbers])
+        array, mean = (
+            np.concatenate([scale * part for scale, part in zip(scales, parts, strict=True)], -1)
+            for parts in both
+        )
+        return Stack(array, mean, signed)
+
     def gain(self, elements: Mapping[str, Element]) -> Array:
         """Minus the loss of every draw."""
         total = -self.reference.pair_constant + np.zeros(len(self))
@@ -190,13 +228,14 @@ def _plus(one: Score, two: Score) -> Score:
 
 
 def ascend(
-    view: View, begin: Elements, sweep: Sequence[str] | None = None
+    view: View, begin: Elements, sweep: Sequence[str] | None = None, *, exchanging: bool = True
 ) -> tuple[Elements, Array]:
     """Coordinate ascent over the sets of units, every draw until nothing moves.
 
     A set is matched anew only in the draws in which a neighbour of it has moved. With a `sweep`,
     the first pass visits the sets in that order and scores each only by the variables it shares
-    with sets already visited. Returns the elements and their gains.
+    with sets already visited. Sets with two-sided pairs are improved by exchanges of two units as
+    well, unless not `exchanging`. Returns the elements and their gains.
     """
     layout = view.layout
     elements = {u: g.copy() for u, g in begin.items()}
@@ -210,7 +249,7 @@ def ascend(
         for units in layout.sizes:
             rows = np.flatnonzero(stale[units])
             if rows.size:
-                moved, gains = _step(view, units, elements, rows)
+                moved, gains = _step(view, units, elements, rows, exchanging)
                 for number, gain in gains.items():
                     pair_gain[number, rows] = gain
                 stale[units][rows] = False
@@ -227,26 +266,67 @@ def ascend(
 
 
 def _step(
-    view: View, units: str, elements: Elements, rows: Array
+    view: View, units: str, elements: Elements, rows: Array, exchanging: bool
 ) -> tuple[Array, dict[int, Array]]:
     """Match one set of units in some draws, the other sets held fixed; `elements` are updated.
 
     Returns which of the draws moved, and what each pair now adds to their gain.
     """
     present = {u: g[rows] for u, g in elements.items()}
+    if view.layout.two_sided(units):
+        here, problem = monomial(present[units]), view.quadratic(units, present, rows=rows)
+        better = problem.improved(here, view.rounding[units][rows], exchanging=exchanging)
+        elements[units].put(rows, better)
+        return ~better.equals(here), {}
     score, parts = view.score(units, present, rows=rows)
     fresh = view.layout.groups[units].match(score)
-    if view.layout.two_sided(units):  # the score is a linearisation: ask the loss itself
-        some = view.select(rows)
-        gained = some.gain(present | {units: fresh}) - some.gain(present)
-    else:
-        gained = score.of(fresh) - score.of(present[units])
-    moved = gained > view.rounding[units][rows]
+    moved = score.of(fresh) - score.of(present[units]) > view.rounding[units][rows]
     if not view.layout.groups[units].optimal:
         moved = ~fresh.equals(present[units])
     chosen = fresh.where(moved, present[units])
     elements[units].put(rows, chosen)
     return moved, {number: part.of(chosen) for number, part in parts.items()}
+
+
+def relax(
+    view: View, begin: Elements | str, sweep: Sequence[str], *, around: bool = False
+) -> Elements:
+    """Solve sets of units one after the other, those with two-sided pairs by the relaxed problem.
+
+    Parameters
+    ----------
+    view : View
+    begin : dict of str to Monomial, {"centre", "profiles"}
+        Where the relaxed problem is begun from: the mean of all elements, or half the way from
+        there to given ones, or to those that match what no permutation changes.
+    sweep : sequence of str
+        The sets in the order in which they are visited.
+    around : bool, default False
+        Whether a set is scored by the variables that it shares with all others, where they stand
+        at the beginning, and not only with those visited before.
+
+    Returns
+    -------
+    dict of str to Monomial
+    """
+    layout = view.layout
+    given = begin if isinstance(begin, dict) else identity(layout, len(view))
+    elements = {units: element.copy() for units, element in given.items()}
+    known = set(layout.sizes) if around else set()
+    for units in sweep:
+        if layout.two_sided(units):
+            problem = view.quadratic(units, elements, known=known)
+            point = problem.centre()
+            if begin == "profiles":
+                point = 0.5 * (point + dense(problem.by_profiles()))
+            elif begin != "centre":
+                point = 0.5 * (point + dense(given[units]))
+            elements[units] = problem.relaxed(point)
+        else:
+            score, _ = view.score(units, elements, known=known)
+            elements[units] = layout.groups[units].match(score)
+        known = known | {units}
+    return elements
 
 
 def exhaust(view: View, centre: str, everything: Monomial, gain: Array) -> tuple[Elements, Array]:
@@ -256,7 +336,10 @@ def exhaust(view: View, centre: str, everything: Monomial, gain: Array) -> tuple
     (every slot takes its best unit) leaves few assignments to be solved.
     """
     layout, n_draws, order = view.layout, len(view), len(everything.index)
-    alone = _score_all(view.unary[centre], everything)
+    alone = Quadratic(layout.groups[centre], view.unary[centre], view.stacks[centre]).of_all(
+        everything
+    )
+    alone += _norms(view, centre)[:, None]
     bound = alone
     others = [units for units in layout.sizes if units != centre]
     scores = {units: _scores_given(view, units, centre, everything) for units in others}
@@ -286,12 +369,12 @@ def exhaust(view: View, centre: str, everything: Monomial, gain: Array) -> tuple
     return elements, best - view.reference.pair_constant
 
 
-def _score_all(score: Score, everything: Monomial) -> Array:
-    """Gain of every element of a group for every draw, shape (draws, order)."""
-    slots = np.arange(everything.size)
-    sign = np.where(everything.factor < 0, -1.0, 1.0)
-    picked = score.even[:, slots, everything.index] + sign * score.odd[:, slots, everything.index]
-    total: Array = picked.sum(axis=-1)
+def _norms(view: View, units: str) -> Array:
+    """What the two-sided pairs of a set add to the gain whatever its element, shape (draws,)."""
+    total = np.zeros(len(view))
+    for number in view.layout.two_sided(units):
+        norms = view.block.norms[number][0].sum(axis=1) + (view.reference.pairs[number] ** 2).sum()
+        total -= view.reference.pair_weight[number] * norms
     return total
 
 
@@ -373,17 +456,15 @@ def small_centre(layout: Layout) -> str | None:
     fitting = [
         (order, units)
         for units, size in layout.sizes.items()
-        if (order := math.factorial(size) * (2**size if layout.groups[units].signs else 1))
-        <= _EXHAUSTIVE_ORDER
-        and all(units in pair.units and not pair.two_sided for pair in layout.pairs)
+        if (order := order_of(layout.groups[units], size)) <= _EXHAUSTIVE_ORDER
+        and all(units in pair.units for pair in layout.pairs)
     ]
     return min(fitting)[1] if fitting else None
 
 
-def whole_group(layout: Layout, units: str) -> Monomial:
-    """All elements of a small group, as a batch."""
-    size = layout.sizes[units]
-    index = np.array(list(itertools.permutations(range(size))))
-    signs = (1.0, -1.0) if layout.groups[units].signs else (1.0,)
-    factor = np.array(list(itertools.product(signs, repeat=size)))
-    return Monomial(np.repeat(index, len(factor), axis=0), np.tile(factor, (len(index), 1)))
+def exact(layout: Layout) -> bool:
+    """Whether every set is solved exactly by itself: no start matters."""
+    return all(
+        pair.two_sided and listed(layout.groups[pair.units[0]], layout.sizes[pair.units[0]])
+        for pair in layout.pairs
+    )

@@ -21,6 +21,7 @@ from relabel.elements import Monomial, monomial
 from relabel.features import Block, Layout, Source
 from relabel.groups import Group, Score
 from relabel.moments import Pooled, pooled_moments
+from relabel.quadratic import listed, whole_group
 from relabel.search import (
     TOLERANCE,
     Elements,
@@ -28,11 +29,12 @@ from relabel.search import (
     View,
     ascend,
     chain_candidates,
+    exact,
     exhaust,
     identity,
+    relax,
     same,
     small_centre,
-    whole_group,
 )
 
 __all__ = ["STARTS", "Solution", "rough_elements", "solve"]
@@ -53,10 +55,14 @@ STARTS = (
     "random",
     "kicks",
     "informed",
+    "relaxed",
 )
 
 _AGREEING = 3  # starts that end alike before a draw counts as settled
+_MOST = 0.75  # share of them that have to, where a set stands on both sides of an array
+_FEW = 8  # units of sets so small that starts agree by chance: there all of them have to
 _MOST_SCORES = 2**26  # bytes of scores that are kept as long as the reference stays
+_RELAXED_RANDOM = 5  # random points that the relaxed problem is begun from
 _MAX_SEARCHES = 5  # how often all starts are tried; more would go on for ever on diffuse draws
 
 
@@ -111,7 +117,7 @@ class _State:
 
     @classmethod
     def unmoved(cls, layout: Layout, n_draws: int) -> _State:
-        name = "identity" if layout.coupled else "exact"
+        name = "exact" if exact(layout) else "identity"
         start = np.full(n_draws, STARTS.index(name), np.int8)
         gain = np.full(n_draws, -np.inf)
         return cls(identity(layout, n_draws), gain, start, np.ones(n_draws, bool))
@@ -379,11 +385,11 @@ class _Loop:
     ) -> tuple[Reference, list[float], bool]:
         """Update the reference and match in turn until nothing changes."""
         losses: list[float] = []
-        changed, searches = True, 0
+        changed, searches, alone = True, 0, exact(self.layout)
         while changed and len(losses) < self.criterion.max_sweeps:
             reference = self._update(state, reference)
             changed = self._polish(state, reference)
-            if searching and not changed and self.layout.coupled and searches < _MAX_SEARCHES:
+            if searching and not changed and not alone and searches < _MAX_SEARCHES:
                 changed = self._search(state, reference)
                 searches += 1
             losses.append(self._total(state, reference))
@@ -497,13 +503,17 @@ class _Loop:
     def _search(self, state: _State, reference: Reference, thorough: bool = True) -> bool:
         """Solve the draws that are open from every start; True if that improved any."""
         before = {u: g.copy() for u, g in state.elements.items()}
-        if not self.layout.coupled:
+        if exact(self.layout):
             self._start_exact(state, reference)
         else:
-            randoms = self._random_elements()
+            randoms = self._random_elements(self.n_random)
+            relaxed = self._random_elements(_RELAXED_RANDOM) if self.relaxing else []
             for rows, view in self._open_views(state, reference):
                 state.gain[rows] = view.gain(state.rows(rows))
-                state.open[rows] = ~self._start_all(state, rows, view, randoms)
+                ends = self._start_all(state, rows, view, randoms)
+                if self.relaxing:
+                    self._start_relaxed(state, rows, view, ends, relaxed)
+                state.open[rows] = ~self._settled(ends, view)
             if self.chain is not None:
                 self._start_chain(state, reference)
             if thorough:
@@ -528,20 +538,17 @@ class _Loop:
 
     def _start_all(
         self, state: _State, rows: Array, view: View, randoms: Sequence[Elements]
-    ) -> Array:
-        """Try the starts that need no other draw; which draws are settled by their agreement.
-
-        None where all draws will be solved to the global optimum anyway, at little cost.
-        """
+    ) -> list[Array]:
+        """Try the starts that need no other draw; the gains that each of them ends with."""
         layout = self.layout
         unmoved = identity(layout, len(view))
         order = list(layout.sizes)
         ends = []
-        runs: list[tuple[str, Elements, list[str] | None]] = [
-            ("identity", unmoved, None),
-            ("forward", unmoved, order),
-            ("backward", unmoved, order[::-1]),
-        ]
+        runs: list[tuple[str, Elements, list[str] | None]] = [("identity", unmoved, None)]
+        if any(layout.columns.values()):  # else there is nothing to begin a sweep with
+            runs.append(("forward", unmoved, order))
+        if len(order) > 1:
+            runs.append(("backward", unmoved, order[::-1]))
         informed = layout.informed_order()
         if informed not in (order, order[::-1]):
             runs.append(("informed", unmoved, informed))
@@ -549,20 +556,91 @@ class _Loop:
         for name, known in self.known_starts.items():
             runs.append((name, {u: g[rows] for u, g in known.items()}, None))
         for name, begin, sweep in runs:
-            elements, gain = ascend(view, begin, sweep)
+            plain = name == "identity" and self.relaxing  # far from it, exchanges take many steps
+            elements, gain = ascend(view, begin, sweep, exchanging=not plain)
             state.keep(rows, elements, gain, view.tolerance, STARTS.index(name))
             ends.append(gain)
-        if small_centre(layout) is not None:
+        return ends
+
+    def _settled(self, ends: Sequence[Array], view: View) -> Array:
+        """Which draws are settled: where the best end is that of several starts.
+
+        None where all draws will be solved to the global optimum anyway, at little cost.
+        """
+        if small_centre(self.layout) is not None:
             return np.zeros(len(view), bool)
-        n_best = (np.stack(ends) >= np.max(ends, axis=0) - view.tolerance).sum(axis=0)
-        settled: Array = n_best >= min(len(runs), _AGREEING)
+        best = np.max(ends, axis=0) - view.tolerance
+        if not self.relaxing:
+            agree: Array = (np.stack(ends) >= best).sum(axis=0) >= min(len(ends), _AGREEING)
+            return agree
+        runs = np.stack(ends[1:])  # the identity is no evidence where labels switch
+        n_best, n_runs = (runs >= best).sum(axis=0), np.isfinite(runs).sum(axis=0)
+        least = np.maximum(_AGREEING, _MOST * n_runs)
+        if self.few:
+            least = np.maximum(n_runs, _RELAXED_RANDOM + 1)
+        settled: Array = n_best >= least
         return settled
 
-    def _random_elements(self) -> list[Elements]:
+    @property
+    def relaxing(self) -> bool:
+        """Whether some set stands on both sides of an array, and is too large to be listed."""
+        layout = self.layout
+        return small_centre(layout) is None and any(
+            layout.two_sided(u) and not listed(layout.groups[u], k) for u, k in layout.sizes.items()
+        )
+
+    @property
+    def few(self) -> bool:
+        """Whether the sets are so small that starts agree by chance."""
+        return max(self.layout.sizes.values()) <= _FEW
+
+    def _start_relaxed(
+        self,
+        state: _State,
+        rows: Array,
+        view: View,
+        ends: list[Array],
+        randoms: Sequence[Elements],
+    ) -> None:
+        """Solve the relaxed problem from several points, until the draws are settled.
+
+        Of few units, random labels are improved as they are, which is more of a check.
+        """
+        order = list(self.layout.sizes)
+        begins: list[Elements | str] = ["centre", "profiles"]
+        begins += [*({u: g[rows] for u, g in e.items()} for e in randoms), "best"]
+        inside = np.arange(len(rows))
+        for begin in begins:
+            where, some, name = rows[inside], view.select(inside), "relaxed"
+            if begin == "best":
+                elements = relax(some, state.rows(where), order, around=True)
+            elif isinstance(begin, str):
+                elements = relax(some, begin, order)
+            else:
+                elements = {u: g[inside] for u, g in begin.items()}
+                if self.few:
+                    name = "random"
+                else:
+                    elements = relax(some, elements, order)
+            elements, gain = ascend(some, elements)
+            state.keep(where, elements, gain, some.tolerance, STARTS.index(name))
+            end = np.full(len(rows), -np.inf)
+            end[inside] = gain
+            ends.append(end)
+            inside = np.flatnonzero(~self._settled(ends, view))
+            if not inside.size:
+                break
+        inside = np.flatnonzero(state.start[rows] == STARTS.index("identity"))
+        if inside.size:  # these have not been exchanged yet
+            where, some = rows[inside], view.select(inside)
+            elements, gain = ascend(some, state.rows(where))
+            state.keep(where, elements, gain, some.tolerance, STARTS.index("identity"))
+
+    def _random_elements(self, n_elements: int) -> list[Elements]:
         rng = np.random.default_rng(self.seed)
         layout, n_draws = self.layout, self.source.n_draws
         result = []
-        for _ in range(self.n_random):
+        for _ in range(n_elements):
             elements = identity(layout, n_draws)
             for units, size in layout.sizes.items():
                 if layout.groups[units].rotates:
@@ -626,7 +704,7 @@ class _Loop:
     def _start_exhaustive(self, state: _State, reference: Reference, centre: str) -> None:
         """Try all elements of one small set on the draws that are open."""
         layout = self.layout
-        everything = whole_group(layout, centre)
+        everything = whole_group(layout.groups[centre], layout.sizes[centre])
         for rows, view in self._open_views(state, reference):
             for part in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / 64)):
                 some, where = view.select(part), rows[part]

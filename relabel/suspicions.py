@@ -28,7 +28,7 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
     -------
     list of str
         Scales that were flipped, allocations that were left behind, labels that may count from
-        one, square variables that were left behind, units that nothing carries once, an
+        one, square variables that were left behind, units whose signs nothing carries once, an
         activation that contradicts the posterior's own attribute, two biases of one set of units,
         layers that the spec does not name, draws of walkers.
     """
@@ -37,7 +37,7 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
         *_forgotten_labels(draws),
         *_labels_from_one(draws),
         *_squares(draws),
-        *_both_sides_only(draws),
+        *_signs_together(draws),
         *_another_activation(draws),
         *_two_biases(draws),
         *_walkers(draws),
@@ -124,20 +124,20 @@ def _squares(draws: Draws) -> list[str]:
     return found
 
 
-def _both_sides_only(draws: Draws) -> list[str]:
-    """Units that are told apart by two-sided arrays alone."""
+def _signs_together(draws: Draws) -> list[str]:
+    """Units whose signs show on both sides of arrays alone, where all of them cancel."""
     found = []
-    for units, size in draws.bound.sizes.items():
-        times = [
-            sum(name == units for _, name, _ in variable.unit_axes())
+    for units in draws.bound.sizes:
+        flips = [
+            sum(name == units and action.signed for _, name, action in variable.unit_axes())
             for variable in draws.bound.measured()
             if not variable.carried
         ]
-        if size > 1 and any(times) and 1 not in times:
+        if draws.bound.group(units).signs and 2 in flips and 1 not in flips:
             found.append(
-                f"only arrays with the units {units!r} on both sides tell them apart: they are "
-                "improved from the labels they came with, and may stay far from aligned; declare a "
-                "variable that carries them once"
+                f"the signs of {units!r} are known up to all of them at once, because every array "
+                "that flips has these units on both sides; declare a variable that carries them "
+                "once"
             )
     return found
 

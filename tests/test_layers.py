@@ -38,6 +38,7 @@ ORDER = [
     "features",
     "moments",
     "criteria",
+    "quadratic",
     "search",
     "solve",
     "containers",
