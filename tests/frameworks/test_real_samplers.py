@@ -100,7 +100,8 @@ def modules(few_optimizations):
                 numpyro.sample(f"y{i}", dist.Normal(net(x)[:, 0], 0.2), obs=y)
 
     fields = ("potential_energy", "num_steps", "accept_prob")
-    mcmc = numpyro_run(numpyro.infer.NUTS(model, max_tree_depth=3), extra_fields=fields)
+    kernel = numpyro.infer.HMC(model, num_steps=3, trajectory_length=None, adapt_mass_matrix=False)
+    mcmc = numpyro_run(kernel, n_chains=4, extra_fields=fields)
     return SimpleNamespace(mcmc=mcmc, linen=linen, new=new)
 
 
