@@ -73,6 +73,10 @@ SkipNonfinite = Annotated[
     bool, typer.Option("--skip-nonfinite", help="Leave out draws with NaN or infinities.")
 ]
 Pairs = list[str] | None
+Truncate = Annotated[
+    bool,
+    typer.Option("--truncate", help="Cut Stan's chains to the length of the shortest."),
+]
 Activation = Annotated[
     str | None,
     typer.Option(help="Activation of all units, as in relu; the axes are told from the names."),
@@ -130,10 +134,10 @@ def _version(
 
 
 @app.command("inspect")
-def inspect_command(files: Files, spec: SpecFile = None, sample_axes: SampleAxes = None) -> None:
+def inspect_command(files: Files, spec: SpecFile = None, sample_axes: SampleAxes = None, truncate: Truncate = False) -> None:
     """Show the variables of FILE and a spec for them: the given one, or a proposal."""
     with _errors():
-        draws = open_draws(files, axes=sample_axes)
+        draws = open_draws(files, axes=sample_axes, truncate=truncate)
         groups = unpack(draws)
         shared = sharing(groups)
         declared = read_spec(spec)[0] if spec else None
@@ -191,6 +195,7 @@ def align_command(
         str | None, typer.Option(help="Inputs: constant_data/X, data.npz:X, or none.")
     ] = None,
     sample_axes: SampleAxes = None,
+    truncate: Truncate = False,
     skip_nonfinite: SkipNonfinite = False,
     exclude_flagged: Annotated[
         bool,
@@ -214,7 +219,7 @@ def align_command(
     """
     with _errors():
         check_target(output, files, force=force)
-        draws = open_draws(files, axes=sample_axes)
+        draws = open_draws(files, axes=sample_axes, truncate=truncate)
         declared, table, assumed = _spec_of(draws, spec, activation, units, axes, values, gauge)
         chosen, told = _criterion_of(criterion, options, reference, table)
         load(draws, {*declared.axes, *declared.values}, files[0])
@@ -321,13 +326,14 @@ def compare_command(
         ),
     ] = None,
     sample_axes: SampleAxes = None,
+    truncate: Truncate = False,
     skip_nonfinite: SkipNonfinite = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Align the draws of FILE by several criteria; say where they agree. Nothing is written."""
     with _errors():
-        draws = open_draws(files, axes=sample_axes)
+        draws = open_draws(files, axes=sample_axes, truncate=truncate)
         declared, _, assumed = _spec_of(draws, spec, activation, units, axes, values, gauge)
         chosen = _criteria_of(criterion, options)
         with reporting(_bar(quiet)) as progress:
@@ -410,6 +416,7 @@ def convert_command(
     files: Files,
     output: Output,
     sample_axes: SampleAxes = None,
+    truncate: Truncate = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -420,7 +427,7 @@ def convert_command(
     """
     with _errors():
         check_target(output, files, force=force)
-        draws = open_draws(files, axes=sample_axes)
+        draws = open_draws(files, axes=sample_axes, truncate=truncate)
         save(draws, output, force=force)
         if not quiet:
             typer.echo(f"wrote {output}")

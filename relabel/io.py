@@ -46,7 +46,7 @@ _Path = str | os.PathLike[str]
 
 
 def open_draws(
-    path: _Path | Sequence[_Path], *, axes: str | None = None
+    path: _Path | Sequence[_Path], *, axes: str | None = None, truncate: bool = False
 ) -> xr.DataTree | xr.Dataset:
     """Open saved draws: ArviZ's netCDF-4 or Zarr, weights of networks, draws of samplers.
 
@@ -62,6 +62,8 @@ def open_draws(
     axes : str, optional
         The leading axes of stacked arrays, where the file does not tell: ``"chain draw"``,
         ``"draw chain"``, ``"draw"``, or ``""`` for a single member.
+    truncate : bool, default False
+        Take the first draws of Stan's chains where they were cut short or differ in length.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def open_draws(
     DataError
         If what it holds are no draws of one model.
     """
-    source = open_source(path, axes=axes)
+    source = open_source(path, axes=axes, truncate=truncate)
     if source is not None:
         return source
     path = _listed(path)[0]

@@ -5,23 +5,40 @@ and draw, which :func:`relabel.align` takes. The libraries themselves are import
 used. No pickle is ever loaded.
 """
 
+from relabel.sources.emcee import from_emcee, to_emcee
 from relabel.sources.flat import from_npy, ravel, unravel
 from relabel.sources.flax import from_flax
+from relabel.sources.gaussian import from_gaussian, gaussian_spec
 from relabel.sources.npz import from_dict, from_npz, to_dict
+from relabel.sources.numpyro import from_numpyro, to_numpyro
+from relabel.sources.pymc import from_pymc
+from relabel.sources.pyro import from_pyro
 from relabel.sources.pytorch import from_torch, to_state_dicts
 from relabel.sources.pytrees import from_pytree, to_pytree
 from relabel.sources.safetensors import from_safetensors
+from relabel.sources.stan import from_stan
+from relabel.sources.tfp import from_tfp
 
 __all__ = [
     "from_dict",
+    "from_emcee",
     "from_flax",
+    "from_gaussian",
     "from_npy",
     "from_npz",
+    "from_numpyro",
+    "from_pymc",
+    "from_pyro",
     "from_pytree",
     "from_safetensors",
+    "from_stan",
+    "from_tfp",
     "from_torch",
+    "gaussian_spec",
     "ravel",
     "to_dict",
+    "to_emcee",
+    "to_numpyro",
     "to_pytree",
     "to_state_dicts",
     "unravel",

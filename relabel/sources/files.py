@@ -11,13 +11,15 @@ from typing import Any, BinaryIO
 
 import xarray as xr
 
-from relabel.errors import FileError
+from relabel.errors import DataError, FileError
+from relabel.sources.emcee import from_emcee, is_emcee
 from relabel.sources.flat import from_npy, write_npy
 from relabel.sources.flax import from_flax, is_orbax, write_msgpack
 from relabel.sources.members import as_paths
 from relabel.sources.npz import from_npz, write_npz
 from relabel.sources.pytorch import UNSAFE, from_torch, write_torch
 from relabel.sources.safetensors import from_safetensors, is_safetensors, write_safetensors
+from relabel.sources.stan import from_stan, is_stan_csv
 
 __all__ = ["WRITERS", "kind_of", "open_source", "packages_for", "write_source"]
 
@@ -30,10 +32,11 @@ _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _ARVIZ = ("netCDF", "Zarr")
 
 
-def _read_npy(paths: list[Path], axes: str | None) -> xr.DataTree:
+def _one(paths: list[Path], kind: str) -> Path:
+    """The only path of a kind that is read one at a time."""
     if len(paths) > 1:
-        raise FileError(f"{paths[0]}: .npy files are read one at a time; join them with np.stack")
-    return from_npy(paths[0], axes=axes)
+        raise FileError(f"{paths[0]}: {kind} files are read one at a time")
+    return paths[0]
 
 
 #: Kind -> its reader, which takes a list of paths and `axes`. Another source is one line here and
@@ -42,10 +45,22 @@ READERS: dict[str, Read] = {
     "PyTorch": lambda paths, axes: from_torch(paths, axes=axes),
     "safetensors": lambda paths, axes: from_safetensors(paths, axes=axes),
     ".npz": lambda paths, axes: from_npz(paths, axes=axes),
-    ".npy": _read_npy,
+    ".npy": lambda paths, axes: from_npy(_one(paths, ".npy"), axes=axes),
     "msgpack": lambda paths, axes: from_flax(paths, axes=axes),
     "Orbax": lambda paths, axes: from_flax(paths, axes=axes),
+    "Stan CSV": lambda paths, axes: from_stan(_told(paths, axes)),
+    "emcee": lambda paths, axes: from_emcee(_one(_told(paths, axes), "emcee")),
 }
+
+
+def _told(paths: list[Path], axes: str | None) -> list[Path]:
+    """Paths of files that tell their chains and draws themselves."""
+    if axes is not None:
+        raise DataError(
+            f"{paths[0]}: the file says itself what are chains and draws; leave axes={axes!r} out"
+        )
+    return paths
+
 
 #: Suffix -> what writes draws to an open file.
 WRITERS: dict[str, Callable[[Any, BinaryIO], None]] = {
@@ -61,17 +76,23 @@ _PACKAGES = {".pt": "torch", ".pth": "torch", ".msgpack": "msgpack"}
 
 
 def open_source(
-    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, axes: str | None = None
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    axes: str | None = None,
+    truncate: bool = False,
 ) -> xr.DataTree | None:
     """Read draws of any kind that is known here but ArviZ's own.
 
     Parameters
     ----------
     paths : path-like, or sequence of path-like
-        A file, several files of one kind (members, in the given order), or a folder of such files
-        (in natural order: ``member_2`` before ``member_10``).
+        A file, several files of one kind (members or chains, in the given order), a pattern such
+        as ``"fit_*.csv"``, or a folder of such files (in natural order: ``member_2`` before
+        ``member_10``).
     axes : str, optional
         The leading axes of stacked arrays, where the file does not tell.
+    truncate : bool, default False
+        Take the first draws of Stan's chains where they were cut short or differ in length.
 
     Returns
     -------
@@ -103,6 +124,8 @@ def open_source(
             return None
     for path, kind in zip(found, kinds, strict=True):
         _check_kind(path, kind, found[0], kinds[0])
+    if truncate and kinds[0] == "Stan CSV":
+        return from_stan(_told(found, axes), truncate=True)
     return READERS[str(kinds[0])](found, axes)
 
 
@@ -142,7 +165,7 @@ def kind_of(path: Path) -> str | None:
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     if start.startswith((b"\x89HDF\r\n\x1a\n", b"CDF")):
-        return "netCDF"
+        return "emcee" if is_emcee(path) else "netCDF"
     if start.startswith(b"PK\x03\x04"):
         return _kind_of_zip(path)
     if start.startswith(b"\x93NUMPY"):
@@ -153,6 +176,8 @@ def kind_of(path: Path) -> str | None:
         raise FileError(f"{path}: is a pickle, and {UNSAFE}")
     if is_safetensors(path):
         return "safetensors"
+    if is_stan_csv(path):
+        return "Stan CSV"
     return "msgpack" if _is_msgpack_map(start) else None
 
 

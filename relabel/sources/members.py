@@ -304,7 +304,8 @@ def as_paths(source: Any, whole: Callable[[Path], bool] = lambda _: False) -> li
     Parameters
     ----------
     source : path-like, or iterable of path-like
-        A single folder stands for what is in it, in natural order; hidden files are left out.
+        A single folder stands for what is in it, in natural order, hidden files left out; a pattern
+        (``"fit_*.csv"``) for what fits it.
     whole : callable
         Says of a folder that it is one member itself.
 
@@ -317,6 +318,10 @@ def as_paths(source: Any, whole: Callable[[Path], bool] = lambda _: False) -> li
     paths = [Path(path) for path in ([source] if one else source)]
     if not paths:
         raise FileError("no files are given")
+    if len(paths) == 1 and not paths[0].exists() and set("*?[") & set(paths[0].name):
+        paths = sorted(paths[0].parent.glob(paths[0].name), key=lambda path: natural(path.name))
+        if not paths:
+            raise FileError(f"{source}: no file fits this pattern")
     for path in paths:
         if not path.exists():
             raise FileError(f"{path}: no such file or folder")

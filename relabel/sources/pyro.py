@@ -58,14 +58,14 @@ def from_pyro(source: Any, *, axes: str | None = None) -> xr.DataTree:
     {'chain': 4, 'draw': 100, 'w_dim_0': 3}
     """
     if isinstance(source, Mapping):
-        return tree_of(_arrays(source), source=_SOURCE, axes=axes)
+        return tree_of(flattened(source), source=_SOURCE, axes=axes)
     if not hasattr(source, "get_samples"):
         raise DataError(
             f"pyro: give an MCMC or a mapping from names to tensors, not {type(source).__name__}"
         )
     if not getattr(source, "_samples", True):
         raise DataError("pyro: the MCMC has not run yet; call mcmc.run first")
-    arrays = _arrays(source.get_samples(group_by_chain=True))
+    arrays = flattened(source.get_samples(group_by_chain=True))
     groups = {}
     divergences = source.diagnostics().get("divergences")
     if divergences:
@@ -80,11 +80,3 @@ def _marked(divergences: Mapping[str, Any], n_chains: int, n_draws: int) -> Arra
     for chain in range(n_chains):
         diverging[chain, np.asarray(divergences.get(f"chain {chain}", []), int)] = True
     return diverging
-
-
-def _arrays(samples: Mapping[str, Any]) -> dict[str, Any]:
-    """Take tensors off their device and out of their graph."""
-    return {
-        name: value.detach().cpu() if hasattr(value, "detach") else value
-        for name, value in flattened(samples).items()
-    }
