@@ -121,6 +121,20 @@ class Quadratic:
         What is linear in the element.
     stacks : sequence of Stack
         What is quadratic.
+
+    Examples
+    --------
+    Three states in a draw that has them in another order than the reference.
+
+    >>> import numpy as np
+    >>> from relabel.groups import Permutation
+    >>> mean = np.array([[0.8, 0.2, 0.0], [0.0, 0.7, 0.3], [0.4, 0.0, 0.6]])
+    >>> draw = mean[[2, 0, 1]][:, [2, 0, 1]]
+    >>> nothing = Score(np.zeros((1, 3, 3)), np.zeros((1, 3, 3)))
+    >>> stack = Stack(draw[None, :, :, None], mean[:, :, None], (False, False))
+    >>> problem = Quadratic(Permutation(), nothing, [stack])
+    >>> problem.best().index, problem.by_profiles().index
+    (array([[1, 2, 0]]), array([[1, 2, 0]]))
     """
 
     group: Group

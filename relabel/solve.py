@@ -198,7 +198,7 @@ def solve(
     any start led to. Where one small set touches all pairs, its elements are all tried, which makes
     every draw globally optimal. Elsewhere draws whose starts disagree are kicked (a few units of
     one set exchanged at random, the others matched anew) and keep what is better, which is
-    iterated local search.
+    iterated local search. Units on both sides of an array: see :mod:`relabel.quadratic`.
 
     References
     ----------

@@ -562,7 +562,7 @@ def brute_force_two_sided(draws, point):
     return best
 
 
-def test_two_sided_axes_are_never_beyond_the_optimum():
+def test_two_sided_axes_reach_the_optimum():
     draws, _ = hidden_markov(np.random.default_rng(9), 4, noise=0.15)
     point = draws.isel(chain=1, draw=4)
     spec = Spec({"state": "permutation"}, {"P": "state state", "mu": "state"})
@@ -570,8 +570,7 @@ def test_two_sided_axes_are_never_beyond_the_optimum():
     aligned = relabel.align(tree_of(draws), spec, criterion=criterion)
     loss = aligned["relabel"]["loss"].values.reshape(-1)
     best = brute_force_two_sided(draws, point)
-    assert (loss >= best - 1e-10).all()
-    assert (loss <= best + 1e-10).mean() > 0.8
+    np.testing.assert_allclose(loss, best, atol=1e-10)
     new = posterior(aligned)
     direct = ((new["P"] - point["P"]) ** 2).sum(("a", "b")) + ((new["mu"] - point["mu"]) ** 2).sum(
         "s"
