@@ -134,7 +134,9 @@ def _version(
 
 
 @app.command("inspect")
-def inspect_command(files: Files, spec: SpecFile = None, sample_axes: SampleAxes = None, truncate: Truncate = False) -> None:
+def inspect_command(
+    files: Files, spec: SpecFile = None, sample_axes: SampleAxes = None, truncate: Truncate = False
+) -> None:
     """Show the variables of FILE and a spec for them: the given one, or a proposal."""
     with _errors():
         draws = open_draws(files, axes=sample_axes, truncate=truncate)
