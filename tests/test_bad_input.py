@@ -66,7 +66,7 @@ def test_no_such_file(refused):
         (b"", "not a netCDF-4 file (it is empty)"),
         (b"chain,draw,W1\n0,0,1.5\n", "not a netCDF-4 file"),
         (b"CDF\x01\x00\x00\x00\x00" + bytes(40), "a classic netCDF-3 file"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(200), "cannot be read as netCDF"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(200), "cannot be read as HDF5"),
     ],
 )
 def test_not_a_netcdf(content, message, refused, tmp_path):
@@ -88,7 +88,7 @@ def test_folders(refused, tmp_path):
 def test_truncated_file(share, refused, tmp_path):
     whole = write(small_tree(), tmp_path / "whole.nc").read_bytes()
     (tmp_path / "in.nc").write_bytes(whole[: int(share * len(whole))])
-    assert "in.nc: cannot be read as netCDF" in refused()
+    assert "in.nc: cannot be read as HDF5" in refused()
 
 
 def test_damaged_values(refused, tmp_path):

@@ -35,7 +35,9 @@ _ARVIZ = ("netCDF", "Zarr")
 def _one(paths: list[Path], kind: str) -> Path:
     """The only path of a kind that is read one at a time."""
     if len(paths) > 1:
-        raise FileError(f"{paths[0]}: {kind} files are read one at a time")
+        raise FileError(
+            f"{paths[0]}: {kind} files are read one at a time; join their arrays with np.stack"
+        )
     return paths[0]
 
 

@@ -491,6 +491,7 @@ def test_pyro():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tfp(few_optimizations):
     jax = pytest.importorskip("jax")
+    pytest.importorskip("tensorflow_probability")
     tfp = pytest.importorskip("tensorflow_probability.substrates.jax", exc_type=AttributeError)
     from relabel.sources.tfp import from_tfp
 
