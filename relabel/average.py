@@ -321,7 +321,15 @@ def _mean_of(posterior: xr.Dataset, share: Array) -> tuple[xr.Dataset, list[str]
             "members, not the statistics of the mean network: estimate them anew from data before "
             "it is used"
         )
-    return xr.Dataset(kept, coords, posterior.attrs), notes
+    return xr.Dataset(kept, coords, _of_one(posterior.attrs)), notes
+
+
+def _of_one(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+    """What a source noted of its draws, for a single one: files then hold its arrays alone."""
+    if "sample_axes" not in attrs:
+        return dict(attrs)
+    kept = {key: note for key, note in attrs.items() if key not in ("form", "separator")}
+    return kept | {"sample_axes": ""}
 
 
 def _mean_values(array: xr.DataArray, weights: xr.DataArray) -> Array | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from numpy.typing import NDArray
@@ -84,6 +84,7 @@ Activation = Annotated[
 UnitsPairs = Annotated[Pairs, typer.Option(help="A set of units, as in h=tanh.")]
 AxesPairs = Annotated[Pairs, typer.Option(help="A variable's axes, as in 'W1: x -> h'.")]
 ValuesPairs = Annotated[Pairs, typer.Option(help="Whose labels values are, as in z=state.")]
+SizePairs = Annotated[Pairs, typer.Option(help="The size of an axis, as in x=3, where needed.")]
 GaugePairs = Annotated[
     Pairs, typer.Option(help="How scales and rotations are fixed, as in h=unit or f=varimax.")
 ]
@@ -182,6 +183,7 @@ def align_command(
     units: UnitsPairs = None,
     axes: AxesPairs = None,
     values: ValuesPairs = None,
+    size: SizePairs = None,
     gauge: GaugePairs = None,
     criterion: Annotated[
         str | None, typer.Option(help=f"What is maximised: {', '.join(CRITERIA)}; default mean.")
@@ -222,7 +224,9 @@ def align_command(
     with _errors():
         check_target(output, files, force=force)
         draws = open_draws(files, axes=sample_axes, truncate=truncate)
-        declared, table, assumed = _spec_of(draws, spec, activation, units, axes, values, gauge)
+        declared, table, assumed = _spec_of(
+            draws, spec, activation, _Tables(units, axes, values, size, gauge)
+        )
         chosen, told = _criterion_of(criterion, options, reference, table)
         load(draws, {*declared.axes, *declared.values}, files[0])
         with reporting(_bar(quiet)) as progress:
@@ -317,6 +321,7 @@ def compare_command(
     units: UnitsPairs = None,
     axes: AxesPairs = None,
     values: ValuesPairs = None,
+    size: SizePairs = None,
     gauge: GaugePairs = None,
     criterion: Annotated[
         Pairs, typer.Option(help=f"A criterion, several times: {', '.join(CRITERIA)}.")
@@ -336,7 +341,9 @@ def compare_command(
     """Align the draws of FILE by several criteria; say where they agree. Nothing is written."""
     with _errors():
         draws = open_draws(files, axes=sample_axes, truncate=truncate)
-        declared, _, assumed = _spec_of(draws, spec, activation, units, axes, values, gauge)
+        declared, _, assumed = _spec_of(
+            draws, spec, activation, _Tables(units, axes, values, size, gauge)
+        )
         chosen = _criteria_of(criterion, options)
         with reporting(_bar(quiet)) as progress:
             found = compare(
@@ -523,41 +530,59 @@ def _data_folder() -> Path:
 # ---------------------------------------------------------------------- options to objects
 
 
+class _Tables(NamedTuple):
+    """Tables of a spec as they are given on the command line."""
+
+    units: Pairs
+    axes: Pairs
+    values: Pairs
+    sizes: Pairs
+    gauges: Pairs
+
+    def spec(self) -> Spec:
+        """Put them together."""
+        sizes = _numbers_of(self.sizes, "--size x=3") or {}
+        return Spec(
+            dict(_split(pair, "=", "--units h=tanh") for pair in self.units or []),
+            dict(_split(pair, ":", "--axes 'W1: x -> h'") for pair in self.axes or []),
+            dict(_split(pair, "=", "--values z=component") for pair in self.values or []),
+            {name: _whole(name, size) for name, size in sizes.items()},
+            dict(_split(pair, "=", "--gauge h=unit") for pair in self.gauges or []),
+        )
+
+
+def _whole(name: str, size: float) -> int:
+    if size != int(size):
+        raise SpecError(f"--size {name}={size:g}: a size is a whole number")
+    return int(size)
+
+
 def _spec_of(
-    draws: Any,
-    file: Path | None,
-    activation: str | None,
-    units: Pairs,
-    axes: Pairs,
-    values: Pairs,
-    gauge: Pairs,
+    draws: Any, file: Path | None, activation: str | None, tables: _Tables
 ) -> tuple[Spec, dict[str, Any] | None, list[str]]:
     """Spec from a file or from options; what was assumed is told."""
     if file is not None:
-        if activation or units or axes or values or gauge:
+        if activation or any(tables):
             raise SpecError(
                 "give either --spec, or --activation, or --units with --axes, --values and --gauge"
             )
         spec, table = read_spec(file)
         return spec, table, []
-    gauges = dict(_split(pair, "=", "--gauge h=unit") for pair in gauge or [])
     if activation is not None:
-        if units or axes or values:
-            raise SpecError("--activation stands for --units, --axes and --values: give one")
+        if any(tables):
+            raise SpecError(
+                "--activation stands for --units, --axes and the like: give one; "
+                "`relabel inspect FILE` prints a spec to change"
+            )
         proposal = propose(draws, activation=activation)
-        return replace(_certain(proposal), gauges=gauges), None, _told(proposal)
-    if not units:
+        return _certain(proposal), None, _told(proposal)
+    if not tables.units:
         raise SpecError(
             "what are the units? give --spec FILE, --units NAME=ACTIVATION, or --activation for "
             "networks; `relabel inspect FILE` proposes a spec"
         )
-    named = dict(_split(pair, "=", "--units h=tanh") for pair in units)
-    lines = dict(_split(pair, ":", "--axes 'W1: x -> h'") for pair in axes or [])
-    labels = dict(_split(pair, "=", "--values z=component") for pair in values or [])
-    spec = Spec(units=named, axes=lines, values=labels, gauges=gauges)
-    if lines:
-        return spec, None, []
-    return _completed(draws, spec)
+    spec = tables.spec()
+    return (spec, None, []) if spec.axes else _completed(draws, spec)
 
 
 def _completed(draws: Any, spec: Spec) -> tuple[Spec, None, list[str]]:
@@ -573,7 +598,10 @@ def _completed(draws: Any, spec: Spec) -> tuple[Spec, None, list[str]]:
     found = proposal.spec
     if proposal.certain and found is not None and (found.axes or found.values):
         values = {**found.values, **spec.values}
-        return replace(found, values=values, gauges=spec.gauges), None, _told(proposal)
+        found = replace(
+            found, values=values, gauges=spec.gauges, sizes={**found.sizes, **spec.sizes}
+        )
+        return found, None, _told(proposal)
     if named <= dims:
         return spec, None, []
     raise SpecError(

@@ -4,7 +4,9 @@ BLAS gets one thread: the products are small, and every core has a worker of its
 """
 
 import os
+import sys
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -20,3 +22,23 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("relabel")
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """Run the command in this process and folder; gives status, output and errors."""
+    from relabel import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def called(*args):
+        monkeypatch.setattr(sys, "argv", ["relabel", *map(str, args)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return called

@@ -1,7 +1,6 @@
 """The mean network: what it is, what it is worth, what is said of it."""
 
 import json
-import struct
 import sys
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from scipy import special, stats
 
 import relabel
 from relabel import DataError, SpecError
-from relabel.sources.samples import stacked, tree_of
+from relabel.sources.samples import tree_of
 
 DATA = Path(__file__).parent / "data" / "sources"
 SAMPLE = ("chain", "draw")
@@ -22,21 +21,6 @@ NAMES = {
     "bias": ["0.bias", "2.bias", "4.bias"],
     "layout": "(out, in)",
 }
-
-
-def safetensors(path):
-    """Read the members of one file: a header of JSON, then the bytes of the arrays."""
-    raw = path.read_bytes()
-    (size,) = struct.unpack("<Q", raw[:8])
-    header = json.loads(raw[8 : 8 + size])
-    header.pop("__metadata__")
-    members: dict[str, dict[str, np.ndarray]] = {}
-    for key, entry in header.items():
-        member, name = key.split(".", 1)
-        start, end = (8 + size + at for at in entry["data_offsets"])
-        array = np.frombuffer(raw[start:end], "<f4").reshape(entry["shape"])
-        members.setdefault(member, {})[name] = array
-    return [members[name] for name in sorted(members)]
 
 
 def relu_network(params, inputs):
@@ -48,8 +32,7 @@ def relu_network(params, inputs):
 
 @cache
 def ensemble():
-    tree = tree_of(stacked(safetensors(DATA / "ensemble_10-64-64-1.safetensors"), "a test"),
-                   source="a test", axes="draw")  # fmt: skip
+    tree = relabel.open_draws(DATA / "ensemble_10-64-64-1.safetensors")
     with np.load(DATA / "ensemble_10-64-64-1_data.npz") as data:
         return tree, dict(data)
 
@@ -272,6 +255,17 @@ def test_names_of_the_source_reach_the_function():
     found = relabel.average(aligned, forward=forward, inputs=np.ones((3, 2)), targets=np.ones(3))
     assert found.loss is not None
     assert seen[0] == ["V", "b", "c", "dense/W"]
+
+
+def test_a_file_of_it_holds_one_network(tmp_path):
+    tree, _ = ensemble()
+    spec = relabel.mlp(2, "relu", **NAMES)
+    mean = relabel.average(relabel.align(tree, spec, n_kicks=0)).data
+    for suffix in ("npz", "safetensors"):
+        relabel.save(mean, tmp_path / f"mean.{suffix}")
+        read = relabel.open_draws(tmp_path / f"mean.{suffix}", axes="")["posterior"]
+        assert set(read.data_vars) == set(tree["posterior"].data_vars)
+        assert (read["2.weight"].values == mean["posterior"]["2.weight"].values).all()
 
 
 def test_account_of_it():

@@ -25,24 +25,6 @@ SUBPROCESS = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "TE
 
 
 @pytest.fixture
-def call(capsys, monkeypatch, tmp_path):
-    """Run the command in this process and folder; gives status, output and errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def called(*args):
-        monkeypatch.setattr(sys, "argv", ["relabel", *map(str, args)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        told = capsys.readouterr()
-        return status, told.out, told.err
-
-    return called
-
-
-@pytest.fixture
 def small(tmp_path):
     """A small file, and a function that aligns it and opens the result."""
     return write(small_tree(), tmp_path / "in.nc")
