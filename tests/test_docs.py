@@ -122,3 +122,18 @@ def test_commands_of_the_models_page(command, said, tmp_path, monkeypatch, capsy
     assert seconds.sub(r" –\1", printed).splitlines()[: said.count("\n")] == (
         seconds.sub(r" –\1", said).splitlines()
     )
+
+
+SOURCES = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
+
+
+def test_commands_of_the_page_on_sources(tmp_path, call):
+    """One after the other, in a folder of their own that sees the repository's files."""
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    blocks = re.findall(r"```console\n(.*?)```", SOURCES, re.DOTALL)
+    runs = re.findall(r"^\$ relabel (.*)\n((?:[^$].*\n)*)", "".join(blocks), re.MULTILINE)
+    assert len(runs) >= 5
+    for command, said in runs:
+        status, out, err = call(*shlex.split(command))
+        assert (status, err) == (0, ""), command
+        assert out.startswith(said) or not said, command
