@@ -90,7 +90,7 @@ def test_the_spec_of_the_readme_is_read(tmp_path):
     page = tmp_path / "spec.toml"
     page.write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1], encoding="utf-8")
     spec, criterion = read_spec(page)
-    assert spec.gauges == {"h2": "balanced"}
+    assert spec.gauges == {"h2": "balanced", "y": "centred"}
     assert criterion == {"name": "mean"}
 
 
@@ -122,6 +122,19 @@ def test_commands_of_the_models_page(command, said, tmp_path, monkeypatch, capsy
     assert seconds.sub(r" –\1", printed).splitlines()[: said.count("\n")] == (
         seconds.sub(r" –\1", said).splitlines()
     )
+
+
+def test_the_mean_network_of_the_readme(tmp_path, call):
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    text = PAGES[0].read_text(encoding="utf-8")
+    first, second = re.findall(r"^\$ relabel (.*members\.nc.*)$", text, re.MULTILINE)
+    said = re.search(r"\$ relabel average [^\n]*\n(.*?)```", text, re.DOTALL)[1]
+    assert call(*shlex.split(first)) == (0, "", "")
+    status, printed, err = call(*shlex.split(second))
+    assert (status, err) == (0, "")
+    assert NUMBER.sub("#", printed) == NUMBER.sub("#", said)
+    numbers = [np.array(NUMBER.findall(told), dtype=float) for told in (printed, said)]
+    np.testing.assert_allclose(*numbers, rtol=0.02)  # sums differ between machines
 
 
 SOURCES = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")

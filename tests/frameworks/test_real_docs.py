@@ -202,7 +202,7 @@ MADE = {
     "safetensors": lambda: save_safetensors() or {"spec": SEQUENTIAL},
     "Flax": lambda: save_flax() or {"spec": DENSE},
     "Orbax": lambda: save_orbax() or {"spec": DENSE},
-    "NumPy": lambda: (
+    "NumPy:": lambda: (
         np.savez("draws.npz", **{k: v[0] for k, v in copies(1, 6).items()}) or {"spec": TANH}
     ),
     "a dictionary": stacked_dict,
