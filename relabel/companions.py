@@ -195,7 +195,8 @@ class CovarianceProblem:
             if [name for _, name, _ in axes] == [units]:
                 n_columns = math.prod(variable.shape) // self.layout.sizes[units]
                 powers += [axes[0][2].power] * n_columns
-        return np.array(powers)[self.kept[units]][self.columns[units]]
+        kept: Array = np.array(powers)[self.kept[units]][self.columns[units]]
+        return kept
 
     def _check(self, covariance: Array, units: str, rows: slice) -> None:
         """Refuse matrices that are no covariances."""
