@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ N = (2, 10)
 def drawn(**arrays: Any) -> xr.Dataset:
     return xr.Dataset(
         {
-            name: ((*SAMPLE, *(f"{name}_{i}" for i in range(values.ndim - 2))), values)
+            name: ((*SAMPLE, *(f"{name}_dim_{i}" for i in range(values.ndim - 2))), values)
             for name, values in arrays.items()
         }
     )
@@ -164,3 +165,34 @@ def test_the_mean_network_of_flat_vectors_is_that_of_their_parts() -> None:
     assert found[1] is not None
     np.testing.assert_allclose(found[1].members, found[0].members, rtol=1e-12)
     np.testing.assert_allclose(found[1].mean_network, found[0].mean_network, rtol=1e-12)
+
+
+# ---------------------------------------------------------------------- units on both sides alone
+
+
+def test_units_that_only_stand_on_both_sides_have_a_gaussian_criterion() -> None:
+    rng = np.random.default_rng(10)
+    matrix, order = rng.normal(size=(4, 4)), rng.permuted(np.tile(np.arange(4), (20, 1)), axis=1)
+    values = np.stack([matrix[np.ix_(one, one)] for one in order]).reshape(*N, 4, 4)
+    draws = drawn(T=values + 0.01 * rng.normal(size=values.shape))
+    aligned = relabel.align(draws, Spec({"s": "permutation"}, {"T": "s s"}), criterion="gaussian")
+    assert aligned["T"].values.reshape(-1, 4, 4).std(axis=0).max() < 0.03
+
+
+# ---------------------------------------------------------------------- centred parts
+
+
+@pytest.mark.parametrize("ending", ["nc", "zarr"])
+def test_offsets_of_a_part_are_not_those_of_a_variable_of_that_number(
+    ending: str, tmp_path: Path
+) -> None:
+    weights = random(11, U=(2, 5), U_1=(2, 3))
+    axes = {"U": "x -> (h + y)", "U_1": "h -> y"}
+    draws = drawn(**weights)
+    aligned = relabel.align(draws, Spec({"h": "tanh"}, axes, gauges={"y": "centred"}))
+    for values in (aligned["U"].values[..., 2:], aligned["U_1"].values):
+        np.testing.assert_allclose(values.mean(axis=-1), 0.0, atol=1e-14)
+    relabel.save(aligned, tmp_path / f"a.{ending}")
+    back = relabel.undo(relabel.open_draws(tmp_path / f"a.{ending}"))
+    for name, values in draws.items():
+        np.testing.assert_allclose(back[name], values, rtol=1e-12, atol=1e-14)
