@@ -442,7 +442,7 @@ class Binder:
             _check_label_dtype(parts[0], variable, labels_of, sizes[labels_of])
         many = any(len(part.unit_axes()) > 2 for part in parts)
         carried = many or axes.relates_parameters()
-        yield from (replace(part, carried=True) if carried else part for part in parts)
+        yield from (replace(part, carried=carried) for part in _with_companions(parts))
 
     def _axis(self, address: Address, axis: Axis, size: int) -> BoundAxis:
         """Resolve how the factor of its units acts on one axis."""
@@ -608,6 +608,22 @@ def _is_bias(variable: BoundVariable, reader: BoundVariable) -> bool:
         and _head(variable) == _head(reader)
         and len(variable.axes) == len(_head(reader))
     )
+
+
+def _with_companions(parts: Sequence[BoundVariable]) -> Iterator[BoundVariable]:
+    """Mark the axes without units of companions: what belongs to weights is no weight itself.
+
+    So the standard deviations ``(|h| -> y + -> y)`` are neither centred over *y* nor biases of it.
+    A part without units is a companion if nothing of its variable follows as weights do.
+    """
+    follow = [[a.follows_as_weights for a in part.axes if a.units] for part in parts]
+    whole = any(any(own) for own in follow) or not any(follow)
+    for part, own in zip(parts, follow, strict=True):
+        if all(own) and (own or whole):
+            yield part
+        else:
+            axes = (axis if axis.units else replace(axis, absolute=True) for axis in part.axes)
+            yield replace(part, axes=tuple(axes))
 
 
 def _head(variable: BoundVariable) -> list[tuple[str | None, int, bool]]:

@@ -49,7 +49,8 @@ def centred_axis(variable: BoundVariable, gauges: Mapping[str, str]) -> int | No
     """Return the position of the axis over which a variable is centred; None if it is not.
 
     Centred are quantities of the posterior, over the axis at the head of their arrow. Companions
-    (written with an exponent), what is read, and axes without an arrow are left alone.
+    (of units with an exponent or between bars), what is read, and axes without an arrow are left
+    alone.
     """
     found = _written_axes(variable, gauges)
     return found[0] if found else None

@@ -11,6 +11,7 @@ import xarray as xr
 
 import relabel
 from relabel import Spec, SpecError
+from relabel.network import Network
 
 SAMPLE = ("chain", "draw")
 N = (2, 10)
@@ -123,6 +124,32 @@ def test_standard_deviations_of_alternatives_follow_absolute_values() -> None:
     sizes = {"p": 1, "q": 1}
     means_only = Spec({"i": "tanh"}, axes | {"R": "...", "V": "..."}, sizes=sizes)
     assert relabel.gaussian_spec(means_only, fits).axes["W_sd"] == "(p + q) <- (|i| | x)"
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_standard_deviations_are_not_centred_and_are_no_biases(flat: bool) -> None:
+    weights = random(12, W=(2, 3), V=(3, 4), c=(4,))
+    lines = {"W": "x -> h", "V": "h -> y", "c": "-> y"}
+    if flat:
+        weights = {"t": np.concatenate([v.reshape(*N, -1) for v in weights.values()], axis=-1)}
+        lines = {"t": f"({' + '.join(lines.values())})"}
+    fits = relabel.from_gaussian(
+        weights, sd={n: np.exp(v) for n, v in weights.items()}, axes="chain draw"
+    )
+    sizes = {"x": 2, "h": 3, "y": 4} if flat else {}
+    spec = Spec({"h": "tanh"}, lines, sizes=sizes, gauges={"y": "centred"})
+    spec = relabel.gaussian_spec(spec, fits)
+    aligned = relabel.align(fits, spec, criterion="wasserstein")
+    for name in weights:
+        before, after = (
+            np.sort(data[f"posterior/{name}_sd"].values.reshape(*N, -1)) for data in (fits, aligned)
+        )
+        np.testing.assert_array_equal(after, before)
+    network = Network.of(spec.bind(fits["posterior"].to_dataset()))
+    assert [[bias.key for bias in layer.biases] for layer in network.layers] == [
+        [],
+        ["t[2]" if flat else "c"],
+    ]
 
 
 # ---------------------------------------------------------------------- recurrent scales
