@@ -25,6 +25,7 @@ from relabel.criteria import (
 from relabel.draws import Draws
 from relabel.errors import SpecError
 from relabel.features import Layout, Problem
+from relabel.gauges import in_circles
 from relabel.moments import pooled_moments
 from relabel.network import Network
 from relabel.probes import find_inputs, find_targets, input_values
@@ -177,7 +178,8 @@ class Aligned:
         which no Gaussian describes; with incoming norms one they pass through zero.
         """
         bound = self.bound
-        scaled = [u for u in bound.sizes if "unit" in bound.group(u).gauges()]
+        without = in_circles(bound.variables)  # recurrent units have no such scales
+        scaled = [u for u in bound.sizes if "unit" in bound.group(u).gauges() and u not in without]
         if not scaled:
             return self.problem
         gauges = dict.fromkeys(scaled, "unit")

@@ -21,7 +21,7 @@ from relabel.features import layer_size
 from relabel.likelihood import Likelihood, fitting_targets, log_predictive
 from relabel.network import Network
 from relabel.probes import find_targets
-from relabel.spec import SAMPLE_DIMS
+from relabel.spec import SAMPLE_DIMS, Bound
 
 __all__ = ["Average", "AverageLoss", "average"]
 
@@ -509,7 +509,7 @@ def _networks(
         return where
     names = {v.name: v.name for v in read.bound.measured()}
     width = sum(layer_size(read.bound, layer.name) for layer in network.layers)
-    return _Networks(_by_spec(network, found), names, len(found), len(found) * width)
+    return _Networks(_by_spec(network, read.bound, found), names, len(found), len(found) * width)
 
 
 def _check_options(forward: Any, likelihood: Any) -> None:
@@ -532,11 +532,11 @@ def _check_options(forward: Any, likelihood: Any) -> None:
         )
 
 
-def _by_spec(network: Network, points: Array) -> Callable[[dict[str, Array]], Array]:
+def _by_spec(network: Network, bound: Bound, points: Array) -> Callable[[dict[str, Array]], Array]:
     """Evaluate the network that the spec describes, many draws at once."""
 
     def outputs(arrays: dict[str, Array]) -> Array:
-        return network.joined_outputs(network.forward(arrays, points))
+        return network.joined_outputs(network.forward(bound.by_part(arrays), points))
 
     return outputs
 

@@ -161,10 +161,9 @@ class BoundVariable:
         )
 
     def has_side(self, units: str, role: Role) -> bool:
-        """Whether the units' factor reaches this variable from one side of the arrow."""
+        """Whether weights of the units are on one side of the arrow; companions do not count."""
         return not self.carried and any(
-            a.units == units and a.role == role and a.exponent > 0 and not a.absolute
-            for a in self.axes
+            a.units == units and a.role == role and a.follows_as_weights for a in self.axes
         )
 
 
@@ -443,7 +442,7 @@ class Binder:
             _check_label_dtype(parts[0], variable, labels_of, sizes[labels_of])
         many = any(len(part.unit_axes()) > 2 for part in parts)
         carried = many or axes.relates_parameters()
-        yield from (replace(part, carried=True) if carried else part for part in parts)
+        yield from (replace(part, carried=carried) for part in _with_companions(parts))
 
     def _axis(self, address: Address, axis: Axis, size: int) -> BoundAxis:
         """Resolve how the factor of its units acts on one axis."""
@@ -512,7 +511,8 @@ class Binder:
                         "both sides: a flip would change their initial state, which is not in the "
                         "draws; use 'permutation'"
                     )
-                biases = [v for v in variables if v.group == reader.group and _is_bias(v, head)]
+                self._check_not_normed(units, reader)
+                biases = [v for v in variables if _is_bias(v, reader)]
                 if len(biases) > 1:
                     biases = [v for v in biases if _written_to(v) == _written_to(reader)]
                 if len(biases) != 1:
@@ -530,6 +530,17 @@ class Binder:
                     )
                 shifts.append(Shift(units, reader, biases[0]))
         return tuple(shifts)
+
+    def _check_not_normed(self, units: str, reader: BoundVariable) -> None:
+        """Refuse flips that a BatchNorm follows: its running mean would shift the other way."""
+        for axis in reader.axes:
+            if axis.units and axis.role == "head" and not self._group(axis.units).biases_count:
+                raise SpecError(
+                    f"{_show((reader.group, reader.name))} is read from {units!r} "
+                    f"({self.units[units]}) and written to {axis.units!r}, which a BatchNorm "
+                    "follows: whether a flip moves a bias or a running mean cannot be told; "
+                    f"declare {units!r} 'permutation'"
+                )
 
     def _check_no_covariance(self, units: str, variable: BoundVariable) -> None:
         """Refuse covariances of parameters that a flip adds to one another."""
@@ -589,13 +600,35 @@ def _show(address: Address) -> str:
     return f"variable {name!r}" if group == "posterior" else f"variable {group}/{name}"
 
 
-def _is_bias(variable: BoundVariable, head: tuple[str | None, ...]) -> bool:
-    """Whether a variable is written to these axes and has no others."""
+def _is_bias(variable: BoundVariable, reader: BoundVariable) -> bool:
+    """Whether a variable is written to the axes that a reader is, in its way, and has no others."""
     return (
         variable.labels_of is None
-        and variable.between() == ((), head)
-        and len(variable.axes) == len(head)
+        and variable.group == reader.group
+        and _head(variable) == _head(reader)
+        and len(variable.axes) == len(_head(reader))
     )
+
+
+def _with_companions(parts: Sequence[BoundVariable]) -> Iterator[BoundVariable]:
+    """Mark the axes without units of companions: what belongs to weights is no weight itself.
+
+    So the standard deviations ``(|h| -> y + -> y)`` are neither centred over *y* nor biases of it.
+    A part without units is a companion if nothing of its variable follows as weights do.
+    """
+    follow = [[a.follows_as_weights for a in part.axes if a.units] for part in parts]
+    whole = any(any(own) for own in follow) or not any(follow)
+    for part, own in zip(parts, follow, strict=True):
+        if all(own) and (own or whole):
+            yield part
+        else:
+            axes = (axis if axis.units else replace(axis, absolute=True) for axis in part.axes)
+            yield replace(part, axes=tuple(axes))
+
+
+def _head(variable: BoundVariable) -> list[tuple[str | None, int, bool]]:
+    """What is at the head of the arrow; companions (``h^2``) differ from weights in it."""
+    return [(a.name, a.exponent, a.absolute) for a in variable.axes if a.role == "head"]
 
 
 def _written_to(variable: BoundVariable) -> list[tuple[int, int]]:

@@ -233,9 +233,8 @@ def _shape(bound: Bound, variable: BoundVariable) -> tuple[int, ...]:
 
 
 def _name(variable: BoundVariable) -> str:
-    """Name of the offsets of one variable, or of one part of it."""
-    part = "" if variable.window is None else f"_{variable.part}"
-    return f"{variable.name}{part}_offset"
+    """Name of the offsets of one variable, or of one part of it (``theta[1]_offset``)."""
+    return f"{variable.key}_offset"
 
 
 def _reduced(bound: Bound, variable: BoundVariable) -> BoundVariable:

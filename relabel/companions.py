@@ -189,9 +189,14 @@ class CovarianceProblem:
 
     def _powers(self, units: str) -> Array:
         """Power of the scale on every covered column."""
-        power = {v.name: v.unit_axes()[0][2].power for v in self.problem.used}
-        columns = [self.layout.columns[units][column] for column in self.columns[units]]
-        return np.array([power[column.variable] for column in columns])
+        powers: list[int] = []
+        for variable in self.problem.used:  # a variable of several blocks has several powers
+            axes = variable.unit_axes()
+            if [name for _, name, _ in axes] == [units]:
+                n_columns = math.prod(variable.shape) // self.layout.sizes[units]
+                powers += [axes[0][2].power] * n_columns
+        kept: Array = np.array(powers)[self.kept[units]][self.columns[units]]
+        return kept
 
     def _check(self, covariance: Array, units: str, rows: slice) -> None:
         """Refuse matrices that are no covariances."""

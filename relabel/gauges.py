@@ -17,7 +17,16 @@ from relabel.errors import DataError, SpecError
 from relabel.groups import Role, group_of
 from relabel.notation import Axes, terms_of
 
-__all__ = ["CENTRED", "centred_axes", "centred_axis", "check_centred", "check_gauge", "written"]
+__all__ = [
+    "CENTRED",
+    "centred_axes",
+    "centred_axis",
+    "check_centred",
+    "check_gauge",
+    "check_norms",
+    "in_circles",
+    "written",
+]
 
 #: Name of the gauge.
 CENTRED = "centred"
@@ -40,7 +49,8 @@ def centred_axis(variable: BoundVariable, gauges: Mapping[str, str]) -> int | No
     """Return the position of the axis over which a variable is centred; None if it is not.
 
     Centred are quantities of the posterior, over the axis at the head of their arrow. Companions
-    (written with an exponent), what is read, and axes without an arrow are left alone.
+    (of units with an exponent or between bars), what is read, and axes without an arrow are left
+    alone.
     """
     found = _written_axes(variable, gauges)
     return found[0] if found else None
@@ -133,6 +143,43 @@ def check_centred(
             raise SpecError(
                 f"gauges: {name!r} is to be centred, but no variable of the posterior is written "
                 f"to it; declare what is in axes, as in 'h -> {name}' and '-> {name}'"
+            )
+
+
+def in_circles(variables: Collection[BoundVariable]) -> set[str]:
+    """Return the scaled units that read one another in a circle, as recurrent ones do.
+
+    A scale cancels on the way round, so their incoming norms need not have any scale at which they
+    are one.
+    """
+    readers: dict[str, set[str]] = {}
+    for variable in variables:
+        axes = (
+            [] if variable.carried else [(units, a.power) for _, units, a in variable.unit_axes()]
+        )
+        for units, power in axes:
+            if power < 0:
+                readers.setdefault(units, set()).update(u for u, p in axes if p > 0)
+    for _ in range(len(readers)):  # readers of readers are readers
+        for reached in readers.values():
+            reached.update(*[readers.get(name, set()) for name in reached])
+    return {units for units, reached in readers.items() if units in reached}
+
+
+def check_norms(variables: Collection[BoundVariable], gauges: Mapping[str, str]) -> None:
+    """Refuse the gauge ``unit`` of units that read one another in a circle.
+
+    Raises
+    ------
+    SpecError
+        If there are any.
+    """
+    for units in sorted(in_circles(variables)):
+        if gauges.get(units) == "unit":
+            raise SpecError(
+                f"gauges: units {units!r} are read by themselves (a recurrent matrix, or a circle "
+                "of arrows), so that no scale need make their incoming norms one; use the gauge "
+                "'balanced', which always has a point"
             )
 
 

@@ -32,13 +32,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from relabel.errors import SpecError
 from relabel.groups import Role
 
-__all__ = ["Axes", "Axis", "Blocks", "Product", "StoredAxis", "parse", "terms_of"]
+__all__ = ["Axes", "Axis", "Blocks", "Product", "StoredAxis", "absolute", "parse", "terms_of"]
 
 _TOKEN = re.compile(
     r"->|<-|\.\.\.|[()+]"
@@ -204,6 +204,22 @@ Axis(name='x', role='tail', exponent=1, absolute=False)]
             stored.append(_stored(text, item, role))
     _check_zipped(text, stored)
     return Axes(tuple(stored), rest, text, n_within > 0)
+
+
+def absolute(text: str, names: Collection[str]) -> str:
+    """Put names between bars wherever they stand without an exponent.
+
+    Examples
+    --------
+    >>> absolute("(h + h^0) <- (i|x)", ["h", "i"])
+    '(|h| + h^0) <- (|i| | x)'
+    """
+
+    def barred(match: re.Match[str]) -> str:
+        token = match[0]
+        return f"|{token}|" if token in names else " | " if token == "|" else token
+
+    return re.sub(" +", " ", _TOKEN.sub(barred, text))
 
 
 @dataclass

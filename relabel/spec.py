@@ -15,7 +15,7 @@ import xarray as xr
 
 from relabel.binding import SAMPLE_DIMS, Binder, BoundAxis, BoundVariable, Shift, closest
 from relabel.errors import SpecError
-from relabel.gauges import CENTRED, check_centred, check_gauge, written
+from relabel.gauges import CENTRED, check_centred, check_gauge, check_norms, written
 from relabel.groups import Group, group_of
 from relabel.notation import parse
 
@@ -193,6 +193,7 @@ class Spec:
         groups = {"posterior": data} if isinstance(data, xr.Dataset) else dict(data)
         bound = Bound(self, *self._binder(groups).resolve())
         check_centred(bound.variables, self.gauges, groups)
+        check_norms(bound.variables, self.gauges)
         return bound
 
     def present_in(self, groups: Mapping[str, xr.Dataset]) -> Spec:

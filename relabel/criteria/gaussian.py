@@ -127,11 +127,11 @@ class Gaussian(Criterion):
         """Score by the log density of own features."""
         features, signed = layout.features(block, units), layout.signed(units)
         n_draws, n_units, n_features = features.shape
-        flat = features.reshape(-1, n_features)
         even = np.zeros((n_draws, n_units, n_units))
         odd = np.zeros((n_draws, n_units, n_units))
         if not n_features:
             return Score(even, odd)
+        flat = features.reshape(-1, n_features)
         for slot, (mean, root) in enumerate(
             zip(reference.own[units], reference.root[units], strict=True)
         ):

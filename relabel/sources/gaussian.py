@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,7 @@ from relabel.containers import unpack
 from relabel.covariances import COVARIANCE, COVARIANCE_OF, SD_OF
 from relabel.errors import DataError, SpecError
 from relabel.groups import group_of
-from relabel.notation import Axis, Blocks, parse
+from relabel.notation import Axis, Blocks, StoredAxis, absolute, parse, terms_of
 from relabel.sources.samples import as_array, sample_axes, stacked, tree_of
 from relabel.spec import SAMPLE_DIMS, Spec
 
@@ -270,7 +269,7 @@ def gaussian_spec(spec: Spec | Mapping[str, str], data: Any) -> Spec:
     ------
     SpecError
         If units flip affinely (a sigmoid's flip adds weights to a bias, so that their covariances
-        mix) or rotate, or a covariance has rows of a variable with blocks.
+        mix) or rotate, or a covariance has rows of a variable with blocks that is no flat vector.
 
     Examples
     --------
@@ -293,7 +292,7 @@ def gaussian_spec(spec: Spec | Mapping[str, str], data: Any) -> Spec:
     sizes = dict(spec.sizes)
     for name, line in lines.items():
         if SD_OF.format(name) in posterior and parse(line).names() & set(spec.units):
-            fresh[SD_OF.format(name)] = _absolute(line, spec.units)
+            fresh[SD_OF.format(name)] = absolute(line, spec.units)
     for key, array in posterior.data_vars.items():
         if "layout" in array.attrs:
             terms = []
@@ -333,18 +332,10 @@ def _lines(spec: Spec, posterior: xr.Dataset) -> dict[str, str]:
     return {name.removeprefix("posterior/"): line for name, line in found.items()}
 
 
-def _absolute(line: str, units: Mapping[str, str]) -> str:
-    """The line of standard deviations: the absolute value of every factor."""
-    for name in units:
-        word = rf"(?<![\w|.:/-]){re.escape(name)}(?![\w^|.:/]|-(?!>))"
-        line = re.sub(word, f"|{name}|", line)
-    return line
-
-
 def _term(
     name: str, line: str | None, posterior: xr.Dataset, taken: Mapping[str, int]
 ) -> tuple[str, dict[str, int]]:
-    """One block of a flat vector, in the notation, and sizes that only it tells."""
+    """One block of a flat vector (or the blocks of one), in the notation, and sizes it tells."""
     array = posterior[name]
     shape = tuple(array.sizes[d] for d in array.dims if d not in SAMPLE_DIMS)
     more: dict[str, int] = {}
@@ -357,6 +348,8 @@ def _term(
     if line is None:
         return str(named(math.prod(shape))), more
     stored = parse(line).expand(len(shape))
+    if stored is not None and len(stored) == 1 and _flat(stored[0]):
+        return " + ".join(map(_written, terms_of(stored[0]))), more
     if stored is None or any(isinstance(axis, Blocks) for axis in stored):
         raise SpecError(
             f"{name!r} has the axes {line!r}, which no block of a covariance can have; give "
@@ -370,6 +363,12 @@ def _term(
                 raise SpecError(f"{name!r}: name every factor of {line!r} for a covariance")
             axes.append(replace(named(size), role=axis.role) if axis.name is None else axis)
     return _written(axes), more
+
+
+def _flat(stored: StoredAxis) -> bool:
+    """Whether a stored axis is several blocks, all of them named: a flat vector."""
+    blocks = isinstance(stored, Blocks) and not stored.zipped
+    return blocks and all(axis.name for term in terms_of(stored) for axis in term)
 
 
 def _written(axes: Sequence[Axis]) -> str:
