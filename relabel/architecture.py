@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import xarray as xr
 
-from relabel.binding import core_dims
+from relabel.bound import core_dims
 
 __all__ = [
     "Architecture",

@@ -14,7 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.aligned import Aligned
-from relabel.binding import closest, is_drawn
+from relabel.binding import closest
+from relabel.bound import is_drawn
 from relabel.containers import Groups, pack
 from relabel.errors import DataError, SpecError
 from relabel.features import layer_size

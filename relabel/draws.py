@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.allocations import Labels, check_range, labels_in
-from relabel.binding import core_dims, is_drawn
+from relabel.bound import core_dims, is_drawn
 from relabel.centring import Offsets
 from relabel.criteria import Criterion
 from relabel.errors import DataError, SpecError

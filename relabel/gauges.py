@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping
 
 import xarray as xr
 
-from relabel.binding import BoundVariable, closest
+from relabel.binding import closest
+from relabel.bound import BoundVariable
 from relabel.errors import DataError, SpecError
 from relabel.groups import Role, group_of
 from relabel.notation import Axes, terms_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import xarray as xr
 
-from relabel.binding import SAMPLE_DIMS, core_dims, is_drawn
+from relabel.bound import SAMPLE_DIMS, core_dims, is_drawn
 from relabel.draws import could_name, labels_of
 from relabel.errors import RelabelError
 from relabel.spec import Spec

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.binding import SAMPLE_DIMS, check_draws, closest, core_dims, is_drawn
+from relabel.binding import check_draws, closest
+from relabel.bound import SAMPLE_DIMS, core_dims, is_drawn
 from relabel.containers import pack, unpack
 from relabel.densities import allocate, check_names, family_of, log_density, smooth
 from relabel.errors import DataError, SpecError

@@ -19,7 +19,8 @@ from relabel.architecture import (
     is_ordered,
     shared_dims,
 )
-from relabel.binding import check_draws, closest, core_dims, is_drawn
+from relabel.binding import check_draws, closest
+from relabel.bound import core_dims, is_drawn
 from relabel.containers import sharing, unpack
 from relabel.conventions import Reading, read_names
 from relabel.errors import RelabelError, SpecError

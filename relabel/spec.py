@@ -13,7 +13,8 @@ import numpy as np
 import tomli_w
 import xarray as xr
 
-from relabel.binding import SAMPLE_DIMS, Binder, BoundAxis, BoundVariable, Shift, closest
+from relabel.binding import Binder, closest
+from relabel.bound import SAMPLE_DIMS, BoundAxis, BoundVariable, Shift
 from relabel.errors import SpecError
 from relabel.gauges import CENTRED, check_centred, check_gauge, check_norms, written
 from relabel.groups import Group, group_of

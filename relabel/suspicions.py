@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from relabel.binding import is_drawn
+from relabel.bound import is_drawn
 from relabel.draws import Draws, could_name, labels_of
 from relabel.elements import Element
 from relabel.errors import SpecError

@@ -23,6 +23,8 @@ ORDER = [
     "elements",
     "groups",
     "notation",
+    "bound",
+    "axis_sizes",
     "binding",
     "gauges",
     "spec",

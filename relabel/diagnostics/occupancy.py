@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.allocations import checked_labels, checked_probabilities
-from relabel.binding import SAMPLE_DIMS
+from relabel.bound import SAMPLE_DIMS
 from relabel.diagnostics.widths import Widths
 from relabel.draws import Draws
 from relabel.spec import BoundVariable
