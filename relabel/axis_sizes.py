@@ -10,7 +10,7 @@ from relabel.bound import Address, shown
 from relabel.errors import SpecError
 from relabel.notation import Blocks, Product, StoredAxis, terms_of
 
-__all__ = ["Block", "adding_up", "solve_sizes", "split"]
+__all__ = ["Block", "adding_up", "blocks_of", "solve_sizes"]
 
 #: One stored axis: its variable, the products that add up to it, its size.
 Waiting = tuple[Address, Sequence[Product], int]
@@ -62,7 +62,7 @@ class Block:
     stop: int
 
 
-def split(stored: StoredAxis, size: int, known: Mapping[str, int]) -> list[Block]:
+def blocks_of(stored: StoredAxis, size: int, known: Mapping[str, int]) -> list[Block]:
     """Lay the blocks of one stored axis out; the one size without a name follows from the rest."""
     found = []
     for terms in adding_up(stored):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from relabel.axis_sizes import adding_up, solve_sizes, split
+from relabel.axis_sizes import adding_up, solve_sizes
 from relabel.bound import (
     SAMPLE_DIMS,
     Address,
@@ -272,11 +272,11 @@ class Binder:
         """Resolve the axes of one variable, or of every part of it."""
         variable = self._array(address)
         dims, shape = core_dims(variable), core_shape(variable)
-        split = [split(stored, n, sizes) for stored, n in zip(axes.stored, shape, strict=True)]
+        laid = [blocks_of(stored, n, sizes) for stored, n in zip(axes.stored, shape, strict=True)]
         whole = not any(isinstance(stored, Blocks) for stored in axes.stored)
         parts = []
         for number, chosen in enumerate(axes.parts()):
-            blocks = [terms[n] for terms, n in zip(split, chosen, strict=True)]
+            blocks = [terms[n] for terms, n in zip(laid, chosen, strict=True)]
             bound = tuple(
                 replace(self._axis(address, axis, size), place=place)
                 for place, block in enumerate(blocks)
@@ -324,15 +324,15 @@ class Binder:
         tails = [v for v in variables if v.has_side(units, "tail")]
         if not (heads or tails) or not self._flips(units, "head"):
             return
-        shown = f"units {units!r} ({self.units[units]})"
+        told = f"units {units!r} ({self.units[units]})"
         if not heads:
             raise SpecError(
-                f"{shown} are read but nothing writes them: declare the incoming weights and "
+                f"{told} are read but nothing writes them: declare the incoming weights and "
                 f"biases, as in 'x -> {units}' and '-> {units}'"
             )
         if not tails and self._flips(units, "tail"):
             raise SpecError(
-                f"{shown} are written but nothing reads them, so that flips or scales would "
+                f"{told} are written but nothing reads them, so that flips or scales would "
                 f"change the model: declare the outgoing weights, as in '{units} -> y', or use "
                 "'permutation'"
             )
