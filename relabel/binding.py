@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from relabel.axis_sizes import adding_up, solve_sizes
+from relabel.axis_sizes import adding_up, blocks_of, solve_sizes
 from relabel.bound import (
     SAMPLE_DIMS,
     Address,
