@@ -26,6 +26,7 @@ __all__ = [
     "check_distinct",
     "common_metadata",
     "from_members",
+    "is_pattern",
     "member_names",
     "members_of",
     "natural",
@@ -298,6 +299,11 @@ def common_metadata(found: Sequence[Mapping[str, str]]) -> str | None:
     return json.dumps(same, ensure_ascii=False) if same else None
 
 
+def is_pattern(path: Path) -> bool:
+    """Whether a path is no file but a pattern for the names of several."""
+    return not path.exists() and bool(set("*?[") & set(path.name))
+
+
 def as_paths(source: Any, whole: Callable[[Path], bool] = lambda _: False) -> list[Path]:
     """Return one path or several as a list of paths, each of which is there once.
 
@@ -318,7 +324,7 @@ def as_paths(source: Any, whole: Callable[[Path], bool] = lambda _: False) -> li
     paths = [Path(path) for path in ([source] if one else source)]
     if not paths:
         raise FileError("no files are given")
-    if len(paths) == 1 and not paths[0].exists() and set("*?[") & set(paths[0].name):
+    if len(paths) == 1 and is_pattern(paths[0]):
         paths = sorted(paths[0].parent.glob(paths[0].name), key=lambda path: natural(path.name))
         if not paths:
             raise FileError(f"{source}: no file fits this pattern")

@@ -1,7 +1,7 @@
 """Record what NumPyro's guides fit: python tests/data/make_sources_gaussian.py, half a minute.
 
-Writes sources/gaussian_fits.npz: the fits of tests/frameworks/test_real_gaussian.py, a tanh network of
-three units from three starts. Made with NumPyro 0.22.0, JAX 0.10.2 and Python 3.11.
+Writes sources/gaussian_fits.npz: the fits of tests/frameworks/test_real_gaussian.py, a tanh network
+of three units from three starts. Made with NumPyro 0.22.0, JAX 0.10.2 and Python 3.11.
 """
 
 import sys
