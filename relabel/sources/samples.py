@@ -140,7 +140,8 @@ def as_array(value: Any, name: str, source: str) -> Array:
         raise DataError(f"{source}: {name!r} has masked entries, which draws cannot have")
     if array.dtype.kind not in "fiub":
         raise DataError(
-            f"{source}: {name!r} has the dtype {array.dtype}; draws are real numbers or integers"
+            f"{source}: {name!r} has the dtype {dtype or array.dtype}; draws are real numbers or "
+            "integers"
         )
     return array
 
