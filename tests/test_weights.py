@@ -316,6 +316,9 @@ def test_layers_are_no_members():
     assert split_members(square, "here") is None
     numbers = {"0.weight": np.zeros((8, 8)), "2.weight": np.zeros((8, 8))}
     assert split_members(numbers, "here") is None
+    for word in ("cell", "encoderblock_", "self_attn", "ConvBlock_", "rnn", "Expert_"):
+        stacked_layers = {f"{word}{i}/kernel": np.zeros((50, 8, 8)) for i in (0, 1)}
+        assert split_members(stacked_layers, "here") is None
     different = {"a1.weight": np.zeros((8, 8)), "a2.weight": np.zeros((8, 4))}
     assert split_members(different, "here") is None
     assert split_members({"a1.w": np.zeros(2), "a2.w": np.zeros(2)}, "here") is not None

@@ -45,20 +45,10 @@ MEMBERS, NAMED, STACKED = "members", "named members", "stacked"
 
 _PREFIX = re.compile(r"(?P<word>[^./]*?)(?P<number>\d+)(?P<separator>[./])(?P<rest>.+)")
 _MEMBER = {"member", "model", "net", "network", "draw", "sample", "seed", "run", "particle"}
-_LAYER = {
-    "layer",
-    "layers",
-    "fc",
-    "linear",
-    "lin",
-    "dense",
-    "conv",
-    "block",
-    "h",
-    "hidden",
-    "w",
-    "b",
-}
+_LAYER = re.compile(
+    r".*(layers?|linear|lin|fc|dense|conv\w*|blocks?|stage|hidden|cell|rnn|lstm|gru|attn|attention"
+    r"|mlp|ffn?|norm|bn|ln|encoder|decoder|expert|heads?|embed\w*)|h|w|b|mu|l"
+)
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:
@@ -274,7 +264,7 @@ def _are_members(word: str, separator: str, members: Sequence[Mapping[str, Any]]
     plain = re.split(r"[_\- ]", word.strip("_- ").lower())[-1]
     if plain in _MEMBER:
         return True
-    if plain in _LAYER or (not plain and separator == "."):
+    if _LAYER.fullmatch(plain) or (not plain and separator == "."):
         return False
     layouts = [{name: _layout(value) for name, value in member.items()} for member in members]
     return len(members) > 1 and all(layout == layouts[0] for layout in layouts)
