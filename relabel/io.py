@@ -5,6 +5,7 @@ netCDF and Zarr are read and written here, files of weights and of samplers by `
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -32,6 +33,7 @@ from relabel.sources.files import (
     packages_for,
     write_source,
 )
+from relabel.sources.members import is_pattern
 from relabel.spec import SAMPLE_DIMS, Spec
 
 __all__ = ["check_target", "load", "open_draws", "read_point", "read_spec", "save"]
@@ -43,6 +45,7 @@ _PACKED = ("scale_factor", "add_offset")
 
 
 _Path = str | os.PathLike[str]
+_ONE = (str, os.PathLike)
 
 
 def open_draws(
@@ -82,6 +85,8 @@ def open_draws(
         return source
     path = _listed(path)[0]
     engine = _engine_of(path)
+    if engine == "zarr":
+        _refuse_pickles(path)
     try:
         with _quiet_zarr():
             tree = xr.open_datatree(path, engine=engine, **_options(engine, path))
@@ -159,6 +164,30 @@ def _engine_of(path: Path) -> str:
 
 def _is_zarr_store(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata"))
+
+
+def _refuse_pickles(store: Path) -> None:
+    """Refuse a Zarr store of which a codec is pickle: old versions of numcodecs would run it."""
+    about = {".zarray", ".zmetadata", "zarr.json"}
+    for path in (Path(p, name) for p, _, names in os.walk(store) for name in about & set(names)):
+        try:
+            codecs = _codecs(json.loads(path.read_bytes()))
+        except (ValueError, OSError, RecursionError) as error:
+            raise FileError(f"{store}: cannot be read as Zarr: {path.name} is damaged") from error
+        if "pickle" in codecs:
+            raise FileError(
+                f"{store}: holds values as pickles ({path.parent.name}), and a pickle runs code "
+                "when it is loaded; load it yourself in Python, where you trust it, and save "
+                "numbers"
+            )
+
+
+def _codecs(about: Any) -> set[str]:
+    """Names of all codecs in the metadata of Zarr, of either version of the format."""
+    if isinstance(about, dict):
+        named = {str(about[key]).rpartition(".")[2] for key in ("id", "name") if key in about}
+        return named.union(*map(_codecs, about.values()))
+    return set().union(*map(_codecs, about)) if isinstance(about, list) else set()
 
 
 def _options(engine: str, path: Path) -> dict[str, Any]:
@@ -302,12 +331,12 @@ def check_target(target: _Path, source: _Path | Sequence[_Path] | None, *, force
 
 
 def _listed(source: _Path | Sequence[_Path] | None) -> list[Path]:
-    """None, one path or several, as a list."""
+    """None, one path or several, as a list; of a pattern all that fits it."""
     if source is None:
         return []
-    if isinstance(source, str | os.PathLike):
-        return [Path(source)]
-    return [Path(path) for path in source]
+    paths = [Path(path) for path in ([source] if isinstance(source, _ONE) else source)]
+    fitting = [list(p.parent.glob(p.name)) if is_pattern(p) else [p] for p in paths]
+    return [path for found in fitting for path in found]
 
 
 def _check_apart(target: Path, source: Path) -> None:

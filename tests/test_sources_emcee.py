@@ -189,7 +189,10 @@ def test_no_steps(path, stored, tmp_path):
         ({"names": ["a"] * 7}, "7 dimensions and 1 different names"),
         ({"layout": {"W": (2, 3)}}, r"7 dimensions, but the layout has 6 \(W \(2, 3\)\)"),
         ({"names": list("abcdefg"), "layout": LAYOUT}, "not both"),
+        ({"layout": {"W": (-7, -1)}}, "no shape of an array"),
+        ({"names": ["step", *"bcdefg"]}, "'step' is the name of a coordinate"),
         ({"thin": 0}, "thin=0"),
+        ({"discard": 1.0}, "discard=1.0"),
         ({"discard": -1}, "discard=-1"),
     ],
 )

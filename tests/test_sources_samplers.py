@@ -12,6 +12,7 @@ import xarray as xr
 
 import relabel
 from relabel.errors import DataError, SpecError
+from relabel.sources.numpyro import _statistics as statistics_of_numpyro
 from relabel.sources.numpyro import from_numpyro, to_numpyro
 from relabel.sources.pymc import from_pymc
 from relabel.sources.pyro import from_pyro
@@ -51,6 +52,12 @@ def test_names_of_modules_go_there_and_back(lead, axes, tmp_path):
     assert not equal(to_numpyro(again), to_numpyro(draws))
     undone = to_numpyro(relabel.undo(again), group_by_chain="chain" in axes)
     assert equal(undone, given)
+
+
+def test_statistics_of_hmc_within_gibbs_have_the_names_of_arviz():
+    energy, diverging = np.arange(10.0).reshape(2, 5), np.eye(2, 5, dtype=bool)
+    fields = {"hmc_state.potential_energy": energy, "hmc_state.diverging": diverging}
+    assert equal(statistics_of_numpyro(fields), {"lp": -energy, "diverging": diverging})
 
 
 def test_samples_are_grouped_by_chain_or_not():

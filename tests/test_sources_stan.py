@@ -301,6 +301,7 @@ def test_several_approximations_are_no_chains(folder, tmp_path):
         ("lp__,S.1.1,S.2.2", r"'S' has 2 columns.*\(2, 2\)"),
         ("lp__,S.0,S.1", r"'S' has 2 columns.*\(1,\)"),
         ("lp__,S.1,S.999999999999", "'S' has 2 columns"),
+        (f"lp__,S.1,S.{10**30}", "'S' has 2 columns"),
         ("lp__,S.1,S.1.1", "different numbers of indices"),
         ("lp__,S.1,S.1", "two of its columns have the same name"),
     ],
@@ -316,6 +317,7 @@ def test_columns_that_make_no_array(tmp_path, columns, message):
     [
         ("", "not a CSV file of Stan"),
         ("a,b\n1,2\n", "not a CSV file of Stan"),
+        ("# stan_version_major = 2\n# method = generate_quantities\ny\n1\n", "leaves no draws"),
         ("# stan_version_major = 2\n# num_sam", "cut short: its header"),
         ("# stan_version_major = 2\nlp__,a", "ends in line 2, before any draw"),
         ("lp__,accept_stat__\n-1,0.9\n", "no parameters"),

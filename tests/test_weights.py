@@ -316,6 +316,9 @@ def test_layers_are_no_members():
     assert split_members(square, "here") is None
     numbers = {"0.weight": np.zeros((8, 8)), "2.weight": np.zeros((8, 8))}
     assert split_members(numbers, "here") is None
+    for word in ("cell", "encoderblock_", "self_attn", "ConvBlock_", "rnn", "Expert_"):
+        stacked_layers = {f"{word}{i}/kernel": np.zeros((50, 8, 8)) for i in (0, 1)}
+        assert split_members(stacked_layers, "here") is None
     different = {"a1.weight": np.zeros((8, 8)), "a2.weight": np.zeros((8, 4))}
     assert split_members(different, "here") is None
     assert split_members({"a1.w": np.zeros(2), "a2.w": np.zeros(2)}, "here") is not None
@@ -415,6 +418,70 @@ def test_damaged_npz(tmp_path):
         relabel.open_draws(cut)
 
 
+def npy_of(shape):
+    """A .npy file that promises this shape and holds hardly any numbers."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(80)
+
+
+@pytest.mark.parametrize("shape", [(10**14,), (10**30,)])
+def test_arrays_of_absurd_size(shape, tmp_path):
+    (tmp_path / "a.npy").write_bytes(npy_of(shape))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("w.npy", npy_of(shape))
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(FileError, match="damaged or was cut short"):
+            relabel.open_draws(tmp_path / name)
+
+
+@pytest.mark.parametrize(("at", "value", "told"), [(6, 1, "encrypted"), (8, 97, "not supported")])
+def test_archives_that_zipfile_cannot_read(at, value, told, tmp_path):
+    content = bytearray((DATA / "stacked.npz").read_bytes())
+    for mark, offset in ((b"PK\x03\x04", at), (b"PK\x01\x02", at + 2)):
+        place = content.find(mark)
+        while place >= 0:
+            content[place + offset] = value
+            place = content.find(mark, place + 4)
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(FileError, match=f"cannot be read as .npz.*{told}"):
+        relabel.open_draws(tmp_path / "a.npz")
+
+
+def test_an_archive_with_one_name_twice(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("w.npy", npy_of((10,)))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("w.npy", npy_of((5,)))
+    with pytest.raises(FileError, match="two of its arrays have the same name"):
+        relabel.open_draws(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("codec", ["compressor", "filters"])
+def test_a_zarr_store_with_a_pickle(codec, trap, tmp_path):
+    for folder in ("", "posterior", "posterior/w"):
+        (tmp_path / "a.zarr" / folder).mkdir()
+        (tmp_path / "a.zarr" / folder / ".zgroup").write_text('{"zarr_format": 2}')
+    array = tmp_path / "a.zarr" / "posterior" / "w"
+    (array / ".zgroup").unlink()
+    pickled = {"id": "pickle", "protocol": 4}
+    about = {"zarr_format": 2, "shape": [2, 5], "chunks": [2, 5], "dtype": "|O", "order": "C"}
+    about |= {"compressor": None, "fill_value": None, "filters": [{"id": "vlen-utf8"}]}
+    if codec == "filters":
+        about["filters"].append(pickled)
+    else:
+        about["compressor"] = pickled
+    (array / ".zarray").write_text(json.dumps(about))
+    (array / ".zattrs").write_text('{"_ARRAY_DIMENSIONS": ["chain", "draw"]}')
+    (array / "0.0").write_bytes(pickle.dumps(trap))
+    with pytest.raises(FileError, match=r"a.zarr: holds values as pickles \(w\), and a"):
+        relabel.open_draws(tmp_path / "a.zarr")
+
+
+def test_masks_are_not_dropped():
+    with pytest.raises(DataError, match="'w' has masked entries"):
+        from_dict({"w": np.ma.masked_array(np.zeros(3), [0, 1, 0])})
+
+
 def test_objects_in_arrays_are_refused(trap, tmp_path):
     objects = np.array([trap, None], dtype=object)
     np.savez(tmp_path / "a.npz", w=objects)
@@ -510,6 +577,8 @@ def test_a_target_among_the_members_is_refused(tmp_path):
     paths = sorted((tmp_path / "run").iterdir())
     with pytest.raises(FileError, match="output and input are the same"):
         relabel.save(tree, paths[1], source=paths, force=True)
+    with pytest.raises(FileError, match="output and input are the same"):
+        relabel.save(tree, paths[1], source=tmp_path / "run" / "*.npz", force=True)
 
 
 # ---------------------------------------------------------------------- state dicts of any arrays
@@ -544,6 +613,10 @@ def test_prefixes_of_wrappers(prefix):
     ("source", "message"),
     [
         ([], "there are no members"),
+        ([{}, {}], "item 0: an empty state dict"),
+        ([{0: np.zeros(2)}], "the name 0 is a int; names must be text"),
+        ([{"net": {"w": np.zeros(2)}, "gate": {"w": np.ones(2)}}], "several networks .'net', 'ga"),
+        ({"a": {"w": np.zeros(2)}, "model": {"w": np.ones(2)}}, "several networks .'model', 'a'"),
         ([{"w": np.zeros(2), "extra": {"a": 1}}], "item 0: 'extra' is a dict, no tensor"),
         ([{"w": np.zeros(2)}, 3], "item 1: holds a int; give state dicts"),
         ([[{"w": np.zeros(2)}], [{"w": np.zeros(2)}] * 2], "the chains have 1, 2 draws"),
@@ -658,6 +731,13 @@ def test_pytrees_that_do_not_fit(no_jax):
         to_pytree(both, like={"w": 0.0})
     with pytest.raises(DataError, match="would both be named 'a/b'"):
         from_pytree({"a": {"b": np.zeros(3)}, "a/b": np.zeros(3)}, axes="draw")
+
+
+def test_pytrees_that_cannot_be_built(no_jax):
+    with pytest.raises(DataError, match="'a/b' cannot be nested"):
+        to_pytree(from_dict({"a": np.zeros((9, 2)), "a/b": np.zeros((9, 3))}, axes="draw"))
+    with pytest.raises(DataError, match="cannot be taken apart: '<' not supported"):
+        from_pytree({0: np.zeros((9, 2)), "a": np.zeros((9, 2))}, axes="draw")
 
 
 def test_paths_outlive_a_file(tmp_path, no_jax):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ def from_emcee(
     source: Any,
     *,
     names: Sequence[str] | None = None,
-    layout: Mapping[str, Sequence[int]] | None = None,
+    layout: Mapping[str, int | Sequence[int]] | None = None,
     discard: int = 0,
     thin: int = 1,
     group: str | None = None,
@@ -92,8 +93,11 @@ def from_emcee(
     >>> to_emcee(draws).shape
     (100, 16, 7)
     """
-    if discard < 0 or thin < 1:
-        raise SpecError(f"emcee: discard={discard} and thin={thin} must be at least 0 and 1")
+    whole = all(isinstance(number, int | np.integer) for number in (discard, thin))
+    if not whole or discard < 0 or thin < 1:
+        raise SpecError(
+            f"emcee: discard={discard!r} and thin={thin!r} must be whole numbers, from 0 and 1 on"
+        )
     chain, log_prob = _read(source, group)
     steps = slice(discard + thin - 1, None, thin)
     if not len(chain[steps]):
@@ -101,6 +105,8 @@ def from_emcee(
             f"emcee: of {len(chain)} steps none is left after discard={discard} and thin={thin}"
         )
     arrays = _split(chain[steps], names, layout)
+    if taken := [name for name in ("step", "walker") if name in arrays]:
+        raise SpecError(f"emcee: {taken[0]!r} is the name of a coordinate of the draws; rename it")
     tree = pooled(arrays, {"lp": log_prob[steps]}, source=_SOURCE)
     first = {"emcee_dimensions": json.dumps(list(arrays))}
     tree["posterior"].dataset = posterior_of(tree).assign_attrs(first)
@@ -131,7 +137,7 @@ def to_emcee(data: Any) -> Array:
 
 
 def _split(
-    chain: Array, names: Sequence[str] | None, layout: Mapping[str, Sequence[int]] | None
+    chain: Array, names: Sequence[str] | None, layout: Mapping[str, int | Sequence[int]] | None
 ) -> dict[str, Array]:
     """Take vectors (step, walker, dimension) apart into named arrays."""
     n_dims = chain.shape[2]
@@ -146,17 +152,26 @@ def _split(
         return {name: chain[:, :, i] for i, name in enumerate(names)}
     if layout is None:
         return {"theta": chain}
-    sizes = [int(np.prod(shape)) for shape in layout.values()]
+    shapes = {name: _shape(name, shape) for name, shape in layout.items()}
+    sizes = [math.prod(shape) for shape in shapes.values()]
     if sum(sizes) != n_dims:
-        parts = ", ".join(f"{name} {tuple(shape)}" for name, shape in layout.items())
+        parts = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise SpecError(
             f"emcee: vectors have {n_dims} dimensions, but the layout has {sum(sizes)} ({parts})"
         )
     bounds = pairwise(accumulate(sizes, initial=0))
     return {
         name: chain[:, :, start:stop].reshape(*chain.shape[:2], *shape)
-        for (name, shape), (start, stop) in zip(layout.items(), bounds, strict=True)
+        for (name, shape), (start, stop) in zip(shapes.items(), bounds, strict=True)
     }
+
+
+def _shape(name: str, shape: Any) -> tuple[int, ...]:
+    """One shape of a layout; a number is the size of a vector."""
+    sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    if not all(isinstance(size, int | np.integer) and size >= 0 for size in sizes):
+        raise SpecError(f"emcee: the layout of {name!r} is {shape!r}, no shape of an array")
+    return tuple(map(int, sizes))
 
 
 def _read(source: Any, group: str | None) -> tuple[Array, Array]:

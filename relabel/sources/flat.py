@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from relabel.errors import DataError, FileError
 from relabel.sources.members import STACKED, noted
+from relabel.sources.npz import OBJECTS, UNREADABLE
 from relabel.sources.pytrees import ALONE, flatten, path_notes
 from relabel.sources.samples import (
     as_array,
@@ -135,12 +136,17 @@ def _told(layout: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[int, 
     if isinstance(layout, Mapping):
         for name, item in layout.items():
             yield from _told(item, (*path, name))
-    elif isinstance(layout, int):
-        yield path, (layout,)
-    elif isinstance(layout, tuple | list) and all(isinstance(size, int) for size in layout):
-        yield path, tuple(layout)
+    elif _is_size(layout):
+        yield path, (int(layout),)
+    elif isinstance(layout, tuple | list) and all(map(_is_size, layout)):
+        yield path, tuple(map(int, layout))
     else:
         yield path, None
+
+
+def _is_size(item: Any) -> bool:
+    """Whether this is a size of an array: a whole number from 0 on."""
+    return isinstance(item, int | np.integer) and bool(item >= 0)
 
 
 def ravel(data: Any) -> Array:
@@ -237,8 +243,8 @@ def read_npy(path: Path) -> Array:
     try:
         with path.open("rb") as file:
             array: Array = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        if "pickle" in str(error):
+    except UNREADABLE as error:
+        if OBJECTS in str(error):
             raise FileError(
                 f"{path}: holds objects, which is a pickle, and a pickle runs code when it is "
                 "loaded; load it yourself in Python, where you trust it, and save numbers"

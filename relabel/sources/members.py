@@ -26,6 +26,7 @@ __all__ = [
     "check_distinct",
     "common_metadata",
     "from_members",
+    "is_pattern",
     "member_names",
     "members_of",
     "natural",
@@ -44,20 +45,10 @@ MEMBERS, NAMED, STACKED = "members", "named members", "stacked"
 
 _PREFIX = re.compile(r"(?P<word>[^./]*?)(?P<number>\d+)(?P<separator>[./])(?P<rest>.+)")
 _MEMBER = {"member", "model", "net", "network", "draw", "sample", "seed", "run", "particle"}
-_LAYER = {
-    "layer",
-    "layers",
-    "fc",
-    "linear",
-    "lin",
-    "dense",
-    "conv",
-    "block",
-    "h",
-    "hidden",
-    "w",
-    "b",
-}
+_LAYER = re.compile(
+    r".*(layers?|linear|lin|fc|dense|conv\w*|blocks?|stage|hidden|cell|rnn|lstm|gru|attn|attention"
+    r"|mlp|ffn?|norm|bn|ln|encoder|decoder|expert|heads?|embed\w*)|h|w|b|mu|l"
+)
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:
@@ -273,7 +264,7 @@ def _are_members(word: str, separator: str, members: Sequence[Mapping[str, Any]]
     plain = re.split(r"[_\- ]", word.strip("_- ").lower())[-1]
     if plain in _MEMBER:
         return True
-    if plain in _LAYER or (not plain and separator == "."):
+    if _LAYER.fullmatch(plain) or (not plain and separator == "."):
         return False
     layouts = [{name: _layout(value) for name, value in member.items()} for member in members]
     return len(members) > 1 and all(layout == layouts[0] for layout in layouts)
@@ -298,6 +289,11 @@ def common_metadata(found: Sequence[Mapping[str, str]]) -> str | None:
     return json.dumps(same, ensure_ascii=False) if same else None
 
 
+def is_pattern(path: Path) -> bool:
+    """Whether a path is no file but a pattern for the names of several."""
+    return not path.exists() and bool(set("*?[") & set(path.name))
+
+
 def as_paths(source: Any, whole: Callable[[Path], bool] = lambda _: False) -> list[Path]:
     """Return one path or several as a list of paths, each of which is there once.
 
@@ -318,7 +314,7 @@ def as_paths(source: Any, whole: Callable[[Path], bool] = lambda _: False) -> li
     paths = [Path(path) for path in ([source] if one else source)]
     if not paths:
         raise FileError("no files are given")
-    if len(paths) == 1 and not paths[0].exists() and set("*?[") & set(paths[0].name):
+    if len(paths) == 1 and is_pattern(paths[0]):
         paths = sorted(paths[0].parent.glob(paths[0].name), key=lambda path: natural(path.name))
         if not paths:
             raise FileError(f"{source}: no file fits this pattern")

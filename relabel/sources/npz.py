@@ -26,9 +26,24 @@ from relabel.sources.members import (
 )
 from relabel.sources.samples import as_it_came, notes_of, tree_of
 
-__all__ = ["from_dict", "from_npz", "read_npz", "to_dict", "write_npz"]
+__all__ = ["OBJECTS", "UNREADABLE", "from_dict", "from_npz", "read_npz", "to_dict", "write_npz"]
 
 Array = NDArray[Any]
+
+#: What NumPy raises for a damaged file, or one that promises more than there is memory for.
+UNREADABLE = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+)
+
+#: What NumPy says of an array that only a pickle could load.
+OBJECTS = "allow_pickle=False"
 
 
 def from_dict(samples: Mapping[str, Any], *, axes: str | None = None) -> xr.DataTree:
@@ -131,9 +146,12 @@ def read_npz(path: Path) -> dict[str, Array]:
     """Read all arrays of one file; objects are refused."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):
+            names = archive.files
+            arrays = {name: archive[name] for name in names}
+    except FileNotFoundError as error:
+        raise FileError(f"{path}: no such file or folder") from error
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
+        if OBJECTS in str(error):
             raise FileError(
                 f"{path}: holds an array of objects, which is a pickle, and a pickle runs code "
                 "when it is loaded; load it yourself in Python, where you trust it, and save "
@@ -142,6 +160,9 @@ def read_npz(path: Path) -> dict[str, Array]:
         raise FileError(
             f"{path}: cannot be read as .npz; it is damaged or was cut short: {error}"
         ) from error
+    if len(arrays) < len(names):
+        raise FileError(f"{path}: two of its arrays have the same name")
+    return arrays
 
 
 def write_npz(data: Any, file: BinaryIO) -> None:

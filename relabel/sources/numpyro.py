@@ -253,7 +253,8 @@ def _is_ensemble(kernel: Any) -> bool:
 
 def _statistics(fields: Mapping[str, Any]) -> dict[str, Array]:
     stats = {}
-    for name, value in flattened(fields).items():
+    for field, value in flattened(fields).items():
+        name = field.removeprefix("hmc_state.")  # of HMC within Gibbs
         if hasattr(value, "shape") and np.ndim(value) >= 2:
             if name == "potential_energy":
                 stats["lp"] = -np.asarray(value)

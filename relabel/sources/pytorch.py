@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +24,7 @@ from relabel.sources.members import (
     noted,
 )
 from relabel.sources.safetensors import from_safetensors, is_safetensors
-from relabel.sources.samples import as_it_came, notes_of, tree_of
+from relabel.sources.samples import as_it_came, check_names, notes_of, tree_of
 
 __all__ = ["UNSAFE", "from_torch", "load_weights", "to_state_dicts", "write_torch"]
 
@@ -143,18 +144,28 @@ def load_weights(path: Path) -> Any:
     from pickle import UnpicklingError
 
     try:
+        _check_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f" ({found[1]})" if found else ""
         raise FileError(f"{path}: holds more than weights{what}: {UNSAFE}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # of a damaged file PyTorch raises almost anything
         if "TorchScript" in str(error):
             raise FileError(f"{path}: is a TorchScript program, not weights: {UNSAFE}") from error
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FileError(
             f"{path}: cannot be read as a file of PyTorch; it is damaged or was cut short: {text}"
         ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Refuse an archive with damaged bytes, which PyTorch would load: it looks at no checksums."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} is wrong")
 
 
 def _from_stacked(tensors: Mapping[str, Any], axes: str | None, label: str) -> xr.DataTree:
@@ -195,6 +206,7 @@ def _unwrapped(source: Any, label: str) -> Any:
         for key in _WEIGHTS:
             inner = source.get(key)
             if isinstance(inner, Mapping | list | tuple) and len(inner):
+                _check_only_network(source, key, label)
                 return _unwrapped(inner, label)
         return source
     if isinstance(source, Mapping | list | tuple):
@@ -204,12 +216,25 @@ def _unwrapped(source: Any, label: str) -> Any:
     )
 
 
+def _check_only_network(checkpoint: Mapping[str, Any], key: str, label: str) -> None:
+    """Refuse a checkpoint that holds other weights beside those under `key`."""
+    others = [name for name, inner in checkpoint.items() if name != key and _is_state_dict(inner)]
+    if others:
+        shown = ", ".join(map(repr, [key, *others[:3]]))
+        raise DataError(
+            f"{label}: holds several networks ({shown}); give the state dict of the one that is "
+            f"meant, as in checkpoint[{key!r}], or a list of state dicts if they are members"
+        )
+
+
 def _member(item: Any, label: str) -> Any:
     """One member as a state dict, or one chain as a list of them."""
     if _is_module(item):
         return item.state_dict()
     item = _unwrapped(item, label)
     if isinstance(item, Mapping):
+        if not item:
+            raise DataError(f"{label}: an empty state dict: the network has no parameters")
         odd = [name for name, value in item.items() if not _is_tensor(value)]
         if odd:
             kind = type(item[odd[0]]).__name__
@@ -236,6 +261,7 @@ def _is_state_dict(item: Any) -> bool:
 def _prefix(member: Mapping[str, Any]) -> str:
     """What wrappers put before all names."""
     prefix = ""
+    check_names(member, "torch")
     while found := [p for p in _PREFIXES if all(name.startswith(prefix + p) for name in member)]:
         prefix += found[0]
     return prefix
@@ -296,7 +322,7 @@ def to_state_dicts(data: Any) -> list[dict[str, Any]]:
     Raises
     ------
     DataError
-        If PyTorch is missing.
+        If PyTorch is missing, or has no dtype for an array.
 
     Examples
     --------
@@ -307,10 +333,13 @@ def to_state_dicts(data: Any) -> list[dict[str, Any]]:
         import torch
     except ImportError as error:
         raise DataError("state dicts of PyTorch need PyTorch: pip install torch") from error
-    return [
-        {name: torch.from_numpy(np.array(array)) for name, array in member.items()}
-        for member in members_of(data)
-    ]
+    try:
+        return [
+            {name: torch.from_numpy(np.array(array)) for name, array in member.items()}
+            for member in members_of(data)
+        ]
+    except TypeError as error:
+        raise DataError(f"not all draws can be tensors: {error}") from error
 
 
 def write_torch(data: Any, file: BinaryIO) -> None:

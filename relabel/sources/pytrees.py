@@ -98,10 +98,14 @@ def flatten(tree: Any) -> dict[Path, Any]:
     {('a',): 0.0, ('b', 0): 1.0, ('b', 1): 2.0}
     """
     jax = sys.modules.get("jax")
-    if jax is not None:
+    try:
+        if jax is None:
+            return dict(_walk(tree, ()))
         pairs = jax.tree_util.tree_flatten_with_path(tree)[0]
-        return {_keys(path): leaf for path, leaf in pairs}
-    return dict(_walk(tree, ()))
+    except (TypeError, ValueError) as error:  # keys of several types have no order
+        text = str(error).partition("\n")[0]
+        raise DataError(f"pytree: cannot be taken apart: {text}") from error
+    return {_keys(path): leaf for path, leaf in pairs}
 
 
 def _keys(path: Sequence[Any]) -> Path:
@@ -256,8 +260,13 @@ def nested(leaves: Mapping[Path, Any]) -> Any:
         return leaves[()]
     tree: dict[Any, Any] = {}
     for path, leaf in leaves.items():
-        node = tree
+        node: Any = tree
         for key in path[:-1]:
-            node = node.setdefault(key, {})
+            node = node.setdefault(key, {}) if isinstance(node, dict) else None
+        if not path or not isinstance(node, dict) or path[-1] in node:
+            raise DataError(
+                f"{'/'.join(map(str, path))!r} cannot be nested: another array is named by a part "
+                "of it; rename one"
+            )
         node[path[-1]] = leaf
     return tree

@@ -13,7 +13,16 @@ from relabel.containers import unpack
 from relabel.errors import DataError
 from relabel.spec import SAMPLE_DIMS
 
-__all__ = ["as_array", "as_it_came", "notes_of", "sample_axes", "samples_of", "stacked", "tree_of"]
+__all__ = [
+    "as_array",
+    "as_it_came",
+    "check_names",
+    "notes_of",
+    "sample_axes",
+    "samples_of",
+    "stacked",
+    "tree_of",
+]
 
 Array = NDArray[Any]
 
@@ -70,6 +79,7 @@ def tree_of(
     >>> tree["posterior/nn.w"].attrs["source_name"]
     'nn/w'
     """
+    check_names(samples, source)
     arrays = {name: as_array(value, name, source) for name, value in samples.items()}
     order = sample_axes(arrays, axes, source)
     names = _safe_names(arrays, source)
@@ -85,6 +95,22 @@ def tree_of(
         {dim: np.arange(posterior.sizes[dim]) for dim in SAMPLE_DIMS}
     )
     return xr.DataTree.from_dict({"posterior": posterior, **(groups or {})})
+
+
+def check_names(samples: Mapping[Any, Any], source: str) -> None:
+    """Refuse names that are no text, such as the numbers of a list of layers.
+
+    Raises
+    ------
+    DataError
+        If there is one.
+    """
+    odd = [name for name in samples if not isinstance(name, str)]
+    if odd:
+        raise DataError(
+            f"{source}: the name {odd[0]!r} is a {type(odd[0]).__name__}; names must be text, as "
+            "in {str(name): array for name, array in samples.items()}"
+        )
 
 
 def as_array(value: Any, name: str, source: str) -> Array:
@@ -110,9 +136,12 @@ def as_array(value: Any, name: str, source: str) -> Array:
             f"{source}: {name!r} is a {type(value).__name__}{where} that cannot be read as an "
             "array; make it an ordinary dense one and move it to cpu"
         ) from error
+    if np.ma.is_masked(value):
+        raise DataError(f"{source}: {name!r} has masked entries, which draws cannot have")
     if array.dtype.kind not in "fiub":
         raise DataError(
-            f"{source}: {name!r} has the dtype {array.dtype}; draws are real numbers or integers"
+            f"{source}: {name!r} has the dtype {dtype or array.dtype}; draws are real numbers or "
+            "integers"
         )
     return array
 

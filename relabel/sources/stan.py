@@ -211,16 +211,20 @@ def _read(path: Path) -> _File:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
     method = config.get("method", "sample")
     if method not in _METHODS:
-        raise FileError(
-            f"{path}: made by Stan's method {method!r}, which leaves no draws of parameters; give "
-            "the files of the sampler"
-        )
+        raise _no_draws(path, method)
     if method == "variational":
         table = table[1:]  # the first row is the mean
     n_warmup, n_draws = _expected(config)
     found = body.n_warmup if body.n_warmup is not None else min(n_warmup or 0, len(table))
     problem = body.cut or _missing(path, len(table), found, n_warmup, n_draws)
     return _File(path, config, columns, table[:found], table[found:], problem)
+
+
+def _no_draws(path: Path, method: str) -> FileError:
+    return FileError(
+        f"{path}: made by Stan's method {method!r}, which leaves no draws of parameters; give the "
+        "files of the sampler"
+    )
 
 
 def _read_head(text: TextIO, path: Path) -> tuple[dict[str, str], list[str], int]:
@@ -239,6 +243,9 @@ def _read_head(text: TextIO, path: Path) -> tuple[dict[str, str], list[str], int
         key, equals, value = line.lstrip("# ").partition("=")
         if equals:
             config.setdefault(key.strip(), value.replace("(Default)", "").strip())
+    method = config.get("method", "sample")
+    if method not in _METHODS:
+        raise _no_draws(path, method)
     if config.get("stan_version_major"):
         raise FileError(f"{path}: cut short: its header names no columns with 'lp__'")
     raise FileError(f"{path}: not a CSV file of Stan: no line names columns, with 'lp__' first")
@@ -453,14 +460,15 @@ def _in_order(
     columns = np.array([column for _, column in places])
     if len({len(index) for index, _ in places}) > 1:
         raise FileError(f"{path}: the columns of {name!r} have different numbers of indices")
-    indices = np.array([index for index, _ in places], int)  # distinct, as columns are
-    shape = tuple(int(n) for n in indices.max(axis=0))
-    if math.prod(shape) != len(places) or (indices < 1).any():
+    shape = tuple(map(max, zip(*(index for index, _ in places), strict=True)))
+    smallest = min((min(index, default=1) for index, _ in places), default=1)
+    if math.prod(shape) != len(places) or smallest < 1:
         raise FileError(
             f"{path}: {name!r} has {len(places)} columns, whose indices do not fill an array of "
             f"the shape {shape}"
         )
     if not shape:
         return columns, shape
+    indices = np.array([index for index, _ in places])  # distinct, as columns are
     flat = np.ravel_multi_index(tuple((indices - 1).T), shape)
     return columns[np.argsort(flat)], shape

@@ -251,6 +251,18 @@ def test_a_truncated_file(tmp_path):
             relabel.open_draws(tmp_path / "a.pt")
 
 
+def test_a_damaged_weight_is_noticed(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save([{"w": torch.arange(1000.0)}], path)
+    content = bytearray(path.read_bytes())
+    place = content.find(np.arange(500, 504, dtype="<f4").tobytes())
+    content[place + 2] ^= 64
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path)[0]["w"], torch.arange(1000.0))  # it does not notice
+    with pytest.raises(FileError, match=r"a.pt: .*cut short: the checksum of a/data"):
+        relabel.open_draws(path)
+
+
 def test_a_whole_module_is_refused(tmp_path):
     torch.save(network(0), tmp_path / "a.pt")
     with pytest.raises(FileError, match=r"more than weights \(torch.nn.modules.*save_file"):
