@@ -130,6 +130,7 @@ def test_walkers(call):
          "leave axes='draw' out"),
         (["align", DATA / "ensemble.safetensors", "--activation", "tahn"], "unknown activation"),
         (["align", DATA / "emcee.h5", DATA / "emcee.h5", "--units", "h=tanh"], "given twice"),
+        (["align", DATA / "emcee.h5", "--truncate", "--units", "h=tanh"], "only chains of Stan"),
         (["align", "nothing_*.csv", "--units", "h=tanh"], "no file fits this pattern"),
         (["align", DATA / "ensemble.safetensors", "--activation", "tanh", "--inputs",
           f"{POINTS}:X_tets"], "X_test"),

@@ -120,13 +120,15 @@ def open_source(
     """
     found = as_paths(paths, lambda folder: kind_of(folder) is not None)
     kinds = [kind_of(path) for path in found]
+    if truncate and kinds[0] != "Stan CSV":
+        raise DataError(f"{found[0]}: only chains of Stan are truncated, and this is {kinds[0]}")
     if len(found) == 1 and kinds[0] in (*_ARVIZ, None):
         one = isinstance(paths, str | os.PathLike) and Path(paths) != found[0]
         if not one:
             return None
     for path, kind in zip(found, kinds, strict=True):
         _check_kind(path, kind, found[0], kinds[0])
-    if truncate and kinds[0] == "Stan CSV":
+    if truncate:
         return from_stan(_told(found, axes), truncate=True)
     return READERS[str(kinds[0])](found, axes)
 
