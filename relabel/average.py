@@ -483,7 +483,12 @@ def _judge(
     n_outputs = networks.n_outputs(posterior, read.draws.excluded)
     family = asked.family if asked else None
     where = named if isinstance(named, str) else "(given)"
-    laid = fitting_targets(family or "gaussian", values, networks.n_inputs, n_outputs, where)
+    try:
+        laid = fitting_targets(family or "gaussian", values, networks.n_inputs, n_outputs, where)
+    except SpecError as error:
+        if named is not None or asked is not None:
+            raise
+        return None, [f"no loss: {error}; name the likelihood (categorical of classes)"]
     return _Judge(networks, laid, family, scale), []
 
 

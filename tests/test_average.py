@@ -330,6 +330,19 @@ def test_what_does_not_fit_is_refused(options, said):
         relabel.average(aligned, **options)
 
 
+def test_classes_found_beside_the_draws_need_their_likelihood_named():
+    data = xr.Dataset({"X": (("obs", "i"), np.random.default_rng(1).normal(size=(12, 2)))})
+    observed = xr.Dataset({"y": ("obs", np.arange(12) % 3)})
+    groups = {"posterior": small(n_outputs=3), "constant_data": data, "observed_data": observed}
+    aligned = relabel.align(xr.DataTree.from_dict(groups), SPEC)
+    found = relabel.average(aligned)
+    assert found.loss is None
+    assert "name the likelihood (categorical" in found.notes[0]
+    assert relabel.average(aligned, likelihood="categorical").loss.mean_network > 0
+    with pytest.raises(SpecError, match="targets"):
+        relabel.average(aligned, targets="observed_data/y")
+
+
 def test_draws_must_be_aligned_and_left():
     with pytest.raises(DataError, match="not aligned"):
         relabel.average(small())
