@@ -21,7 +21,8 @@ from relabel.architecture import (
 )
 from relabel.binding import check_draws, closest, core_dims, is_drawn
 from relabel.containers import sharing, unpack
-from relabel.conventions import Reading, read_names
+from relabel.conventions import Reading, follows_conventions, read_names
+from relabel.convolutional import of_channels
 from relabel.errors import RelabelError, SpecError
 from relabel.groups import group_of
 from relabel.known import Known, known_network
@@ -30,6 +31,12 @@ from relabel.presets import dense_line, hidden_names
 from relabel.spec import Spec
 
 __all__ = ["Proposal", "propose"]
+
+_PLAIN = (
+    "each layer reads what is shown, and between the layers there are only functions of single "
+    "units, pooling and norms, which names do not tell: relabel.check_function compares outputs "
+    "before and after"
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,11 @@ def propose(
     2. **Names of PyTorch and Flax.** ``weight`` is (out, in, ...), ``kernel`` (..., in, out).
        Convolutions, norms, embeddings and dense layers are connected in the order of the draws, or
        of the numbers in their names; flattened channels and further outputs are assumptions.
+       Two layers of one size may be added up, be parallel or share weights, which names do not
+       show. That is a doubt, but for steps of one ``nn.Sequential`` (``0.weight``, ``2.weight``:
+       lists of modules leave no gaps) and, as an assumption, for two neighbours that are numbered.
+       A norm of channels without running statistics (a GroupNorm?) is a doubt. Channels of
+       convolutions are never flipped, since max pooling may follow.
     3. **Feed-forward networks.** Weights are variables of two axes a draw, named with a number,
        with a word such as ``in`` or ``out``, or with a word such as ``w``, ``kernel``, ``fc``;
        the last may have one axis, if there is one output. Biases have one axis and are named
@@ -207,8 +219,39 @@ def _from_reading(reading: Reading, units: Mapping[str, str] | None, default: _D
     """Turn a network that was read from names into a spec."""
     sizes = [reading.sizes[node] for node in reading.hidden]
     names, symmetries, assumptions = _named(sizes, units, default)
-    spec = Spec(dict(zip(names, symmetries, strict=True)), reading.named(names))
-    return Proposal(spec, tuple(reading.doubts), (*reading.notes, *assumptions))
+    safe = [
+        _safe_symmetry(node, symmetry, reading)
+        for node, symmetry in zip(reading.hidden, symmetries, strict=True)
+    ]
+    plain = [name for name, a, b in zip(names, symmetries, safe, strict=True) if a != b]
+    if plain:
+        assumptions.append(
+            f"{', '.join(plain)} are only permuted: max pooling and padding may stand behind a "
+            "convolution, and a norm before the activation or behind it"
+        )
+    doubts = list(reading.doubts)
+    if reading.slopes and set(safe) != {"permutation"}:
+        doubts.append(
+            f"{', '.join(reading.slopes)}: a norm, which takes over the signs and scales of its "
+            "units, or the slopes of an activation (PReLU), which are only permuted?"
+        )
+    chain = _on_the_chain(names, told=bool(reading.convolved))
+    spec = Spec(dict(zip(names, safe, strict=True)), reading.named(names))
+    return Proposal(spec, tuple(doubts), (*reading.notes, *assumptions, *chain))
+
+
+def _on_the_chain(hidden: Sequence[str], *, told: bool = False) -> list[str]:
+    """What is taken for granted of the connections between several layers, or of convolutions."""
+    return [_PLAIN] if told or len(hidden) > 1 else []
+
+
+def _safe_symmetry(node: int, symmetry: str, reading: Reading) -> str:
+    """Symmetry of units behind which there may be pooling, padding or a norm."""
+    if node in reading.convolved:
+        symmetry = of_channels(symmetry, "max")
+    if node in reading.normed and not group_of(symmetry).commutes:
+        return "permutation"
+    return symmetry
 
 
 def _from_network(
@@ -235,8 +278,15 @@ def _from_network(
         if bias is not None:
             axes[bias.name] = f"-> {nodes[i + 1]}" if bias.shape else "->"
     doubts += _left_over(net, arrays, names)
+    if not doubts:
+        doubts += _unsure_order(net)
+    if follows_conventions(arrays):
+        doubts.append(
+            "some names are those of PyTorch or Flax, but the arrays are not those of a plain "
+            "chain of layers: this is a guess by sizes alone"
+        )
     spec = Spec(dict(zip(names, symmetries, strict=True)), axes)
-    return Proposal(spec, tuple(doubts), tuple(assumptions))
+    return Proposal(spec, tuple(doubts), (*assumptions, *_on_the_chain(names)))
 
 
 def _named(
@@ -253,7 +303,7 @@ def _named(
                 f"each, from the inputs on, as in {example}"
             )
         return list(units), list(units.values()), []
-    return hidden_names(len(sizes)), [default.activation] * len(sizes), default.notes
+    return hidden_names(len(sizes)), [default.activation] * len(sizes), list(default.notes)
 
 
 def _activation(attribute: object) -> _Default:
@@ -293,6 +343,19 @@ def _ambiguity(nets: Sequence[Architecture]) -> str:
         f"if (out, in), and {second} likewise; biases, or dimension names that variables share, "
         "would have told"
     )
+
+
+def _unsure_order(net: Architecture) -> list[str]:
+    """Doubt a chain whose order only sizes tell, where two layers have one size."""
+    sizes = net.sizes
+    ordered = is_ordered([layer.weight for layer in net.layers])
+    if ordered or net.linked or len(set(sizes[1:-1])) == len(sizes) - 2:
+        return []
+    doubt = (
+        f"the names do not number the layers, and two have one size ({net}): they may be "
+        "connected in another way (parallel, recurrent, residual)"
+    )
+    return [doubt]
 
 
 def _storage_notes(net: Architecture) -> list[str]:
