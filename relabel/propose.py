@@ -235,14 +235,9 @@ def _from_reading(reading: Reading, units: Mapping[str, str] | None, default: _D
             f"{', '.join(reading.slopes)}: a norm, which takes over the signs and scales of its "
             "units, or the slopes of an activation (PReLU), which are only permuted?"
         )
-    chain = _on_the_chain(names, told=bool(reading.convolved))
+    chain = [_PLAIN] if reading.convolved or len(names) > 1 else []
     spec = Spec(dict(zip(names, safe, strict=True)), reading.named(names))
     return Proposal(spec, tuple(doubts), (*reading.notes, *assumptions, *chain))
-
-
-def _on_the_chain(hidden: Sequence[str], *, told: bool = False) -> list[str]:
-    """What is taken for granted of the connections between several layers, or of convolutions."""
-    return [_PLAIN] if told or len(hidden) > 1 else []
 
 
 def _safe_symmetry(node: int, symmetry: str, reading: Reading) -> str:
@@ -286,7 +281,7 @@ def _from_network(
             "chain of layers: this is a guess by sizes alone"
         )
     spec = Spec(dict(zip(names, symmetries, strict=True)), axes)
-    return Proposal(spec, tuple(doubts), (*assumptions, *_on_the_chain(names)))
+    return Proposal(spec, tuple(doubts), tuple(assumptions))
 
 
 def _named(

@@ -55,6 +55,7 @@ ORDER = [
     "diagnostics",
     "align",
     "average",
+    "function",
     "compare",
     "regions",
     "redraw",
