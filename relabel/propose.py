@@ -29,6 +29,7 @@ from relabel.known import Known, known_network
 from relabel.latent import complete, known_dims
 from relabel.presets import dense_line, hidden_names
 from relabel.spec import Spec
+from relabel.suspicions import tied_weights
 
 __all__ = ["Proposal", "propose"]
 
@@ -173,7 +174,21 @@ def propose(
         else:
             _refuse_activation(activation)
             guess = _from_dims(arrays, groups, units, doubts)
-    return _checked(guess, sharing(groups))
+    tied = _tied(posterior, guess)
+    return _checked(replace(guess, doubts=(*guess.doubts, *tied)), sharing(groups))
+
+
+def _tied(posterior: xr.Dataset, guess: Proposal) -> list[str]:
+    """Doubts about arrays of the network that are stored twice."""
+    if guess.spec is None or not guess.spec.axes:
+        return []
+    return [
+        f"{one!r} and {other!r} hold the same numbers: where a network uses one array in two "
+        "places (tied weights), both need the same units on the same axes, and units that they "
+        "connect are one set"
+        for one, other, _ in tied_weights(posterior)
+        if {one, other} & set(guess.spec.axes)
+    ]
 
 
 class _Default(NamedTuple):

@@ -265,6 +265,16 @@ def test_what_other_networks_are_named_like_is_in_doubt(case):
     assert any(word in doubt for doubt in proposal.doubts), proposal.doubts
 
 
+def test_weights_that_are_stored_twice_are_in_doubt():
+    data = draws({f"{2 * i}.weight": s for i, s in enumerate([(8, 4), (8, 8), (8, 8), (2, 8)])})
+    assert propose(data).certain
+    data["4.weight"].values[:] = data["2.weight"].values
+    assert "'2.weight' and '4.weight' hold the same" in propose(data).doubts[0]
+    turned = draws({"enc.weight": (8, 4), "dec.weight": (4, 8)})
+    turned["dec.weight"].values[:] = turned["enc.weight"].values.swapaxes(2, 3)
+    assert "hold the same numbers" in propose(turned).doubts[-1]
+
+
 def test_steps_of_a_sequence_are_not_in_doubt():
     sizes = [(8, 4), (8, 8), (8, 8), (2, 8)]
     for prefix in ("", "net."):
