@@ -160,7 +160,8 @@ def read_names(arrays: Sequence[Array]) -> Reading | None:
     """Read a chain of layers from names; None where names follow no convention.
 
     Layers are taken in the order in which they lie in the draws, else in that of the numbers in
-    their names, whichever fits the sizes. A layer that reads the outputs of an earlier one is a
+    their names, whichever fits the sizes. Flax numbers layers in the order in which they are made,
+    which is backwards where calls are nested. A layer that reads the outputs of an earlier one is a
     branch (several outputs). Norms go with the layer of their size that has their number, or that
     comes before them.
 
@@ -222,6 +223,11 @@ def _orders(modules: Sequence[Module]) -> Iterator[list[Module]]:
     )
     for key in keys:
         yield sorted(modules, key=key)  # type: ignore[arg-type]
+    if any("kernel" in module.parts for module in modules):  # f(Dense()(g(Dense()(x)))) in Flax
+        yield sorted(modules, key=lambda m: _natural(m.name), reverse=True)
+        yield sorted(
+            modules, key=lambda m: (m.kind == "layer" and m.n_spatial == 0, [-n for n in m.numbers])
+        )
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -354,7 +360,12 @@ def _node_of_norm(
     chosen = (same or before or fitting)[-1:]
     if not chosen:
         return None
-    if not same and not before and reading.sizes[0] == size:
+    kernels = any("kernel" in m.parts for m in fitting)
+    if len(fitting) > 1 and (kernels or (same and before and same[-1] is not before[-1])):
+        reading.doubts.append(
+            f"{norm.name} has the size of several layers, and it is not clear which it follows"
+        )
+    elif not before and reading.sizes[0] == size and not (same and len(fitting) == 1):
         reading.doubts.append(
             f"{norm.name} has the size of the inputs too and comes before all layers: does it "
             "normalise them? Then its arrays carry no units ('...')"

@@ -188,6 +188,30 @@ def test_the_number_of_heads_is_asked_for(naming):
     assert proposal.spec.sizes == {"qkv": 3, "a0": 1, "a1": 1}
 
 
+def test_layers_of_flax_may_be_numbered_backwards():
+    """``Dense(2)(relu(Dense(6)(relu(Dense(8)(x)))))`` makes the last layer first."""
+    shapes = {"Dense_0.kernel": (6, 2), "Dense_1.kernel": (8, 6), "Dense_2.kernel": (4, 8)}
+    proposal = propose(draws(shapes | {"Dense_0.bias": (2,), "Dense_2.bias": (8,)}))
+    assert proposal.certain
+    assert proposal.spec.axes["Dense_0.kernel"] == "h2 -> y"
+    assert proposal.spec.axes["Dense_2.bias"] == "-> h1"
+    both = {"Dense_0.kernel": (8, 4), "Dense_1.kernel": (4, 8)}
+    assert "more than one order" in propose(draws(both)).doubts[0]
+    normed = {"Dense_0.kernel": (4, 8), "Dense_1.kernel": (8, 8), "Dense_2.kernel": (8, 2)}
+    norms = {f"LayerNorm_{i}.{k}": (8,) for i in range(2) for k in ("scale", "bias")}
+    doubts = propose(draws(normed | norms)).doubts
+    assert any("which it follows" in doubt for doubt in doubts)
+
+
+def test_a_known_network_may_lack_biases():
+    spec = vit(1, heads=1)
+    shapes = shapes_of(spec, {"r": 8, "a0": 1})
+    without = {"blocks.0.attn.qkv.bias", "cls_token"}
+    proposal = propose(draws({name: s for name, s in shapes.items() if name not in without}))
+    assert set(spec.axes) - set(proposal.spec.axes) == without
+    assert not propose(draws({n: s for n, s in shapes.items() if n != "norm.weight"})).certain
+
+
 def test_what_a_known_network_does_not_have_is_a_doubt():
     shapes = shapes_of(resnet((1,)), {"r1": 8, "c1_0": 5})
     proposal = propose(draws(shapes | {"extra.weight": (8,)}))
