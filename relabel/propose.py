@@ -182,11 +182,15 @@ def _tied(posterior: xr.Dataset, guess: Proposal) -> list[str]:
     """Doubts about arrays of the network that are stored twice."""
     if guess.spec is None or not guess.spec.axes:
         return []
+    try:
+        ties = tied_weights(posterior)
+    except Exception:  # values of a damaged file: told, with its name, where they are loaded
+        return []
     return [
         f"{one!r} and {other!r} hold the same numbers: where a network uses one array in two "
         "places (tied weights), both need the same units on the same axes, and units that they "
         "connect are one set"
-        for one, other, _ in tied_weights(posterior)
+        for one, other, _ in ties
         if {one, other} & set(guess.spec.axes)
     ]
 
