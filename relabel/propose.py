@@ -184,7 +184,7 @@ def _tied(posterior: xr.Dataset, guess: Proposal) -> list[str]:
         return []
     try:
         ties = tied_weights(posterior)
-    except Exception:  # values of a damaged file: told, with its name, where they are loaded
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # told where values are loaded
         return []
     return [
         f"{one!r} and {other!r} hold the same numbers: where a network uses one array in two "
