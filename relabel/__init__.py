@@ -32,6 +32,7 @@ from relabel.criteria import (
 from relabel.diagnose import diagnose
 from relabel.diagnosis import Diagnosis, Finding, Thresholds
 from relabel.errors import DataError, FileError, RelabelError, SpecError
+from relabel.function import FunctionCheck, check_function
 from relabel.io import open_draws, save
 from relabel.likelihood import Likelihood
 from relabel.memberships import (
@@ -92,6 +93,7 @@ __all__ = [
     "ECRIterative2",
     "FileError",
     "Finding",
+    "FunctionCheck",
     "Gaussian",
     "Likelihood",
     "MatchAlign",
@@ -114,6 +116,7 @@ __all__ = [
     "allocation_probabilities",
     "apply",
     "average",
+    "check_function",
     "compare",
     "diagnose",
     "factor_model",

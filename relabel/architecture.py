@@ -155,6 +155,11 @@ class Architecture:
         last = self.layers[-1].head
         return [layer.tail.size for layer in self.layers] + [last.size if last else 1]
 
+    @property
+    def linked(self) -> bool:
+        """Whether dimension names connect all layers."""
+        return all(_linked(a.head, b.tail) for a, b in itertools.pairwise(self.layers))
+
     def decided(self, i: int) -> bool:
         """Whether dimension names tell how layer `i` is stored."""
         before = self.layers[i - 1].head if i > 0 else None

@@ -11,7 +11,7 @@ from relabel.groups import group_of
 from relabel.presets import checked_lines, dense_line, names_of_layers
 from relabel.spec import Spec
 
-__all__ = ["lenet", "resnet"]
+__all__ = ["lenet", "of_channels", "resnet"]
 
 Layout = Literal["torch", "flax"]
 Pool = Literal["max", "mean"] | None
@@ -128,7 +128,7 @@ def lenet(
     for name, tail, head, own in zip(denses, tails, [*hidden, "y"], biases[n_conv:], strict=True):
         lines += style.dense_lines(name, tail, head, has_bias=own)
     given = _each("activation", activation, n_conv + len(hidden))
-    units = {c: _of_channels(a, pool) for c, a in zip(channels, given, strict=False)}
+    units = {c: of_channels(a, pool) for c, a in zip(channels, given, strict=False)}
     units |= dict(zip(hidden, given[n_conv:], strict=True))
     return Spec(units, checked_lines("lenet", lines, axes), gauges=gauges or {})
 
@@ -170,7 +170,8 @@ def resnet(
         Permutations are always safe. With ``"relu"`` units may be scaled as well: the scale is that
         of the batch norm's weight and bias, since what comes before it is only permuted; all
         writers and readers of a stream share it. Signs are kept where max pooling follows, and
-        where a flip would add a constant, as in :func:`lenet`.
+        where a flip would add a constant, as in :func:`lenet`. Streams of even activations, of
+        which inputs and outputs flip in different ways, are only permuted.
     layout : {"torch", "flax"}, default "torch"
         Names and order of axes. The names of Flax are those of its ImageNet example
         (``conv_init``, ``ResNetBlock_0.Conv_0``, ``conv_proj``).
@@ -238,14 +239,14 @@ def resnet(
     build = _Residual(_STYLES[layout], prefix, norm, bias, statistics)
     stream = "r0" if shortcut[0] else "r1"
     lines = build.step(*build.style.stem, "x", stream)
-    units = {stream: _of_channels(activation, pool)}
-    inner = _of_channels(activation, None)
+    inner, added = of_channels(activation, None), _of_stream(activation)
+    units = {stream: of_channels(added, pool)}
     for number, (stage, b) in enumerate((s, b) for s, n in enumerate(blocks) for b in range(n)):
         before = stream
         names = build.style.block(stage + 1, b, number, bottleneck)
         if b == 0 and shortcut[stage]:
             stream = f"r{stage + 1}"
-            units[stream] = inner
+            units[stream] = added
             lines += build.step(*build.style.shortcut(names), before, stream)
         within = [f"c{stage + 1}_{b}" + (f"_{i}" if bottleneck else "") for i in (1, 2)]
         within = within if bottleneck else within[:1]
@@ -360,12 +361,23 @@ class _Residual:
         return lines
 
 
-def _of_channels(activation: str, pool: Pool) -> str:
-    """Symmetry of channels: that of the activation, where pooling and padding commute with it."""
+def of_channels(activation: str, pool: Pool) -> str:
+    """Symmetry of channels: that of the activation, where pooling and padding commute with it.
+
+    Examples
+    --------
+    >>> of_channels("tanh", "mean"), of_channels("tanh", "max"), of_channels("relu", "max")
+    ('tanh', 'permutation', 'relu')
+    """
     group = group_of(activation)
     action = group.action("tail")
     flipped = action is not None and action.signed
     return "permutation" if group.shifts or (flipped and pool == "max") else activation
+
+
+def _of_stream(activation: str) -> str:
+    """Symmetry of what is added up before the activation and behind it, in turns."""
+    return activation if group_of(activation).commutes else "permutation"
 
 
 def _each(what: str, given: Value | Sequence[Value], number: int) -> list[Value]:

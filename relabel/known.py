@@ -15,6 +15,10 @@ from relabel.spec import Spec
 __all__ = ["Known", "known_network"]
 
 
+#: What networks of one kind may have or not: ``qkv_bias=False``, pooling instead of a token.
+_MAY_LACK = ("bias", "cls_token", "class_token", "cls")
+
+
 class Known(NamedTuple):
     """A preset that fits the names.
 
@@ -48,6 +52,8 @@ def known_network(arrays: Sequence[Array], activation: str) -> Known | None:
         for told, build in find(names, activation):
             spec = build()
             missing = [name for name in spec.axes if name not in names]
+            if missing and all(name.endswith(_MAY_LACK) for name in missing):
+                spec, missing = build(axes=dict.fromkeys(missing)), []
             left = sorted(set(names) - set(spec.axes))
             if not missing:
                 return _judged(spec, told, left)
@@ -72,7 +78,7 @@ def _judged(spec: Spec, told: str, left: Sequence[str]) -> Known:
     return Known(spec, tuple(doubts), (f"the names are those of {told}",))
 
 
-Candidate = tuple[str, Callable[[], Spec]]
+Candidate = tuple[str, Callable[..., Spec]]
 
 
 def _residual(names: Mapping[str, Array], activation: str) -> Iterator[Candidate]:

@@ -22,15 +22,23 @@ from relabel.architecture import (
 from relabel.binding import check_draws, closest
 from relabel.bound import core_dims, is_drawn
 from relabel.containers import sharing, unpack
-from relabel.conventions import Reading, read_names
+from relabel.conventions import Reading, follows_conventions, read_names
+from relabel.convolutional import of_channels
 from relabel.errors import RelabelError, SpecError
 from relabel.groups import group_of
 from relabel.known import Known, known_network
 from relabel.latent import complete, known_dims
 from relabel.presets import dense_line, hidden_names
 from relabel.spec import Spec
+from relabel.suspicions import tied_weights
 
 __all__ = ["Proposal", "propose"]
+
+_PLAIN = (
+    "each layer reads what is shown, and between the layers there are only functions of single "
+    "units, pooling and norms, which names do not tell: relabel.check_function compares outputs "
+    "before and after"
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,11 @@ def propose(
     2. **Names of PyTorch and Flax.** ``weight`` is (out, in, ...), ``kernel`` (..., in, out).
        Convolutions, norms, embeddings and dense layers are connected in the order of the draws, or
        of the numbers in their names; flattened channels and further outputs are assumptions.
+       Two layers of one size may be added up, be parallel or share weights, which names do not
+       show. That is a doubt, but for steps of one ``nn.Sequential`` (``0.weight``, ``2.weight``:
+       lists of modules leave no gaps) and, as an assumption, for two neighbours that are numbered.
+       A norm of channels without running statistics (a GroupNorm?) is a doubt. Channels of
+       convolutions are never flipped, since max pooling may follow.
     3. **Feed-forward networks.** Weights are variables of two axes a draw, named with a number,
        with a word such as ``in`` or ``out``, or with a word such as ``w``, ``kernel``, ``fc``;
        the last may have one axis, if there is one output. Biases have one axis and are named
@@ -162,7 +175,25 @@ def propose(
         else:
             _refuse_activation(activation)
             guess = _from_dims(arrays, groups, units, doubts)
-    return _checked(guess, sharing(groups))
+    tied = _tied(posterior, guess)
+    return _checked(replace(guess, doubts=(*guess.doubts, *tied)), sharing(groups))
+
+
+def _tied(posterior: xr.Dataset, guess: Proposal) -> list[str]:
+    """Doubts about arrays of the network that are stored twice."""
+    if guess.spec is None or not guess.spec.axes:
+        return []
+    try:
+        ties = tied_weights(posterior)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # told where values are loaded
+        return []
+    return [
+        f"{one!r} and {other!r} hold the same numbers: where a network uses one array in two "
+        "places (tied weights), both need the same units on the same axes, and units that they "
+        "connect are one set"
+        for one, other, _ in ties
+        if {one, other} & set(guess.spec.axes)
+    ]
 
 
 class _Default(NamedTuple):
@@ -208,8 +239,34 @@ def _from_reading(reading: Reading, units: Mapping[str, str] | None, default: _D
     """Turn a network that was read from names into a spec."""
     sizes = [reading.sizes[node] for node in reading.hidden]
     names, symmetries, assumptions = _named(sizes, units, default)
-    spec = Spec(dict(zip(names, symmetries, strict=True)), reading.named(names))
-    return Proposal(spec, tuple(reading.doubts), (*reading.notes, *assumptions))
+    safe = [
+        _safe_symmetry(node, symmetry, reading)
+        for node, symmetry in zip(reading.hidden, symmetries, strict=True)
+    ]
+    plain = [name for name, a, b in zip(names, symmetries, safe, strict=True) if a != b]
+    if plain:
+        assumptions.append(
+            f"{', '.join(plain)} are only permuted: max pooling and padding may stand behind a "
+            "convolution, and a norm before the activation or behind it"
+        )
+    doubts = list(reading.doubts)
+    if reading.slopes and set(safe) != {"permutation"}:
+        doubts.append(
+            f"{', '.join(reading.slopes)}: a norm, which takes over the signs and scales of its "
+            "units, or the slopes of an activation (PReLU), which are only permuted?"
+        )
+    chain = [_PLAIN] if reading.convolved or len(names) > 1 else []
+    spec = Spec(dict(zip(names, safe, strict=True)), reading.named(names))
+    return Proposal(spec, tuple(doubts), (*reading.notes, *assumptions, *chain))
+
+
+def _safe_symmetry(node: int, symmetry: str, reading: Reading) -> str:
+    """Symmetry of units behind which there may be pooling, padding or a norm."""
+    if node in reading.convolved:
+        symmetry = of_channels(symmetry, "max")
+    if node in reading.normed and not group_of(symmetry).commutes:
+        return "permutation"
+    return symmetry
 
 
 def _from_network(
@@ -236,6 +293,13 @@ def _from_network(
         if bias is not None:
             axes[bias.name] = f"-> {nodes[i + 1]}" if bias.shape else "->"
     doubts += _left_over(net, arrays, names)
+    if not doubts:
+        doubts += _unsure_order(net)
+    if follows_conventions(arrays):
+        doubts.append(
+            "some names are those of PyTorch or Flax, but the arrays are not those of a plain "
+            "chain of layers: this is a guess by sizes alone"
+        )
     spec = Spec(dict(zip(names, symmetries, strict=True)), axes)
     return Proposal(spec, tuple(doubts), tuple(assumptions))
 
@@ -254,7 +318,7 @@ def _named(
                 f"each, from the inputs on, as in {example}"
             )
         return list(units), list(units.values()), []
-    return hidden_names(len(sizes)), [default.activation] * len(sizes), default.notes
+    return hidden_names(len(sizes)), [default.activation] * len(sizes), list(default.notes)
 
 
 def _activation(attribute: object) -> _Default:
@@ -294,6 +358,19 @@ def _ambiguity(nets: Sequence[Architecture]) -> str:
         f"if (out, in), and {second} likewise; biases, or dimension names that variables share, "
         "would have told"
     )
+
+
+def _unsure_order(net: Architecture) -> list[str]:
+    """Doubt a chain whose order only sizes tell, where two layers have one size."""
+    sizes = net.sizes
+    ordered = is_ordered([layer.weight for layer in net.layers])
+    if ordered or net.linked or len(set(sizes[1:-1])) == len(sizes) - 2:
+        return []
+    doubt = (
+        f"the names do not number the layers, and two have one size ({net}): they may be "
+        "connected in another way (parallel, recurrent, residual)"
+    )
+    return [doubt]
 
 
 def _storage_notes(net: Architecture) -> list[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
 
 from relabel.bound import is_drawn
 from relabel.draws import Draws, could_name, labels_of
@@ -11,7 +15,7 @@ from relabel.elements import Element
 from relabel.errors import SpecError
 from relabel.groups import group_of
 
-__all__ = ["suspicions"]
+__all__ = ["suspicions", "tied_weights"]
 
 
 def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
@@ -30,7 +34,8 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
         Scales that were flipped, allocations that were left behind, labels that may count from
         one, square variables that were left behind, units whose signs nothing carries once, an
         activation that contradicts the posterior's own attribute, two biases of one set of units,
-        layers that the spec does not name, draws of walkers.
+        layers that the spec does not name, draws of walkers, weights that were one array stored
+        twice and are relabelled apart.
     """
     return [
         *_flipped_scales(draws, elements),
@@ -41,6 +46,7 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
         *_another_activation(draws),
         *_two_biases(draws),
         *_walkers(draws),
+        *_torn_ties(draws),
         *_forgotten_layers(draws),
     ]
 
@@ -198,6 +204,52 @@ def _walkers(draws: Draws) -> list[str]:
         "steps with late ones"
     )
     return [about]
+
+
+def tied_weights(posterior: xr.Dataset) -> list[tuple[str, str, bool]]:
+    """Find arrays that are stored twice: pairs of names, and whether one is the other turned.
+
+    They are one array that a network uses in two places, such as the embedding of words and the
+    layer that writes words. The first draw is looked at; arrays of one axis or of one value are
+    not.
+    """
+    kinds: dict[tuple[object, ...], list[tuple[str, np.ndarray]]] = {}
+    for name, variable in posterior.data_vars.items():
+        if variable.ndim < 4 or variable.dtype.kind != "f" or not is_drawn(variable):
+            continue
+        values = variable.isel(chain=0, draw=0).values
+        low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
+        if low < high:
+            key = (tuple(sorted(values.shape)), float(low), float(high))
+            kinds.setdefault(key, []).append((str(name), values))
+    found = []
+    for alike in kinds.values():
+        for (one, values), (other, others) in itertools.combinations(alike, 2):
+            if np.array_equal(values, others) or np.array_equal(values, others.T):
+                found.append((one, other, not np.array_equal(values, others)))
+    return found
+
+
+def _torn_ties(draws: Draws) -> list[str]:
+    """Arrays that are stored twice, of which the spec says different things."""
+    carried: dict[str, set[tuple[int, int, str, object]]] = {}
+    for v in draws.bound.variables:
+        if v.group == "posterior":
+            last = len(v.axes) - 1
+            axes = {(i, last - i, units, action) for i, units, action in v.unit_axes()}
+            carried.setdefault(v.name, set()).update(axes)
+    found = []
+    for one, other, turned in tied_weights(draws.groups["posterior"]):
+        first, second = (carried.get(name, set()) for name in (one, other))
+        if turned:
+            second = {(j, i, units, action) for i, j, units, action in second}
+        if first != second:
+            found.append(
+                f"{one!r} and {other!r} held the same numbers and were relabelled in different "
+                "ways: if the network uses one array in two places (tied weights), its function "
+                "has changed: declare the same units on the same axes of both"
+            )
+    return found
 
 
 def _forgotten_layers(draws: Draws) -> list[str]:

@@ -82,6 +82,8 @@ def test_signs_where_pooling_and_padding_allow_them():
     assert relabel.lenet(1, 2, "square").units == {"c1": "square", "h1": "square"}
     tanh = relabel.resnet((1, 1), activation="tanh").units
     assert tanh == {"r1": "permutation", "c1_0": "tanh", "r2": "tanh", "c2_0": "tanh"}
+    even = relabel.resnet((1, 1), activation="abs").units  # a stream is added up on both sides
+    assert even == {"r1": "permutation", "c1_0": "abs", "r2": "permutation", "c2_0": "abs"}
 
 
 def test_lines_that_are_changed():

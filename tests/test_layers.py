@@ -57,6 +57,7 @@ ORDER = [
     "diagnostics",
     "align",
     "average",
+    "function",
     "compare",
     "regions",
     "redraw",

@@ -74,6 +74,7 @@ CONVOLUTIONAL = {
             "2.weight": (5, 5, 3),
             "3.bias": (5,),
             "3.weight": (5,),
+            "3.running_mean": (5,),
             "0.weight": (5, 1, 3),
             "7.weight": (5, 1, 3),
         },
@@ -85,6 +86,7 @@ CONVOLUTIONAL = {
             "10.bias": "-> y",
             "3.bias": "-> h2",
             "3.weight": "-> h2",
+            "3.running_mean": "h2^0",
         },
     ),
     "flax": (
@@ -186,6 +188,30 @@ def test_the_number_of_heads_is_asked_for(naming):
     assert proposal.spec.sizes == {"qkv": 3, "a0": 1, "a1": 1}
 
 
+def test_layers_of_flax_may_be_numbered_backwards():
+    """``Dense(2)(relu(Dense(6)(relu(Dense(8)(x)))))`` makes the last layer first."""
+    shapes = {"Dense_0.kernel": (6, 2), "Dense_1.kernel": (8, 6), "Dense_2.kernel": (4, 8)}
+    proposal = propose(draws(shapes | {"Dense_0.bias": (2,), "Dense_2.bias": (8,)}))
+    assert proposal.certain
+    assert proposal.spec.axes["Dense_0.kernel"] == "h2 -> y"
+    assert proposal.spec.axes["Dense_2.bias"] == "-> h1"
+    both = {"Dense_0.kernel": (8, 4), "Dense_1.kernel": (4, 8)}
+    assert "more than one order" in propose(draws(both)).doubts[0]
+    normed = {"Dense_0.kernel": (4, 8), "Dense_1.kernel": (8, 8), "Dense_2.kernel": (8, 2)}
+    norms = {f"LayerNorm_{i}.{k}": (8,) for i in range(2) for k in ("scale", "bias")}
+    doubts = propose(draws(normed | norms)).doubts
+    assert any("which it follows" in doubt for doubt in doubts)
+
+
+def test_a_known_network_may_lack_biases():
+    spec = vit(1, heads=1)
+    shapes = shapes_of(spec, {"r": 8, "a0": 1})
+    without = {"blocks.0.attn.qkv.bias", "cls_token"}
+    proposal = propose(draws({name: s for name, s in shapes.items() if name not in without}))
+    assert set(spec.axes) - set(proposal.spec.axes) == without
+    assert not propose(draws({n: s for n, s in shapes.items() if n != "norm.weight"})).certain
+
+
 def test_what_a_known_network_does_not_have_is_a_doubt():
     shapes = shapes_of(resnet((1,)), {"r1": 8, "c1_0": 5})
     proposal = propose(draws(shapes | {"extra.weight": (8,)}))
@@ -198,6 +224,126 @@ def test_norms_of_several_layers_of_their_size_are_not_guessed():
     shapes = {"conv1.weight": (4, 1, 3), "conv2.weight": (4, 4, 3), "fc.weight": (2, 4)}
     assert propose(draws(shapes)).certain
     assert not propose(draws({"a.scale": (4,), "a.bias": (4,)} | shapes)).certain
+
+
+#: Names and shapes that networks other than a plain chain have as well -> a word of the doubt.
+NOT_SURE = {
+    "residual layers": (
+        {"inp.weight": (8, 4), "b1.weight": (8, 8), "b2.weight": (8, 8), "out.weight": (2, 8)},
+        "residual",
+    ),
+    "residual layers of flax": (
+        {f"Dense_{i}.kernel": s for i, s in enumerate([(4, 8), (8, 8), (8, 8), (8, 2)])},
+        "residual",
+    ),
+    "a list of layers is no sequence": (
+        {f"layers.{i}.weight": s for i, s in enumerate([(8, 4), (8, 8), (8, 8), (2, 8)])},
+        "residual",
+    ),
+    "blocks, wide within": (
+        {"0.weight": (6, 3, 3), "1.conv.0.weight": (9, 6, 1), "1.conv.2.weight": (6, 9, 1)}
+        | {"3.weight": (2, 6)},
+        "residual",
+    ),
+    "one layer of another kind, applied again and again": (
+        {"i.weight": (8, 4), "a.weight": (8, 8), "o.weight": (2, 8)},
+        "residual",
+    ),
+    "gates": ({"w1.weight": (8, 4), "w2.weight": (4, 8), "w3.weight": (8, 4)}, "parallel"),
+    "an embedding that is the output too": (
+        {"emb.weight": (11, 6), "fc1.weight": (9, 6), "fc2.weight": (6, 9)},
+        "residual",
+    ),
+    "concatenated inputs": (
+        {"l1.weight": (8, 4), "l2.weight": (4, 8), "l3.weight": (2, 8)},
+        "concatenated",
+    ),
+    "a norm of groups": (
+        {"0.weight": (8, 3, 3), "1.weight": (8,), "1.bias": (8,), "3.weight": (2, 8)},
+        "GroupNorm",
+    ),
+    "a norm of the inputs": (
+        {"0.weight": (8,), "0.bias": (8,), "1.weight": (8, 8), "3.weight": (2, 8)},
+        "inputs",
+    ),
+    "a square transposed convolution": (
+        {"0.weight": (8, 3, 3, 3), "2.weight": (8, 8, 2, 2), "4.weight": (2, 8, 1, 1)},
+        "transposed",
+    ),
+    "a network of which only a part follows": (
+        {"rnn.hh": (8, 8), "rnn.ih.weight": (8, 5), "fc.weight": (2, 8)},
+        "sizes alone",
+    ),
+    "hand-written, without numbers": (
+        {"U": (5, 8), "V": (8, 8), "W": (8, 2), "c": (2,)},
+        "recurrent",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_SURE)
+def test_what_other_networks_are_named_like_is_in_doubt(case):
+    shapes, word = NOT_SURE[case]
+    proposal = propose(draws(shapes), activation="relu")
+    assert not proposal.certain
+    assert any(word in doubt for doubt in proposal.doubts), proposal.doubts
+
+
+def test_weights_that_are_stored_twice_are_in_doubt():
+    data = draws({f"{2 * i}.weight": s for i, s in enumerate([(8, 4), (8, 8), (8, 8), (2, 8)])})
+    assert propose(data).certain
+    data["4.weight"].values[:] = data["2.weight"].values
+    assert "'2.weight' and '4.weight' hold the same" in propose(data).doubts[0]
+    turned = draws({"enc.weight": (8, 4), "dec.weight": (4, 8)})
+    turned["dec.weight"].values[:] = turned["enc.weight"].values.swapaxes(2, 3)
+    assert "hold the same numbers" in propose(turned).doubts[-1]
+
+
+def test_steps_of_a_sequence_are_not_in_doubt():
+    sizes = [(8, 4), (8, 8), (8, 8), (2, 8)]
+    for prefix in ("", "net."):
+        shapes = {f"{prefix}{2 * i}.weight": size for i, size in enumerate(sizes)}
+        assert propose(draws(shapes)).certain
+    neighbours = {f"fc{i}.weight": s for i, s in enumerate([(8, 4), (8, 8), (2, 8)])}
+    proposal = propose(draws(neighbours))
+    assert proposal.certain
+    assert any("not to be added up" in note for note in proposal.assumptions)
+    assert "relabel.check_function" in proposal.assumptions[-1]
+
+
+def test_concatenated_layers_are_not_flattened_windows():
+    cat = {"a.weight": (8, 4), "b.weight": (8, 8), "c.weight": (2, 16)}
+    assert not propose(draws(cat)).certain
+    words = {"emb.weight": (11, 6), "fc1.weight": (9, 42), "fc2.weight": (3, 9)}
+    assert propose(draws(words)).spec.axes["fc1.weight"] == "h2 <- (p1 h1)"
+
+
+def test_channels_and_norms_are_not_flipped():
+    """Max pooling and padding do not commute with a flip, a norm behind a sigmoid neither."""
+    conv = {"0.weight": (6, 3, 3, 3), "3.weight": (8, 6, 3, 3), "7.weight": (4, 32)}
+    last = {"9.weight": (2, 4), "9.bias": (2,)}
+    for activation, channels in [("tanh", "permutation"), ("sigmoid", "permutation")]:
+        proposal = propose(draws(conv | {"7.bias": (4,), **last}), activation=activation)
+        assert proposal.certain
+        assert list(proposal.spec.units.values()) == [channels, channels, activation]
+    normed = {"0.weight": (6, 3), "2.weight": (6,), "2.bias": (6,), "3.weight": (2, 6)}
+    for activation, symmetry in [("sigmoid", "permutation"), ("cos", "permutation"),
+                                 ("tanh", "tanh"), ("relu", "relu")]:  # fmt: skip
+        spec = propose(draws(normed), activation=activation).spec
+        assert set(spec.units.values()) == {symmetry}
+
+
+def test_slopes_of_an_activation_are_in_doubt_where_units_are_scaled():
+    shapes = {"0.weight": (8, 4), "1.weight": (8,), "2.weight": (2, 8)}
+    assert propose(draws(shapes)).certain
+    assert "PReLU" in propose(draws(shapes), activation="relu").doubts[0]
+
+
+def test_a_transposed_convolution_is_known_by_its_bias():
+    shapes = {"0.weight": (4, 6, 2, 2), "0.bias": (6,), "2.weight": (6, 5, 2, 2), "2.bias": (5,)}
+    proposal = propose(draws(shapes | {"4.weight": (2, 5, 1, 1)}), activation="relu")
+    assert proposal.certain
+    assert proposal.spec.axes["2.weight"] == "h1 -> h2 ..."
 
 
 LAYOUTS = {
@@ -415,8 +561,8 @@ def test_activation_of_the_attribute():
     data.attrs["activation"] = "relu"
     proposal = propose(data)
     assert proposal.spec.units == {"h1": "relu", "h2": "relu"}
-    assert proposal.assumptions == (
-        "the activation of all hidden layers is relu: so says the posterior's attribute",
+    assert proposal.assumptions[0] == (
+        "the activation of all hidden layers is relu: so says the posterior's attribute"
     )
 
 

@@ -94,6 +94,17 @@ class Group(ABC):
         """Whether a unit may change its sign."""
         return False
 
+    @property
+    def commutes(self) -> bool:
+        """Whether what changes the inputs of a unit changes its outputs alike, by no constant.
+
+        So it must be where units are added up or normalised behind the activation.
+        """
+        head, tail = self.action("head"), self.action("tail")
+        if self.shifts or self.rotates or head is None or tail is None:
+            return False
+        return head.signed == tail.signed and head.power == -tail.power
+
     @abstractmethod
     def action(self, role: Role) -> Action | None:
         """How the factor acts on an axis of this role; None where the role does not tell."""
