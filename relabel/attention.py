@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from relabel.errors import SpecError
+from relabel.groups import group_of_activation
 from relabel.presets import checked_lines
 from relabel.spec import Spec
 
@@ -230,7 +231,7 @@ def vit(
     >>> list(vit(2, heads=4, naming="torch", activation="relu").units)
     ['a0', 'm0', 'a1', 'm1']
     """
-    _check("vit", depth, naming, _VITS)
+    _check("vit", depth, naming, _VITS, activation)
     if heads is None and naming != "flax":
         raise SpecError(
             "vit: heads is the number of attention heads, which the shapes do not tell: heads=12"
@@ -305,7 +306,7 @@ def mixer(
     MixerBlock_0.channel_mixing.Dense_1.kernel m0 -> r
     head.kernel                              r -> y
     """
-    _check("mixer", depth, naming, _MIXERS)
+    _check("mixer", depth, naming, _MIXERS, activation)
     units = {"r": "permutation"}
     for i in range(depth):
         units |= {f"t{i}": activation, f"m{i}": activation}
@@ -322,9 +323,12 @@ def _lines(tables: tuple[Table, Table, Table], depth: int, prefix: str) -> list[
     return [(prefix + key, line) for key, line in [*lines, *behind.items()]]
 
 
-def _check(preset: str, depth: int, naming: str, known: Mapping[str, object]) -> None:
+def _check(
+    preset: str, depth: int, naming: str, known: Mapping[str, object], activation: str
+) -> None:
     """Refuse what is no number of blocks, and a naming that is not known."""
     if type(depth) is not int or depth < 1:
         raise SpecError(f"{preset}: depth must be 1 or more, not {depth!r}")
     if naming not in known:
         raise SpecError(f"{preset}: naming is one of {', '.join(known)}, not {naming!r}")
+    group_of_activation(activation)

@@ -357,11 +357,14 @@ def _node_of_norm(
     before = [m for m in fitting if list(modules).index(m) < list(modules).index(norm)]
     if len(fitting) > 1 and not same and not before:
         return None
-    chosen = (same or before or fitting)[-1:]
+    both = [m for m in same if m in before]
+    channels = [m for m in same if m.n_spatial]
+    chosen = (both or channels or same or before or fitting)[-1:]
     if not chosen:
         return None
     kernels = any("kernel" in m.parts for m in fitting)
-    if len(fitting) > 1 and (kernels or (same and before and same[-1] is not before[-1])):
+    unsure = len(same) > 1 if not before else bool(same) and chosen[-1] is not before[-1]
+    if len(fitting) > 1 and (kernels or unsure):
         reading.doubts.append(
             f"{norm.name} has the size of several layers, and it is not clear which it follows"
         )

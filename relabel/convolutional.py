@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from relabel.errors import SpecError
-from relabel.groups import group_of
+from relabel.groups import group_of, group_of_activation
 from relabel.presets import checked_lines, dense_line, names_of_layers
 from relabel.spec import Spec
 
@@ -129,6 +129,8 @@ def lenet(
         lines += style.dense_lines(name, tail, head, has_bias=own)
     given = _each("activation", activation, n_conv + len(hidden))
     units = {c: of_channels(a, pool) for c, a in zip(channels, given, strict=False)}
+    for name in given[n_conv:]:
+        group_of_activation(name)
     units |= dict(zip(hidden, given[n_conv:], strict=True))
     return Spec(units, checked_lines("lenet", lines, axes), gauges=gauges or {})
 
@@ -369,7 +371,7 @@ def of_channels(activation: str, pool: Pool) -> str:
     >>> of_channels("tanh", "mean"), of_channels("tanh", "max"), of_channels("relu", "max")
     ('tanh', 'permutation', 'relu')
     """
-    group = group_of(activation)
+    group = group_of_activation(activation)
     action = group.action("tail")
     flipped = action is not None and action.signed
     return "permutation" if group.shifts or (flipped and pool == "max") else activation

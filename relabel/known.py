@@ -1,4 +1,4 @@
-"""Presets whose names are those of the draws: residual networks, transformers, mixers."""
+"""Presets whose names are those of the draws: residual and recurrent networks, transformers, ..."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from relabel.architecture import Array
 from relabel.attention import mixer, vit
 from relabel.convolutional import resnet
+from relabel.notation import parse, terms_of
+from relabel.recurrent import gru, lstm, rnn
 from relabel.spec import Spec
 
 __all__ = ["Known", "known_network"]
@@ -48,34 +50,52 @@ def known_network(arrays: Sequence[Array], activation: str) -> Known | None:
     Known or None
     """
     names = {array.name: array for array in arrays if array.shape}
-    for find in (_residual, _transformer, _mixer):
+    for find in (_residual, _recurrent, _transformer, _mixer):
         for told, build in find(names, activation):
             spec = build()
             missing = [name for name in spec.axes if name not in names]
             if missing and all(name.endswith(_MAY_LACK) for name in missing):
                 spec, missing = build(axes=dict.fromkeys(missing)), []
-            left = sorted(set(names) - set(spec.axes))
             if not missing:
-                return _judged(spec, told, left)
+                left = {name: names[name] for name in sorted(set(names) - set(spec.axes))}
+                return _judged(spec, told, left, names)
     return None
 
 
-def _judged(spec: Spec, told: str, left: Sequence[str]) -> Known:
-    """Say which preset it is, and doubt what it leaves over."""
-    doubts = []
+def _judged(spec: Spec, told: str, left: Mapping[str, Array], names: Mapping[str, Array]) -> Known:
+    """Say which preset it is, and doubt what it leaves over and may belong to units."""
+    doubts, notes = [], [f"the names are those of {told}"]
     heads = [units for units, size in spec.sizes.items() if size == 1]
     if heads:
         doubts.append(
             f"the shapes do not tell the number of attention heads, which is put at 1 (left alone) "
             f"for {', '.join(heads)}: write it into the table [sizes]"
         )
-    if left:
-        shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+    sizes = set(_sizes_of_units(spec, names)) - {1}
+    doubtful = [name for name, array in left.items() if sizes & set(array.shape)]
+    alone = [name for name in left if name not in doubtful]
+    if doubtful:
         doubts.append(
-            f"{shown} belong to no part of it that is known: add their axes ('...' for what no "
-            "units carry)"
+            f"{_some(doubtful)} belong to no part of it that is known, and have axes of its sizes: "
+            "add their axes ('...' for what no units carry)"
         )
-    return Known(spec, tuple(doubts), (f"the names are those of {told}",))
+    if alone:
+        notes.append(f"{_some(alone)} carry no units, and are left alone")
+    return Known(spec, tuple(doubts), tuple(notes))
+
+
+def _sizes_of_units(spec: Spec, names: Mapping[str, Array]) -> Iterator[int]:
+    """Sizes of stored axes that are those of units alone."""
+    for name, line in spec.axes.items():
+        shape = names[name].shape
+        for stored, size in zip(parse(line).expand(len(shape)) or (), shape, strict=False):
+            terms = terms_of(stored)
+            if len(terms) == 1 and len(terms[0]) == 1 and terms[0][0].name in spec.units:
+                yield size
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 Candidate = tuple[str, Callable[..., Spec]]
@@ -103,6 +123,52 @@ def _residual(names: Mapping[str, Array], activation: str) -> Iterator[Candidate
     }
     shown = f"relabel.resnet({options['blocks']}, bottleneck={options['bottleneck']})"
     yield shown, partial(resnet, **options)
+
+
+#: Rows of the recurrent matrix for each unit -> preset.
+_CELLS: dict[int, Callable[..., Spec]] = {4: lstm, 3: gru, 1: rnn}
+
+
+def _recurrent(names: Mapping[str, Array], activation: str) -> Iterator[Candidate]:
+    """Recurrent networks of PyTorch; the dense layers that read the last states are found too."""
+    hits = [m for m in (re.fullmatch(r"(.*?)weight_hh_l(\d+)(_reverse)?", n) for n in names) if m]
+    layers = sorted({int(m[2]) for m in hits})
+    if len({m[1] for m in hits}) != 1 or layers != list(range(len(layers))):
+        return
+    prefix, both_ways = hits[0][1], any(m[3] for m in hits)
+    rows, size = names[f"{prefix}weight_hh_l0"].shape
+    cell = _CELLS.get(rows // size)
+    if cell is None or rows % size:
+        return
+    last = "h" if len(layers) == 1 else f"h{len(layers)}"
+    states = f"({last} + {last}_reverse)" if both_ways else last
+    options: dict[str, Any] = {
+        "n_layers": len(layers),
+        "prefix": prefix,
+        "bidirectional": both_ways,
+        "bias": f"{prefix}bias_hh_l0" in names,
+        "readout": _readout(names, states, size * (1 + both_ways)),
+    }
+    if cell is rnn:  # its names do not tell tanh from relu
+        options["nonlinearity"] = "relu" if activation == "relu" else "tanh"
+        options["symmetry"] = "full" if activation in ("tanh", "relu") else "permutation"
+    yield f"relabel.{cell.__name__}({len(layers)}, prefix={prefix!r})", partial(cell, **options)
+
+
+def _readout(names: Mapping[str, Array], states: str, size: int) -> dict[str, str]:
+    """Axes of the dense layers that read as many states as there are."""
+    lines: dict[str, str] = {}
+    found = [
+        name.removesuffix("weight")
+        for name, array in names.items()
+        if name.endswith(".weight") and len(array.shape) == 2 and array.shape[1] == size
+    ]
+    for number, name in enumerate(found, 1):
+        output = "y" if len(found) == 1 else f"y{number}"
+        lines[f"{name}weight"] = f"{output} <- {states}"
+        if f"{name}bias" in names:
+            lines[f"{name}bias"] = f"-> {output}"
+    return lines
 
 
 def _transformer(names: Mapping[str, Array], activation: str) -> Iterator[Candidate]:

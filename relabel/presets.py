@@ -7,6 +7,7 @@ from typing import Literal
 
 from relabel.binding import closest
 from relabel.errors import SpecError
+from relabel.groups import group_of_activation
 from relabel.spec import Spec
 
 __all__ = [
@@ -409,14 +410,15 @@ def dense_line(tail: str, head: str, turned: bool) -> str:
 
 def _activations(activation: str | Sequence[str], n_hidden: int) -> list[str]:
     """Return one activation for each hidden layer."""
-    if isinstance(activation, str):
-        return [activation] * n_hidden
-    if len(activation) != n_hidden:
+    given = [activation] * n_hidden if isinstance(activation, str) else list(activation)
+    if len(given) != n_hidden:
         raise SpecError(
-            f"mlp: {len(activation)} activations for {n_hidden} hidden layers; give one for each, "
+            f"mlp: {len(given)} activations for {n_hidden} hidden layers; give one for each, "
             "or one text for all"
         )
-    return list(activation)
+    for name in given:
+        group_of_activation(name)
+    return given
 
 
 def _names(

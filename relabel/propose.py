@@ -25,7 +25,7 @@ from relabel.containers import sharing, unpack
 from relabel.conventions import Reading, follows_conventions, read_names
 from relabel.convolutional import of_channels
 from relabel.errors import RelabelError, SpecError
-from relabel.groups import group_of
+from relabel.groups import group_of, group_of_activation
 from relabel.known import Known, known_network
 from relabel.latent import complete, known_dims
 from relabel.presets import dense_line, hidden_names
@@ -82,8 +82,9 @@ def propose(
     Nothing is guessed silently. What the draws do not tell is a *doubt*; what is taken for granted
     is an *assumption*. These are the rules:
 
-    1. **Known networks.** Names of torchvision's residual networks, of the usual vision
-       transformers and MLP-mixers give the preset (:func:`relabel.resnet`, ...). The number of
+    1. **Known networks.** Names of torchvision's residual networks, of PyTorch's recurrent ones, of
+       the usual vision transformers and MLP-mixers give the preset (:func:`relabel.resnet`,
+       :func:`relabel.lstm`, ...). The number of
        attention heads, which PyTorch's shapes do not tell, is a doubt.
     2. **Names of PyTorch and Flax.** ``weight`` is (out, in, ...), ``kernel`` (..., in, out).
        Convolutions, norms, embeddings and dense layers are connected in the order of the draws, or
@@ -163,7 +164,7 @@ def propose(
     single = any(array.is_weight and len(array.shape) == 1 for array in arrays)
     arrays = [array for array in arrays if array.shape or (single and array.is_bias)]
     if activation is not None:
-        group_of(activation)
+        group_of_activation(activation)
         default = _Default(activation, [])
     else:
         default = _activation(posterior.attrs.get("activation"))
@@ -216,6 +217,8 @@ def _from_names(
 ) -> Proposal | None:
     """Read the names that libraries give to the arrays of networks."""
     known = known_network(arrays, default.activation)
+    for symmetry in (units or {}).values():
+        group_of_activation(symmetry)
     if known is not None:
         return _from_known(known, units, default)
     reading = read_names(arrays)
@@ -232,7 +235,8 @@ def _from_known(known: Known, units: Mapping[str, str] | None, default: _Default
                 f"units are {', '.join(spec.units)}"
             )
     spec = replace(spec, units={**spec.units, **(units or {})})
-    return Proposal(spec, known.doubts, (*known.notes, *([] if units else default.notes)))
+    assumed = [] if units or "permutation" not in spec.units.values() else default.notes
+    return Proposal(spec, known.doubts, (*known.notes, *assumed))
 
 
 def _from_reading(reading: Reading, units: Mapping[str, str] | None, default: _Default) -> Proposal:

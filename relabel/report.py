@@ -281,7 +281,7 @@ def _unchanged(before: Mapping[str, Array], after: Mapping[str, Array]) -> str:
             return "outputs changed: some are finite only before or only after"
         scale = np.abs(values[finite]).max(initial=np.finfo(float).tiny)
         change = max(change, np.abs(values[finite] - after[name][finite]).max(initial=0.0) / scale)
-    return f"outputs changed by at most {change:.1e} of their size"
+    return f"outputs of the network that the spec describes changed by at most {change:.1e}"
 
 
 def _on_the_table(table: list[tuple[str, Convergence]]) -> list[str]:

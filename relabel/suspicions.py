@@ -253,27 +253,31 @@ def _torn_ties(draws: Draws) -> list[str]:
 
 
 def _forgotten_layers(draws: Draws) -> list[str]:
-    """Variables that differ from declared ones by their numbers, and have an axis of such a size.
+    """Undeclared variables with an axis of the size of some units that may be layers as well.
 
-    So it is where a preset was told of fewer layers or blocks than the network has.
+    Those whose names differ from declared ones by numbers (a preset was told of fewer layers or
+    blocks than there are); and where the draws are the weights of networks, all of them.
     """
     spec, posterior = draws.bound.spec, draws.groups["posterior"]
     declared = {v.name for v in draws.bound.variables if v.group == "posterior"}
+    declared |= set(spec.axes)  # with '...' it is said that no units are carried
     kinds = {_without_numbers(name) for name in declared if _without_numbers(name) != name}
     sizes = {size for size in draws.bound.sizes.values() if size > 1}
+    weights = "form" in posterior.attrs
     found = [
         repr(str(name))
         for name, variable in posterior.data_vars.items()
         if spec.axes and name not in declared and is_drawn(variable)
-        if _without_numbers(str(name)) in kinds and sizes & set(variable.shape[2:])
+        if weights or _without_numbers(str(name)) in kinds
+        if sizes & set(variable.shape[2:])
     ]
     if not found:
         return []
     shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
     told = (
-        f"{shown} were left as they are, though the spec names others of their kind: if they are "
-        "layers of the same network, its function has changed: name them as well (number of "
-        "layers or blocks of the preset), or with '...' if they carry no units"
+        f"{shown} were left as they are, though they have axes of the size of units: if they are "
+        "layers or norms of the same network, its function has changed: name them as well (number "
+        "of layers or blocks of the preset, its norms), or with '...' if they carry no units"
     )
     return [told]
 

@@ -248,7 +248,10 @@ def test_draws_that_are_not_finite_are_named(value, refused, written, tmp_path):
     assert "5 draws are not finite" in " ".join(provenance(aligned)["warnings"])
     found = account(draws, aligned)
     assert [name for name, _ in found.table] == ["weights before", "weights after", "outputs"]
-    assert any(note.startswith("outputs changed by at most") for note in found.notes)
+    assert any(
+        note.startswith("outputs of the network that the spec describes changed by at most")
+        for note in found.notes
+    )
     xr.testing.assert_identical(relabel.undo(aligned), draws)
 
 

@@ -171,10 +171,3 @@ def test_diagnose_and_what_is_refused(rng):
 def dense(rng):
     values = {"W": rng.normal(size=(1, 4, 2, 3)), "V": rng.normal(size=(1, 4, 3, 2))}
     return xr.Dataset({n: ((*SAMPLE, f"{n}_0", f"{n}_1"), v) for n, v in values.items()})
-
-
-def test_proposed_for_a_dense_network(rng):
-    proposal = relabel.propose(dense(rng), units={"h": "batchnorm"})
-    assert proposal.spec.units == {"h": "batchnorm"}
-    aligned = relabel.align(dense(rng), proposal.spec)
-    np.testing.assert_allclose(np.linalg.norm(aligned["W"], axis=2), 1.0)

@@ -64,7 +64,7 @@ def test_align_prints_a_plain_account(call):
     assert float(table["outputs"]) < 1.02
     assert "note: inputs: constant_data/X, the only variable that fits" in lines
     assert any(line.startswith("note: axes, from names and shapes: W1: x -> h1;") for line in lines)
-    assert "note: outputs changed by at most" in out
+    assert "note: outputs of the network that the spec describes changed by at most" in out
     assert lines[-1] == "wrote out.nc"
     assert "\x1b" not in out
 

@@ -15,6 +15,7 @@ from relabel.errors import DataError, SpecError
 from relabel.io import open_draws
 from relabel.presets import hmm, mlp
 from relabel.propose import Proposal, propose
+from relabel.recurrent import gru, lstm, rnn
 from relabel.spec import Spec
 
 SAMPLE = ("chain", "draw")
@@ -1036,3 +1037,60 @@ def test_a_single_output_has_a_scalar_bias():
     assert proposal.certain
     assert proposal.spec.axes["b2"] == "->"
     assert proposal.spec.units == {"hidden": "sigmoid"}
+
+
+def recurrent(rows: int, *, layers: int = 1, both: bool = False, size: int = 6) -> dict:
+    """Shapes of PyTorch's arrays, with a dense layer behind."""
+    shapes = {}
+    for layer in range(layers):
+        n_in = 5 if layer == 0 else size * (1 + both)
+        for end in ("", "_reverse")[: 1 + both]:
+            shapes[f"net.weight_ih_l{layer}{end}"] = (rows * size, n_in)
+            shapes[f"net.weight_hh_l{layer}{end}"] = (rows * size, size)
+            shapes[f"net.bias_ih_l{layer}{end}"] = shapes[f"net.bias_hh_l{layer}{end}"] = (
+                rows * size,
+            )
+    return shapes | {"fc.weight": (2, size * (1 + both)), "fc.bias": (2,)}
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize(("rows", "preset"), [(4, lstm), (3, gru), (1, rnn)])
+def test_names_of_recurrent_networks_tell_the_preset(rows, preset, both, layers):
+    data = draws(recurrent(rows, layers=layers, both=both) | {"words.weight": (30, 5)})
+    proposal = propose(data, activation="tanh")
+    assert proposal.certain, proposal.doubts
+    assert proposal.spec == preset(layers, prefix="net.", bidirectional=both)
+    assert any("words.weight carry no units" in note for note in proposal.assumptions)
+
+
+def test_what_may_carry_units_of_a_recurrent_network_is_a_doubt():
+    proposal = propose(draws(recurrent(4) | {"norm.weight": (6,)}))
+    assert "norm.weight" in proposal.doubts[0]
+    assert set(propose(draws(recurrent(1))).spec.units.values()) == {"permutation"}
+
+
+@pytest.mark.parametrize("order", ["of a model", "of the alphabet"])
+def test_a_norm_goes_with_the_convolution_of_its_number(order):
+    shapes = {
+        "conv1.weight": (8, 1, 3), "bn1.weight": (8,), "bn1.bias": (8,), "bn1.running_mean": (8,),
+        "conv2.weight": (12, 8, 3), "bn2.weight": (12,), "bn2.running_mean": (12,),
+        "fc1.weight": (8, 48), "fc1.bias": (8,), "fc2.weight": (4, 8),
+    }  # fmt: skip
+    names = shapes if order == "of a model" else sorted(shapes)
+    proposal = propose(draws({name: shapes[name] for name in names}), activation="relu")
+    assert proposal.spec.axes["conv1.weight"] == "h1^0 <- x ..."
+    assert proposal.spec.axes["bn1.weight"] == "-> h1"
+    unsure = any("not clear which it follows" in doubt for doubt in proposal.doubts)
+    assert unsure == (order == "of the alphabet")
+
+
+@pytest.mark.parametrize("units", [None, {"h": "batchnorm"}])
+def test_batchnorm_is_no_activation(units):
+    data = draws({"0.weight": (5, 3), "0.bias": (5,), "2.weight": (2, 5)})
+    with pytest.raises(SpecError, match="is no activation"):
+        propose(data, units) if units else propose(data, activation="batchnorm")
+    with pytest.raises(SpecError, match="is no activation"):
+        mlp(1, "batchnorm")
+    with pytest.raises(SpecError, match="is no activation"):
+        vit(1, heads=2, activation="batchnorm")

@@ -5,6 +5,7 @@ import pickle
 import sys
 import zipfile
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import relabel
 from relabel import DataError, FileError, RelabelError, cli
+from relabel.align import provenance
 from relabel.sources import (
     from_dict,
     from_flax,
@@ -826,3 +828,23 @@ def test_what_is_arviz_is_left_to_it(tmp_path):
     for name in ("a.nc", "a.zarr"):
         relabel.save(tree, tmp_path / name)
         assert open_source(tmp_path / name) is None
+
+
+def test_weights_that_a_spec_forgets_are_told():
+    """A norm with units of its own size, in members of a network: not declared, so it stays."""
+    rng = np.random.default_rng(5)
+    members = [
+        {
+            "fc.weight": rng.normal(size=(6, 3)),
+            "norm.weight": rng.normal(size=6),
+            "out.weight": rng.normal(size=(2, 6)),
+        }
+        for _ in range(4)
+    ]
+    spec = relabel.Spec({"h": "permutation"}, {"fc.weight": "h <- x", "out.weight": "y <- h"})
+    draws = relabel.from_pytree(members)
+    assert any(
+        "'norm.weight' were left" in w for w in provenance(relabel.align(draws, spec))["warnings"]
+    )
+    named = replace(spec, axes={**spec.axes, "norm.weight": "..."})
+    assert not any("were left" in w for w in provenance(relabel.align(draws, named))["warnings"])

@@ -29,6 +29,7 @@ __all__ = [
     "Score",
     "SignedPermutation",
     "group_of",
+    "group_of_activation",
 ]
 
 _BY_GROUP: dict[Group, str] = {
@@ -88,3 +89,26 @@ def group_of(symmetry: str) -> Group:
         f"unknown activation {symmetry!r}; known are {', '.join(sorted(SYMMETRIES))} and x^d. "
         "'permutation' is valid for units of any kind"
     )
+
+
+def group_of_activation(activation: str) -> Group:
+    """Return the group of units with this activation, for specs that follow from activations.
+
+    Raises
+    ------
+    SpecError
+        If it is unknown, or ``"batchnorm"``, which takes other axes than an activation.
+
+    Examples
+    --------
+    >>> group_of_activation("relu").label
+    'scaled permutation'
+    """
+    group = group_of(activation)
+    if isinstance(group, NormedPermutation):
+        raise SpecError(
+            f"{activation!r} is no activation: it scales what comes into a BatchNorm and nothing "
+            "behind it, so it takes axes of its own ('c <- x ...', '-> c^2' for the running "
+            "variance, 'c^0' for weight and bias); write them, as docs/choosing.md shows"
+        )
+    return group
