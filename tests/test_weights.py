@@ -27,7 +27,7 @@ from relabel.sources import (
     unravel,
 )
 from relabel.sources.files import kind_of, open_source
-from relabel.sources.members import members_of, split_members
+from relabel.sources.members import from_members, members_of, split_members
 
 DATA = Path(__file__).parent / "data" / "sources"
 NAMES = ("0.weight", "0.bias", "2.weight", "2.bias")
@@ -599,6 +599,16 @@ def test_state_dicts():
     assert set(draws(from_torch((parameters, {})))) == {"0.weight"}
 
 
+def test_a_list_alone_in_a_dictionary():
+    tree = from_torch({"state_dicts": members()})
+    same(draws(tree), stacked())
+    assert "member" not in tree["posterior"].coords
+    chains = from_torch({"chains": [members()[:2], members()[2:]]})
+    assert chains["posterior"]["0.weight"].shape == (2, 2, 8, 3)
+    with pytest.raises(DataError, match="1 names .'a'. for 1 × 2 members"):
+        from_members([{"w": np.zeros(2)}] * 2, source="x", names=["a"])
+
+
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
 def test_prefixes_of_wrappers(prefix):
     wrapped = [{prefix + name: value for name, value in member.items()} for member in members()]
@@ -625,6 +635,9 @@ def test_prefixes_of_wrappers(prefix):
         ([{"w": np.zeros(2)}, {"v": np.zeros(2)}], "member 1 lacks 'w'"),
         ([{"w": np.zeros(2, np.float16)}], "convert it to float32"),
         (3, "holds a int"),
+        ({"a": {"w": np.zeros(2)}, "losses": [0.1, 0.2]}, "'losses' holds a list, no state dict"),
+        ({"a": [{"w": np.zeros(2)}] * 2, "b": [{"w": np.ones(2)}] * 2}, "'a' holds a list of 2"),
+        ({"states": [1.0, 2.0]}, "'states' holds a list, no state dict"),
     ],
 )
 def test_what_are_no_state_dicts(source, message):
