@@ -218,6 +218,41 @@ def test_little_data(options):
         assert "R-hat and ESS" in questions(found)
 
 
+@pytest.mark.parametrize("form", ["members", "named members", None])
+def test_few_networks_are_no_failure(form):
+    tree, spec = small(chains=1, draws=8)
+    tree["posterior"].attrs.update({"form": form} if form else {})
+    _, found = relabel.diagnose(relabel.align(tree, spec))
+    CHECK.validate(found.to_dict())
+    assert not found.labels_trustworthy
+    assert str(found).startswith("labels cannot be judged from 8 draws\n")
+    assert "!!" not in str(found)
+    assert str(relabel.Diagnosis.from_dict(found.to_dict())) == str(found)
+    remedies = " ".join(f.remedy for f in found.findings if f.code != "open")
+    assert ("relabel.average" in remedies) == (form is not None)
+    assert ("draw more" in remedies) == (form is None)
+    assert ("members" in found.codes, "one-chain" in found.codes) == (bool(form), not form)
+
+
+def test_members_have_no_rhat():
+    tree, spec = small(chains=1, draws=60)
+    tree["posterior"].attrs["form"] = "members"
+    _, found = relabel.diagnose(relabel.align(tree, spec))
+    CHECK.validate(found.to_dict())
+    assert set(found.numbers["rhat"].values()) == {None}
+    assert not {"rhat-weights", "one-chain"} & set(found.codes)
+    assert not {"R-hat and ESS", "chains", "chains by lp"} & set(questions(found))
+
+
+def test_long_lists_of_confidences_say_so():
+    numbers = {**{key: {} for key in ("rhat", "ess", "scale_law", "effective_width")},
+               "confidence": {"a": [1.0] * 20, "b": [0.5] * 64}, "modes": [],
+               "variance_explained": None, "chains_flagged": [], "chains": []}  # fmt: skip
+    _, short, long = str(Diagnosis(True, numbers, ())).splitlines()
+    assert short.endswith("1.00")
+    assert long.endswith("0.50 ... (64 slots)")
+
+
 def test_one_draw():
     tree, spec = small(chains=1, draws=1)
     _, found = relabel.diagnose(relabel.align(tree, spec))
