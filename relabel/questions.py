@@ -146,6 +146,7 @@ class Questions:
     thresholds: Thresholds
     seed: int
     report: Report
+    targets: Array | str | None = None
 
     def ask(self, aligned: Aligned, *, was_aligned: bool = True) -> Answers:
         """Ask all questions; of draws that were not aligned, those that need no labels."""
@@ -293,6 +294,7 @@ class Questions:
             arrays,
             points,
             rows=rows,
+            targets=self.targets,
         )
         if self._seen_by_the_likelihood(answers, network):
             return
@@ -329,6 +331,7 @@ class Questions:
         stored inputs, or if targets were named.
         """
         named = isinstance(self.likelihood, Likelihood) and self.likelihood.targets is not None
+        named = named or self.targets is not None
         if where != "given" or named:
             return aligned.groups
         stored = [

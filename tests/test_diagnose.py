@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 from test_posteriors import AXES, read, spec_of
+from typer.testing import CliRunner
 
 import relabel
 from relabel import Diagnosis, Spec, Thresholds
 from relabel.aligned import Aligned
+from relabel.cli import app
 from relabel.diagnosis import schema
 from relabel.diagnostics.comparison import invariants
 from relabel.simulate import network
@@ -189,6 +191,32 @@ def test_what_is_not_known_is_said():
     assert found.labels_trustworthy
     assert found.numbers["rhat"]["lp"] is None
     assert isinstance(data, xr.DataTree)
+
+
+def test_targets_as_arrays_and_addresses(tmp_path):
+    tree, spec = small(chains=2, draws=30)
+    bare = relabel.align(tree["posterior"].to_dataset(), spec)
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    y = np.random.default_rng(1).normal(size=20)
+    _, found = relabel.diagnose(bare, inputs=x, targets=y)
+    assert "targets (given)" in found.numbers["likelihood"]
+    _, found = relabel.diagnose(bare, inputs=x, targets=(y > 0).astype(int))
+    assert found.numbers["likelihood"].startswith("Bernoulli targets (given)")
+    constant = xr.Dataset({"X": (("n", "i"), x), "late": ("n", y)})
+    stored = tree.assign({"constant_data": xr.DataTree(constant)})
+    aligned = relabel.align(stored, spec, inputs="constant_data/X")
+    _, found = relabel.diagnose(aligned, targets="constant_data/late")
+    assert "targets (constant_data/late)" in found.numbers["likelihood"]
+    for wrong, message in ((y[:5], "targets given have the shape"), ("a/b", "no variable 'a/b'"),
+                           (np.arange(20), "do not tell a family for 1 outputs")):  # fmt: skip
+        with pytest.raises(relabel.SpecError, match=message):
+            relabel.diagnose(bare, inputs=x, targets=wrong)
+    relabel.save(bare, tmp_path / "a.nc")
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    data = tmp_path / "d.npz"
+    told = ["--inputs", f"{data}:x", "--targets", f"{data}:y"]
+    done = CliRunner().invoke(app, ["diagnose", str(tmp_path / "a.nc"), *told, "--json"])
+    assert "targets (given)" in json.loads(done.stdout)["likelihood"]
 
 
 def test_no_inputs():
