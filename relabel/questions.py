@@ -195,6 +195,9 @@ class Questions:
             remedy = "name the inputs (inputs=, --inputs)"
             if aligned.network is None:
                 remedy = "align under a spec whose arrows describe a network of dense layers"
+                if aligned.not_dense is not None:
+                    where = f"{aligned.not_dense}, and only networks of dense layers are evaluated"
+                    remedy = "relabel.average(forward=...) says what the mean network is worth"
             answers.open.append(Open("outputs, chains by outputs, redundancy", where, remedy))
             return None
         answers.inputs = where
