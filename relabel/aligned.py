@@ -27,7 +27,7 @@ from relabel.errors import SpecError
 from relabel.features import Layout, Problem
 from relabel.gauges import in_circles
 from relabel.moments import pooled_moments
-from relabel.network import Network
+from relabel.network import ONLY_DENSE, Network, NotDenseError
 from relabel.probes import find_inputs, find_targets, input_values
 from relabel.record import refuse_reduced, stored_elements
 from relabel.spec import SAMPLE_DIMS, Bound, BoundVariable, Spec
@@ -215,6 +215,17 @@ class Aligned:
         except SpecError:
             return None
 
+    @cached_property
+    def not_dense(self) -> NotDenseError | None:
+        """Why the network cannot be evaluated, where its layers are the reason and not the spec."""
+        try:
+            Network.of(self.bound)
+        except NotDenseError as error:
+            return error
+        except SpecError:
+            pass
+        return None
+
     def inputs(self, wanted: Array | str | None) -> tuple[Array | None, str]:
         """Inputs of the network and where they are from, or why there are none.
 
@@ -230,6 +241,9 @@ class Aligned:
             If inputs are named and do not fit, or if the spec describes no network.
         """
         if self.network is None:
+            dense = self.not_dense
+            if wanted is not None and dense is not None:
+                raise SpecError(f"inputs: {dense}: {ONLY_DENSE}")
             if wanted is not None:
                 raise SpecError(
                     "inputs: the spec describes no network that could be evaluated; its axes need "

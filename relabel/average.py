@@ -486,10 +486,18 @@ def _judge(
     try:
         laid = fitting_targets(family or "gaussian", values, networks.n_inputs, n_outputs, where)
     except SpecError as error:
+        if asked is None and named is not None and _are_classes(values, n_outputs):
+            raise SpecError(f'{error}; of class labels say likelihood="categorical"') from error
         if named is not None or asked is not None:
             raise
         return None, [f"no loss: {error}; name the likelihood (categorical of classes)"]
     return _Judge(networks, laid, family, scale), []
+
+
+def _are_classes(values: Array, n_outputs: int) -> bool:
+    """Whether targets are whole numbers, one for each input, that name one of the outputs."""
+    whole = values.size == len(values) and bool((values == np.round(values)).all())
+    return whole and n_outputs > 1 and values.min() >= 0 and values.max() < n_outputs
 
 
 def _networks(

@@ -265,7 +265,9 @@ def diagnose_command(
     noise: Annotated[
         str | None, typer.Option(help="Noise of a gaussian: a number, or a posterior variable.")
     ] = None,
-    targets: Annotated[str | None, typer.Option(help="Targets, as in constant_data/y.")] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Targets, as in constant_data/y or data.npz:y.")
+    ] = None,
     prior: Annotated[
         Pairs, typer.Option(help="Standard deviation of a variable's normal prior, as in W1=1.")
     ] = None,
@@ -295,7 +297,8 @@ def diagnose_command(
             data, diagnosis = diagnose(
                 draws,
                 inputs=_named_array(inputs),
-                likelihood=_likelihood_of(likelihood, noise, targets),
+                targets=_named_array(targets),
+                likelihood=_likelihood_of(likelihood, noise),
                 priors=_numbers_of(prior, "--prior W1=1"),
                 thresholds=_thresholds_of(threshold),
                 seed=seed,
@@ -408,7 +411,7 @@ def average_command(
             open_draws(file),
             inputs=_named_array(inputs),
             targets=_named_array(targets),
-            likelihood=_likelihood_of(likelihood, noise, None),
+            likelihood=_likelihood_of(likelihood, noise),
         )
         if output is not None:
             save(found.data, output, force=force)
@@ -707,14 +710,14 @@ def _reference_of(text: str) -> tuple[Any, list[str]]:
     return point, [f"reference: {what} ({text})"]
 
 
-def _likelihood_of(family: str | None, noise: str | None, targets: str | None) -> Likelihood | None:
+def _likelihood_of(family: str | None, noise: str | None) -> Likelihood | None:
     """What the options say of the likelihood; None where they say nothing."""
     if family is None:
-        if noise is None and targets is None:
+        if noise is None:
             return None
         family = "gaussian"
     scale = None if noise is None else _value(noise)
-    return Likelihood(family, scale, targets)
+    return Likelihood(family, scale)
 
 
 def _numbers_of(pairs: Pairs, example: str) -> dict[str, float] | None:

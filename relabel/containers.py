@@ -67,8 +67,25 @@ def unpack(data: Any) -> Groups:
         return {group: data[group] for group in data._groups_all}
     raise DataError(
         f"draws must be an InferenceData, a DataTree or a Dataset, not {type(data).__name__}; "
-        "a file is read by relabel.open_draws"
+        f"{_reader_of(data)}"
     )
+
+
+def _reader_of(data: Any) -> str:
+    """Say what makes draws of an object that is none."""
+    if callable(getattr(data, "state_dict", None)):
+        return "one model is one draw: relabel.from_torch([model, ...]) reads several"
+    if isinstance(data, list | tuple):
+        return (
+            "relabel.from_torch reads a list of models or state dicts, relabel.from_pytree one of "
+            "other trees, relabel.open_draws files"
+        )
+    if isinstance(data, Mapping):
+        return (
+            "relabel.from_dict reads a dictionary of arrays, relabel.from_pytree a nested one, "
+            "relabel.from_torch state dicts by the names of members"
+        )
+    return "a file is read by relabel.open_draws"
 
 
 def pack(data: Data, changed: Mapping[str, xr.Dataset | None]) -> Data:

@@ -29,6 +29,7 @@ def diagnose(
     aligned: Data,
     *,
     inputs: Array | str | None = None,
+    targets: Array | str | None = None,
     likelihood: Likelihood | str | None = None,
     priors: Mapping[str, float | None] | None = None,
     thresholds: Thresholds | None = None,
@@ -53,10 +54,13 @@ def diagnose(
         Inputs of the network, as an array or as an address (``"constant_data/X"``). By default
         those that the alignment used, or the only variable that fits, or the only one of those
         with as many rows as there are targets.
+    targets : ndarray of shape (n,) or (n, n_outputs), or str, optional
+        What belongs to the inputs, as an array or as an address (``"constant_data/y"``). By
+        default they are looked for among what is stored.
     likelihood : Likelihood or str, optional
         Of the targets: ``"gaussian"``, ``"bernoulli"``, ``"categorical"``. By default it is read
-        off the targets, if they are stored (see :class:`relabel.Likelihood`); what was assumed is
-        among the findings.
+        off the targets, if they are given or stored (see :class:`relabel.Likelihood`); what was
+        assumed is among the findings.
     priors : mapping of str to float, optional
         Variable -> standard deviation of its normal prior with mean zero. Lets duplicated pairs be
         held against the prior, and the sampler against the law of the scale (ReLU).
@@ -91,7 +95,7 @@ def diagnose(
     Raises
     ------
     SpecError
-        If inputs, likelihood or priors do not fit.
+        If inputs, targets, likelihood or priors do not fit.
     DataError
         If the record of the alignment is damaged, or the draws were reduced.
 
@@ -127,7 +131,7 @@ def diagnose(
     known = "relabel" in groups
     read = Aligned.read(aligned) if known else _as_it_is(aligned, groups)
     with reporting(progress) as report:
-        questions = Questions(inputs, likelihood, priors, thresholds, seed, report)
+        questions = Questions(inputs, likelihood, priors, thresholds, seed, report, targets)
         answers = questions.ask(read, was_aligned=known)
     diagnosis = diagnosis_of(answers, thresholds)
     if not known:

@@ -14,7 +14,10 @@ from relabel.errors import SpecError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Diagnosis", "Finding", "Thresholds", "schema"]
+__all__ = ["UNJUDGED", "Diagnosis", "Finding", "Thresholds", "schema"]
+
+#: Codes of findings that say that labels cannot be judged; as errors they say why for some units.
+UNJUDGED = ("certainty-unknown", "null-unknown")
 
 Severity = Literal["error", "warning", "info"]
 _NAMES = {
@@ -140,7 +143,8 @@ class Diagnosis:
     Attributes
     ----------
     labels_trustworthy : bool
-        Whether every label of the chains that are not flagged can be believed.
+        Whether every label of the chains that are not flagged can be believed; False also where
+        the draws are too few to tell.
     numbers : dict
         All that was measured: see ``diagnosis.schema.json`` in the package.
     findings : tuple of Finding
@@ -179,6 +183,15 @@ class Diagnosis:
 
         return pd.DataFrame(self.numbers["slots"])
 
+    def _headline(self) -> str:
+        if self.labels_trustworthy:
+            return "labels can be believed"
+        unjudged = [finding for finding in self.findings if finding.code in UNJUDGED]
+        if not unjudged or any(finding.severity == "error" for finding in self.findings):
+            return "labels CANNOT all be believed"
+        number = unjudged[0].evidence["n_draws"]
+        return f"labels cannot be judged from {number} draw{'s' * (number != 1)}"
+
     def __repr__(self) -> str:
         """Show the report, as ``print`` does."""
         return str(self)
@@ -186,7 +199,7 @@ class Diagnosis:
     def __str__(self) -> str:
         """Lay the diagnosis out as a short report."""
         apart = " within each mode" if len(self.numbers["modes"]) > 1 else ""
-        lines = [f"labels {'can' if self.labels_trustworthy else 'CANNOT all'} be believed{apart}"]
+        lines = [self._headline() + apart]
         flagged = self.numbers["chains_flagged"]
         if flagged and len(flagged) < len(self.numbers["chains"]):
             lines[0] += f" ({len(flagged)} of {len(self.numbers['chains'])} chains left out)"
@@ -203,10 +216,7 @@ class Diagnosis:
 def _facts(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The figures of the report: a word and a line each."""
     facts = [
-        (
-            "confidence",
-            f"{units}: {' '.join(_shown(value, '.2f') for value in slots[:_MOST_SHOWN])}",
-        )
+        ("confidence", f"{units}: {_first(slots)}")
         for units, slots in numbers["confidence"].items()
     ]
     if numbers["variance_explained"] is not None:
@@ -229,6 +239,12 @@ def _facts(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
     if numbers["modes"]:
         facts.append(("modes", str(len(numbers["modes"]))))
     return facts
+
+
+def _first(slots: list[float | None]) -> str:
+    """The confidence of the first slots, and how many there are if that is not all."""
+    more = f" ... ({len(slots)} slots)" if len(slots) > _MOST_SHOWN else ""
+    return " ".join(_shown(value, ".2f") for value in slots[:_MOST_SHOWN]) + more
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -314,7 +314,7 @@ def check_target(target: _Path, source: _Path | Sequence[_Path] | None, *, force
     if missing := packages_for(target.suffix):
         raise FileError(f"{target}: to write it, install the package {missing[0]}")
     if target.is_dir() and not _is_zarr_name(target):
-        raise FileError(f"{target}: is a folder; name a file in it, or a .zarr store")
+        raise FileError(f"{target}: is a folder; name a file in it, or a .zarr store{_ONE_FILE}")
     if target.exists() and not force:
         raise FileError(f"{target}: exists already; overwrite it with --force (or force=True)")
     if target.is_dir() and not _is_zarr_store(target):
@@ -328,6 +328,24 @@ def check_target(target: _Path, source: _Path | Sequence[_Path] | None, *, force
         raise FileError(f"{target}: there is no folder {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{target}: the folder {folder} cannot be written to")
+    _check_suffix(target)
+
+
+#: The names that netCDF files have.
+_NETCDF = (".nc", ".nc4", ".netcdf", ".cdf", ".h5", ".hdf5")
+_ONE_FILE = (
+    "; one file per member is not written: split one file by the prefix of its names (member_00.)"
+)
+
+
+def _check_suffix(target: Path) -> None:
+    """Refuse a name that does not tell what to write."""
+    if target.suffix.lower() in _NETCDF or _is_zarr_name(target) or target.suffix in WRITERS:
+        return
+    raise FileError(
+        f"{target}: the name does not tell what to write; end it in {', '.join(_NETCDF)} (netCDF), "
+        f".zarr, or {', '.join(WRITERS)} (weights){_ONE_FILE}"
+    )
 
 
 def _listed(source: _Path | Sequence[_Path] | None) -> list[Path]:
@@ -371,7 +389,9 @@ def save(
         What was opened from `source`, relabelled.
     target : path-like
         A name that ends in ``.zarr`` makes a Zarr store; ``.pt`` or ``.pth``, ``.safetensors``,
-        ``.npz``, ``.npy``, ``.msgpack`` make a file of weights; any other a netCDF-4 file.
+        ``.npz``, ``.npy``, ``.msgpack`` make a file of weights, in which members have names such
+        as ``member_00.0.weight`` (PyTorch: a list); ``.nc``, ``.nc4``, ``.netcdf``, ``.cdf``,
+        ``.h5``, ``.hdf5`` a netCDF-4 file. Other names are refused.
     source : path-like, or sequence of path-like, optional
         The file that `data` come from. Without it, everything is written anew.
     changed : sequence of str, optional

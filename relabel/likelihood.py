@@ -240,6 +240,7 @@ def find_likelihood(
     rows: Array | None = None,
     relative: float = 0.01,
     agreement: float = 3.0,
+    targets: Array | str | None = None,
 ) -> Fitted:
     r"""Find the likelihood of a network's targets.
 
@@ -271,6 +272,8 @@ def find_likelihood(
         A variable that was taken for the noise by its name must be within this factor of the
         residuals' root mean square (medians), where targets are known; a prior's scale, a variance
         or a precision is seldom that near by chance.
+    targets : ndarray or str, optional
+        The targets, or their address; they go before those that `wanted` names.
 
     Returns
     -------
@@ -308,14 +311,14 @@ def find_likelihood(
             f"likelihood is a relabel.Likelihood, one of {', '.join(FAMILIES)} or None, "
             f"not a {type(asked).__name__}"
         )
-    search = _Search(groups, network, arrays, np.asarray(inputs, dtype=float), rows)
-    family, targets, where = search.family(asked)
+    search = _Search(groups, network, arrays, np.asarray(inputs, dtype=float), rows, targets)
+    family, known, where = search.family(asked)
     if family is None:
         return search.relative(relative)
     if family != "gaussian":
         outputs = "the output is the logit" if family == "bernoulli" else "outputs are the logits"
         return Fitted(family, None, how=f"{family.capitalize()}{_of(where)}; {outputs}.")
-    return search.gaussian(asked.scale if asked else None, targets, where, relative, agreement)
+    return search.gaussian(asked.scale if asked else None, known, where, relative, agreement)
 
 
 def fitting_targets(family: str, targets: Array, n: int, n_outputs: int, where: str) -> Array:
@@ -403,6 +406,7 @@ class _Search:
     arrays: Mapping[str, Array]
     inputs: Array
     rows: Array | None
+    given: Array | str | None = None
 
     # ------------------------------------------------------------------ outputs
 
@@ -442,16 +446,24 @@ class _Search:
         if targets is None:
             return ("gaussian" if self.noise_names() else None), None, None
         family = self._guess(targets)
+        if family is None and self.given is not None:
+            raise SpecError(
+                f"likelihood: targets of the shape {targets.shape} and dtype {targets.dtype} do "
+                f"not tell a family for {self.n_outputs} outputs; name one of {', '.join(FAMILIES)}"
+            )
         if family is None:
             return ("gaussian" if self.noise_names() else None), None, None
         return family, self._checked(family, targets, str(where)), where
 
     def targets(self, asked: Likelihood | None) -> tuple[Array | None, str | None]:
         """Targets as named, or as found if only one variable fits."""
-        if asked is not None and asked.targets is not None:
-            return self._named_targets(asked.targets), asked.targets
-        named = find_targets(self.groups, len(self.inputs))
-        found = [address for address in named if self._fits(self._at(address))]
+        named = asked.targets if self.given is None and asked is not None else self.given
+        if isinstance(named, str):
+            return self._named_targets(named), named
+        if named is not None:
+            return self._allowed(np.asarray(named), "given"), "given"
+        known = find_targets(self.groups, len(self.inputs))
+        found = [address for address in known if self._fits(self._at(address))]
         if not found:
             return None, None
         different = [a for a in found if not np.array_equal(self._at(a), self._at(found[0]))]
@@ -481,10 +493,12 @@ class _Search:
                 f"likelihood: there is no variable {address!r}{closest(address, known)}; name the "
                 "targets as group/name"
             )
-        values = self._at(address)
+        return self._allowed(self._at(address), address)
+
+    def _allowed(self, values: Array, where: str) -> Array:
         if not self._fits(values):
             raise SpecError(
-                f"likelihood: targets {address} have the shape {values.shape} and dtype "
+                f"likelihood: targets {where} have the shape {values.shape} and dtype "
                 f"{values.dtype}; there are {len(self.inputs)} inputs, so finite numbers of the "
                 f"shape ({len(self.inputs)},) or ({len(self.inputs)}, {self.n_outputs}) are needed"
             )

@@ -15,7 +15,7 @@ from relabel.gauges import centred_axes
 from relabel.notation import parse
 from relabel.spec import Bound, BoundVariable
 
-__all__ = ["FUNCTIONS", "Layer", "Network", "Pass"]
+__all__ = ["FUNCTIONS", "ONLY_DENSE", "Layer", "Network", "NotDenseError", "Pass"]
 
 Array = NDArray[Any]
 
@@ -70,6 +70,17 @@ def function_of(symmetry: str) -> Callable[[Array], Array] | None:
         degree = int(name[2:])
         return lambda z: z**degree
     return FUNCTIONS.get(name)
+
+
+#: What can be done where a network is none of dense layers.
+ONLY_DENSE = (
+    "only networks of dense layers are evaluated; pass forward= to relabel.average, or leave "
+    "inputs=None"
+)
+
+
+class NotDenseError(SpecError):
+    """The network has layers that are not dense, which no change of the spec would mend."""
 
 
 @dataclass(frozen=True)
@@ -169,18 +180,18 @@ class Network:
         ------
         SpecError
             If the arrows do not describe a feed-forward network of dense layers with activations
-            that are known as functions.
+            that are known as functions; a NotDenseError where other layers are the reason.
         """
         weights, biases = _weights_and_biases(bound)
         heads = {h for _, _, h in weights}
         sources = {t for _, t, _ in weights} - heads
         if len(sources) != 1:
-            raise SpecError(
+            raise _error_of(bound)(
                 "the arrows do not describe one feed-forward network: "
                 f"inputs {sorted(sources) or 'none'} (there must be exactly one)"
             )
         if not heads >= set(bound.sizes):
-            raise SpecError(
+            raise _error_of(bound)(
                 f"no dense layer writes the units {', '.join(sorted(set(bound.sizes) - heads))}"
             )
         (source,) = sources
@@ -189,7 +200,9 @@ class Network:
         while heads:
             ready = sorted(h for h in heads if all(t in done for _, t, k in weights if k == h))
             if not ready:
-                raise SpecError(f"the arrows run in a circle through {', '.join(sorted(heads))}")
+                raise NotDenseError(
+                    f"the arrows run in a circle through {', '.join(sorted(heads))}"
+                )
             layers += [_layer(name, bound, weights, biases) for name in ready]
             done |= set(ready)
             heads -= set(ready)
@@ -348,6 +361,14 @@ def _single(variable: BoundVariable) -> tuple[int, ...]:
     return () if variable.between()[1] else (1,)
 
 
+def _error_of(bound: Bound) -> type[SpecError]:
+    """The error of a network whose layers do not follow one another: why they do not."""
+    arrows = [variable for variable in bound.measured() if any(variable.between())]
+    blocks = any(v.window is not None or len(v.axes) > 2 for v in arrows)
+    normed = any(all(v.between()) and any(a.exponent == 0 for a in v.axes) for v in arrows)
+    return NotDenseError if blocks or normed else SpecError
+
+
 def _weights_and_biases(
     bound: Bound,
 ) -> tuple[list[tuple[BoundVariable, str, str]], list[tuple[BoundVariable, str]]]:
@@ -366,7 +387,7 @@ def _weights_and_biases(
         ends = (variable.name, tail, head)
         gated = bool(tail and head) and any(axis.exponent == 0 for axis in variable.axes)
         if variable.window is not None and (gated or ends in seen):
-            raise SpecError(
+            raise NotDenseError(
                 f"variable {variable.name!r} is several blocks ({variable.text!r}) that are not "
                 "layers of their own"
             )
@@ -382,7 +403,7 @@ def _weights_and_biases(
         elif len(tail) == len(head) == 1 and len(variable.axes) == 2 and tail[0] and head[0]:
             weights.append((variable, tail[0], head[0]))
         else:
-            raise SpecError(f"variable {variable.name!r} does not belong to a dense layer")
+            raise NotDenseError(f"variable {variable.name!r} does not belong to a dense layer")
     return weights, biases
 
 
@@ -397,7 +418,7 @@ def _layer(
     if activation is not None and function_of(activation) is None:
         raise SpecError(f"units {name!r}: {activation!r} does not name one activation function")
     if name in centred_axes(bound.spec.gauges) and any(tail == name for _, tail, _ in weights):
-        raise SpecError(
+        raise NotDenseError(
             f"{name!r} is centred and read on: what stands between (a LayerNorm) is not known"
         )
     return Layer(

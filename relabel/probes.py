@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.criteria import Activations, Criterion
 from relabel.errors import SpecError
-from relabel.network import Network
+from relabel.network import Network, NotDenseError
 from relabel.spec import Bound
 
 __all__ = ["TARGET_GROUPS", "Probes", "find_inputs", "find_probes", "find_targets", "input_values"]
@@ -80,6 +80,13 @@ def find_probes(
         network = Network.of(bound)
     except SpecError as error:
         if named or wanted:
+            if isinstance(error, NotDenseError):
+                mend = "use criterion mean" if wanted else "leave inputs=None"
+                raise SpecError(
+                    f"inputs: units are compared by their activations at them, but {error}, and "
+                    f"only networks of dense layers are evaluated: {mend} (relabel.average takes "
+                    "forward=, a function that evaluates any network)"
+                ) from error
             otherwise = "use criterion mean" if wanted else "leave inputs=None"
             raise SpecError(
                 f"inputs: units are compared by their activations at them, but {error}; "

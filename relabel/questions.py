@@ -43,6 +43,8 @@ __all__ = ["Answers", "Open", "Questions"]
 Array = NDArray[Any]
 
 _SHORT = 10  # draws of a chain, too few to judge it by
+_MEMBERS = ("members", "named members")  # forms of sources that keep draws one by one
+_MOST_MEMBERS = 100  # more that were kept one by one are snapshots of a chain
 _FEW = 20  # draws, of which a handful of noise can look like structure by chance
 
 
@@ -82,6 +84,18 @@ class Answers:
         """Which draws belong to chains that are not flagged: bool of shape (draws,)."""
         chain = self.aligned.draws.chain
         return np.ones(len(chain), bool) if self.chains is None else self.chains.sound[chain]
+
+    @cached_property
+    def members(self) -> bool:
+        """Whether the draws are networks that were trained apart: of these none follows another."""
+        posterior, shape = self.aligned.groups["posterior"], self.aligned.draws.excluded.shape
+        single = shape[0] == 1 and shape[1] <= _MOST_MEMBERS
+        return single and posterior.attrs.get("form") in _MEMBERS
+
+    @property
+    def few(self) -> bool:
+        """Whether there are fewer draws than any label could be judged by."""
+        return int(self.sound.sum()) < FEWEST
 
     @cached_property
     def full(self) -> Array:
@@ -132,6 +146,7 @@ class Questions:
     thresholds: Thresholds
     seed: int
     report: Report
+    targets: Array | str | None = None
 
     def ask(self, aligned: Aligned, *, was_aligned: bool = True) -> Answers:
         """Ask all questions; of draws that were not aligned, those that need no labels."""
@@ -180,6 +195,9 @@ class Questions:
             remedy = "name the inputs (inputs=, --inputs)"
             if aligned.network is None:
                 remedy = "align under a spec whose arrows describe a network of dense layers"
+                if aligned.not_dense is not None:
+                    where = f"{aligned.not_dense}, and only networks of dense layers are evaluated"
+                    remedy = "relabel.average(forward=...) says what the mean network is worth"
             answers.open.append(Open("outputs, chains by outputs, redundancy", where, remedy))
             return None
         answers.inputs = where
@@ -191,6 +209,8 @@ class Questions:
 
     def _chains(self, answers: Answers, outputs: Array | None) -> None:
         aligned, t = answers.aligned, self.thresholds
+        if answers.members:
+            return
         lp = log_density(aligned.draws.groups)
         if lp is None:
             answers.open.append(
@@ -220,6 +240,8 @@ class Questions:
 
     def _convergence(self, answers: Answers, outputs: Array | None) -> None:
         aligned = answers.aligned
+        if answers.members:
+            return
         bound, posterior = aligned.bound, aligned.groups["posterior"]
         before = self._original(aligned)
         found = {"weights_before": convergence(weights_of(bound, before))}
@@ -275,6 +297,7 @@ class Questions:
             arrays,
             points,
             rows=rows,
+            targets=self.targets,
         )
         if self._seen_by_the_likelihood(answers, network):
             return
@@ -311,6 +334,7 @@ class Questions:
         stored inputs, or if targets were named.
         """
         named = isinstance(self.likelihood, Likelihood) and self.likelihood.targets is not None
+        named = named or self.targets is not None
         if where != "given" or named:
             return aligned.groups
         stored = [

@@ -104,22 +104,30 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _warnings(draws: Draws, solution: Solution) -> list[str]:
-    """What the user has to know of the result."""
-    found = []
-    for units, symmetry in draws.bound.spec.units.items():
-        group = draws.bound.group(units)
+def _on_the_prior(bound: Bound) -> list[str]:
+    """What changes the prior: one line for all sets of units of a kind."""
+    kinds: dict[str, list[str]] = {}
+    for units, symmetry in bound.spec.units.items():
+        group = bound.group(units)
         if group.rotates:
-            found.append(
-                f"units {units!r} ({symmetry}): rotations preserve the likelihood, and the prior "
-                "only if it is isotropic over the units; the relabelled draws are a section of the "
-                "orbit"
+            said = (
+                "rotations preserve the likelihood, and the prior only if it is isotropic over the "
+                "units"
             )
         elif not group.exact:
-            found.append(
-                f"units {units!r} ({symmetry}): {group.label} preserves the likelihood, not the "
-                "prior; the relabelled draws are a section of the orbit"
-            )
+            said = f"{group.label} preserves the likelihood, not the prior"
+        else:
+            continue
+        kinds.setdefault(said, []).append(f"{units!r} ({symmetry})")
+    return [
+        f"units {', '.join(names)}: {said}; the relabelled draws are a section of the orbit"
+        for said, names in kinds.items()
+    ]
+
+
+def _warnings(draws: Draws, solution: Solution) -> list[str]:
+    """What the user has to know of the result."""
+    found = _on_the_prior(draws.bound)
     shifted = said_of(draws.bound)
     if shifted:
         found.append(

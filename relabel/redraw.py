@@ -234,10 +234,10 @@ def _noted(
     notes: dict[str, Any], options: dict[str, Any], n_left: Mapping[str, int]
 ) -> dict[str, Any]:
     """Say in the record what was done."""
-    warnings = list(notes.get("warnings", []))
+    warnings = [left for w in notes.get("warnings", []) if (left := _without(w, n_left))]
     for units, number in n_left.items():
-        opening, about = f"units {units!r}", ("are a section of the orbit", _LEFT)
-        warnings = [w for w in warnings if not (w.startswith(opening) and w.endswith(about))]
+        opening = f"units {units!r}"
+        warnings = [w for w in warnings if not (w.startswith(opening) and w.endswith(_LEFT))]
         if number:
             warnings.append(f"{opening}: in {number} places (unit and draw) {_LEFT}")
     result = notes.get("result", "")
@@ -245,3 +245,13 @@ def _noted(
         names = ", ".join(map(repr, n_left))
         result = f"{result}; the scales of {names} were then drawn from their law"
     return notes | {"redrawn": options, "warnings": warnings, "result": result}
+
+
+def _without(warning: str, drawn: Mapping[str, int]) -> str:
+    """A warning on the prior without the units whose scales were drawn; empty if that is all."""
+    head, _, said = warning.partition(": ")
+    if not head.startswith("units ") or not said.endswith("are a section of the orbit"):
+        return warning
+    names = head.removeprefix("units ").split(", ")
+    left = [name for name in names if not name.startswith(tuple(f"{u!r} (" for u in drawn))]
+    return f"units {', '.join(left)}: {said}" if left else ""

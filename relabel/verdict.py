@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.diagnosis import Diagnosis, Finding, Thresholds
+from relabel.diagnosis import UNJUDGED, Diagnosis, Finding, Thresholds
+from relabel.diagnostics.certainty import FEWEST
 from relabel.questions import Answers
 from relabel.record import rotations_left
 from relabel.summary import chain_names, listed, mode_numbers, numbers_of, pair_numbers, plain
@@ -18,6 +19,7 @@ __all__ = ["diagnosis_of"]
 Array = NDArray[Any]
 
 _APART = "select the draws of a mode, align and diagnose them by themselves"
+_AVERAGE = "judge the alignment by relabel.average: what the mean network is worth"
 _CERTAIN = 0.99  # of every slot: noise is never sorted that surely by probabilities that are fitted
 _DRAWS_A_FEATURE = 20  # draws for each feature, so that they are fitted, not remembered
 _EMPTY = 0.05  # share of draws in which a slot is empty that is worth a word
@@ -37,7 +39,8 @@ def diagnosis_of(answers: Answers, thresholds: Thresholds) -> Diagnosis:
     Diagnosis
         Labels are trustworthy if nothing that was found is an error: the draws were aligned, the
         slots explain more than those of shuffled units, other starts lead to the same labels, and
-        every slot has a label that can be believed.
+        every slot has a label that can be believed. Where draws are too few to judge by, nothing
+        was shown, and they are not.
     """
     findings = [
         *_on_labels(answers, thresholds),
@@ -48,7 +51,7 @@ def diagnosis_of(answers: Answers, thresholds: Thresholds) -> Diagnosis:
         *_remarks(answers),
     ]
     findings.sort(key=lambda finding: _GRAVITY.index(finding.severity))
-    sound = all(finding.severity != "error" for finding in findings)
+    sound = all(f.severity != "error" and f.code not in UNJUDGED for f in findings)
     return Diagnosis(sound, numbers_of(answers, thresholds), tuple(findings))
 
 
@@ -67,7 +70,19 @@ def _on_labels(answers: Answers, t: Thresholds) -> Iterator[Finding]:
         return
     yield from _null(answers, t)
     yield from _starts(answers, t)
+    if answers.few:
+        n_draws = int(answers.sound.sum())
+        yield Finding(
+            "certainty-unknown",
+            "info",
+            f"labels cannot be judged from {n_draws} draw{'s' * (n_draws != 1)}; {FEWEST} are "
+            "needed. That says nothing against the alignment",
+            {"n_draws": n_draws},
+            _AVERAGE if answers.members else "draw more",
+        )
     for units in answers.aligned.bound.sizes:
+        if answers.few:
+            break
         if units not in answers.certainty:
             yield Finding(
                 "certainty-unknown",
@@ -99,10 +114,10 @@ def _null(answers: Answers, t: Thresholds) -> Iterator[Finding]:
         if max(sizes.values()) > 1:
             yield Finding(
                 "null-unknown",
-                "error",
+                "info",
                 "too few draws to compare with shuffled ones",
                 {"n_draws": int(answers.sound.sum())},
-                "draw more",
+                _AVERAGE if answers.members else "draw more",
             )
         return
     for units, (explained, shuffled) in null.by_units.items():
@@ -149,7 +164,9 @@ def _no_gap(
         "error",
         f"labels of {units!r} can hardly be told from chance: {said}",
         evidence,
-        "use what labels do not matter to: outputs, sums over units, effective widths",
+        _AVERAGE
+        if answers.members
+        else "use what labels do not matter to: outputs, sums over units, effective widths",
     )
 
 
@@ -194,7 +211,7 @@ def _loose_slots(answers: Answers, units: str, t: Thresholds) -> Iterator[Findin
             f"units {units!r}: labels of {many} {named} cannot be believed (in brackets how "
             f"probable it is that they are right{why}); {rest}",
             {"units": units, "slots": loose, "confidence": confidence.tolist()},
-            f"use the weights of {_slots(firm)}" if firm else "use outputs, not weights",
+            _use(answers, firm),
         )
     elif ambiguous > 1 - t.ambiguous:
         yield Finding(
@@ -204,6 +221,13 @@ def _loose_slots(answers: Answers, units: str, t: Thresholds) -> Iterator[Findin
             {"units": units, "share": ambiguous},
             f"weigh draws by {units}_draw_probability, or look at those that are certain",
         )
+
+
+def _use(answers: Answers, firm: Sequence[int]) -> str:
+    """What to use where labels of slots are loose."""
+    if answers.members:
+        return _AVERAGE
+    return f"use the weights of {_slots(firm)}" if firm else "use outputs, not weights"
 
 
 # ---------------------------------------------------------------------- chains and modes
@@ -383,7 +407,15 @@ def _remarks(answers: Answers) -> Iterator[Finding]:
             f"draws that are not finite and take no part: {excluded}",
             {"n": excluded},
         )
-    if answers.aligned.draws.excluded.shape[0] == 1:
+    if answers.members:
+        yield Finding(
+            "members",
+            "info",
+            "the draws are networks that were trained apart, and no chain: R-hat, ESS and what "
+            "tells chains apart say nothing of them, and are left out",
+            remedy=_AVERAGE,
+        )
+    elif answers.aligned.draws.excluded.shape[0] == 1:
         yield Finding(
             "one-chain",
             "info",

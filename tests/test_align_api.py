@@ -91,6 +91,9 @@ def test_warnings_say_what_the_user_has_to_know():
     (told,) = provenance(relabel.align(relu, spec))["warnings"]
     assert "'h' (relu)" in told
     assert "preserves the likelihood, not the prior" in told
+    deep = relabel.simulate.network((2, 3, 3, 3, 1), ("relu", "tanh", "relu"), chains=1, draws=3)
+    (told,) = provenance(relabel.align(deep.data, deep.spec))["warnings"]
+    assert told.startswith("units 'h1' (relu), 'h3' (relu): scaled permutation preserves")
     hasty = provenance(relabel.align(small_tree(), SPEC, criterion=relabel.Mean(max_sweeps=1)))
     assert hasty["converged"] or "not converged after 1 sweeps" in " ".join(hasty["warnings"])
 

@@ -12,6 +12,7 @@ from scipy import special, stats
 
 import relabel
 from relabel import DataError, SpecError
+from relabel.simulate import architecture
 from relabel.sources.samples import tree_of
 
 DATA = Path(__file__).parent / "data" / "sources"
@@ -339,8 +340,14 @@ def test_classes_found_beside_the_draws_need_their_likelihood_named():
     assert found.loss is None
     assert "name the likelihood (categorical" in found.notes[0]
     assert relabel.average(aligned, likelihood="categorical").loss.mean_network > 0
-    with pytest.raises(SpecError, match="targets"):
+    with pytest.raises(SpecError, match=r"targets.*; of class labels say likelihood=.categorical"):
         relabel.average(aligned, targets="observed_data/y")
+    given = {"forward": outputs, "inputs": np.ones((12, 2))}
+    with pytest.raises(SpecError, match=r"of class labels say likelihood=.categorical"):
+        relabel.average(aligned, **given, targets=np.arange(12) % 3)
+    with pytest.raises(SpecError, match="targets") as half:
+        relabel.average(aligned, **given, targets=np.arange(12) / 2)
+    assert "categorical" not in str(half.value)
 
 
 def test_draws_must_be_aligned_and_left():
@@ -359,3 +366,41 @@ def test_inputs_of_an_unknown_activation_are_refused_with_a_remedy():
         relabel.align(tree, spec, inputs=data["X_train"])
     with pytest.raises(SpecError, match="use criterion mean, or mend the spec"):
         relabel.align(tree, spec, criterion="activations")
+
+
+def convolutional():
+    simulated = architecture("lenet", draws=3)
+    return simulated.data, simulated.spec
+
+
+def recurrent():
+    rng = np.random.default_rng(0)
+    shapes = {"weight_ih_l0": (12, 2), "weight_hh_l0": (12, 3), "bias_ih_l0": (12,),
+              "bias_hh_l0": (12,), "fc.weight": (1, 3), "fc.bias": (1,)}  # fmt: skip
+    members = [{k: rng.normal(size=v) for k, v in shapes.items()} for _ in range(3)]
+    return relabel.from_torch(members), relabel.lstm(readout="fc")
+
+
+def normed():
+    rng = np.random.default_rng(0)
+    shapes = {"0.weight": (4, 2), "0.bias": (4,), "3.weight": (1, 4), "3.bias": (1,)}
+    shapes |= dict.fromkeys(("1.weight", "1.bias", "1.running_mean", "1.running_var"), (4,))
+    members = [{k: rng.uniform(0.5, 1, size=v) for k, v in shapes.items()} for _ in range(3)]
+    draws = relabel.from_torch(members)
+    return draws, relabel.propose(draws, activation="relu").spec
+
+
+@pytest.mark.parametrize("made", [convolutional, recurrent, normed])
+def test_networks_that_are_not_dense_are_told_what_can_be_done(made):
+    draws, spec = made()
+    x = np.ones((4, 2))
+    with pytest.raises(SpecError, match=r"only networks of dense.*: use criterion mean.*forward="):
+        relabel.align(draws, spec, criterion="activations")
+    with pytest.raises(SpecError, match=r"only networks of dense.*: leave inputs=None.*forward="):
+        relabel.align(draws, spec, inputs=x)
+    aligned = relabel.align(draws, spec)
+    with pytest.raises(SpecError, match=r"only networks of dense layers.*pass forward= to relabel"):
+        relabel.diagnose(aligned, inputs=x)
+    (note,) = [note for note in relabel.average(aligned, inputs=x).notes if "no loss" in note]
+    assert "pass forward=" in note
+    assert "arrows" not in note

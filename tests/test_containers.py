@@ -251,3 +251,17 @@ def test_groups_that_share_the_draws():
     assert set(sharing(groups)) == {"posterior", "sample_stats", "log_prior"}
     assert set(sharing(groups, "warmup_")) == {"posterior", "sample_stats"}
     assert sharing({"prior": whole}) == {}
+
+
+@pytest.mark.parametrize(
+    ("draws", "reader"),
+    [
+        ([{"w": np.zeros(3)}] * 2, "from_torch reads a list of .*from_pytree"),
+        ({"w": np.zeros((9, 3))}, "from_dict reads a dictionary of arrays"),
+        (type("Net", (), {"state_dict": dict})(), r"from_torch\(\[model, ...\]\)"),
+        ("draws.nc", "relabel.open_draws"),
+    ],
+)
+def test_what_is_no_draws_is_told_its_reader(draws, reader):
+    with pytest.raises(relabel.DataError, match=reader):
+        relabel.align(draws, relabel.Spec({"h": "tanh"}, {"w": "x -> h"}))

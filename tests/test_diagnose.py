@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 from test_posteriors import AXES, read, spec_of
+from typer.testing import CliRunner
 
 import relabel
 from relabel import Diagnosis, Spec, Thresholds
 from relabel.aligned import Aligned
+from relabel.cli import app
 from relabel.diagnosis import schema
 from relabel.diagnostics.comparison import invariants
 from relabel.simulate import network
@@ -191,6 +193,32 @@ def test_what_is_not_known_is_said():
     assert isinstance(data, xr.DataTree)
 
 
+def test_targets_as_arrays_and_addresses(tmp_path):
+    tree, spec = small(chains=2, draws=30)
+    bare = relabel.align(tree["posterior"].to_dataset(), spec)
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    y = np.random.default_rng(1).normal(size=20)
+    _, found = relabel.diagnose(bare, inputs=x, targets=y)
+    assert "targets (given)" in found.numbers["likelihood"]
+    _, found = relabel.diagnose(bare, inputs=x, targets=(y > 0).astype(int))
+    assert found.numbers["likelihood"].startswith("Bernoulli targets (given)")
+    constant = xr.Dataset({"X": (("n", "i"), x), "late": ("n", y)})
+    stored = tree.assign({"constant_data": xr.DataTree(constant)})
+    aligned = relabel.align(stored, spec, inputs="constant_data/X")
+    _, found = relabel.diagnose(aligned, targets="constant_data/late")
+    assert "targets (constant_data/late)" in found.numbers["likelihood"]
+    for wrong, message in ((y[:5], "targets given have the shape"), ("a/b", "no variable 'a/b'"),
+                           (np.arange(20), "do not tell a family for 1 outputs")):  # fmt: skip
+        with pytest.raises(relabel.SpecError, match=message):
+            relabel.diagnose(bare, inputs=x, targets=wrong)
+    relabel.save(bare, tmp_path / "a.nc")
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    data = tmp_path / "d.npz"
+    told = ["--inputs", f"{data}:x", "--targets", f"{data}:y"]
+    done = CliRunner().invoke(app, ["diagnose", str(tmp_path / "a.nc"), *told, "--json"])
+    assert "targets (given)" in json.loads(done.stdout)["likelihood"]
+
+
 def test_no_inputs():
     tree, spec = small()
     posterior = tree["posterior"].to_dataset()
@@ -216,6 +244,41 @@ def test_little_data(options):
         assert "one-chain" in found.codes
     if options.get("draws") == 3:
         assert "R-hat and ESS" in questions(found)
+
+
+@pytest.mark.parametrize("form", ["members", "named members", None])
+def test_few_networks_are_no_failure(form):
+    tree, spec = small(chains=1, draws=8)
+    tree["posterior"].attrs.update({"form": form} if form else {})
+    _, found = relabel.diagnose(relabel.align(tree, spec))
+    CHECK.validate(found.to_dict())
+    assert not found.labels_trustworthy
+    assert str(found).startswith("labels cannot be judged from 8 draws\n")
+    assert "!!" not in str(found)
+    assert str(relabel.Diagnosis.from_dict(found.to_dict())) == str(found)
+    remedies = " ".join(f.remedy for f in found.findings if f.code != "open")
+    assert ("relabel.average" in remedies) == (form is not None)
+    assert ("draw more" in remedies) == (form is None)
+    assert ("members" in found.codes, "one-chain" in found.codes) == (bool(form), not form)
+
+
+def test_members_have_no_rhat():
+    tree, spec = small(chains=1, draws=60)
+    tree["posterior"].attrs["form"] = "members"
+    _, found = relabel.diagnose(relabel.align(tree, spec))
+    CHECK.validate(found.to_dict())
+    assert set(found.numbers["rhat"].values()) == {None}
+    assert not {"rhat-weights", "one-chain"} & set(found.codes)
+    assert not {"R-hat and ESS", "chains", "chains by lp"} & set(questions(found))
+
+
+def test_long_lists_of_confidences_say_so():
+    numbers = {**{key: {} for key in ("rhat", "ess", "scale_law", "effective_width")},
+               "confidence": {"a": [1.0] * 20, "b": [0.5] * 64}, "modes": [],
+               "variance_explained": None, "chains_flagged": [], "chains": []}  # fmt: skip
+    _, short, long = str(Diagnosis(True, numbers, ())).splitlines()
+    assert short.endswith("1.00")
+    assert long.endswith("0.50 ... (64 slots)")
 
 
 def test_one_draw():

@@ -346,12 +346,15 @@ def test_targets_that_are_no_place_for_draws(tmp_path):
     (tmp_path / "file.zarr").write_text("dear")
     os.mkfifo(tmp_path / "pipe")
     cases = {
-        "folder": "is a folder; name a file in it",
+        "folder": "is a folder; name a file in it.*one file per member is not written",
         "folder.zarr": "is a folder that is no Zarr store",
         "file.zarr": "is a file; a name that ends in .zarr is that of a folder",
         "missing/out.nc": "there is no folder",
         "in.nc/out.nc": "there is no folder",
         "pipe": "is no ordinary file",
+        "aligned": "does not tell what to write; end it in .nc, .*zarr, or .pt, .*member_00",
+        "aligned.csv": "does not tell what to write",
+        "aligned.PT": "does not tell what to write",
     }
     before = fingerprint(tmp_path)
     for name, message in cases.items():

@@ -15,7 +15,7 @@ from relabel import DataError, Spec, SpecError
 from relabel.align import provenance
 from relabel.containers import unpack
 from relabel.diagnostics.scales import scale_law
-from relabel.redraw import redraw_scale
+from relabel.redraw import _without, redraw_scale
 from relabel.simulate import network
 
 DATA = Path(__file__).parent / "data"
@@ -183,6 +183,16 @@ def test_inference_data():
     drawn = redraw_scale(relabel.align(data, simulated.spec), ONES)
     assert isinstance(drawn, arviz.InferenceData)
     assert_close(weights(data), weights(relabel.undo(drawn)))
+
+
+def test_one_warning_for_several_sets_goes_with_all_of_them():
+    simulated = network((2, 3, 3, 3, 1), ("relu", "sigmoid", "relu"), chains=1, draws=5)
+    drawn = redraw_scale(relabel.align(simulated.data, simulated.spec),
+                         dict.fromkeys(simulated.data["posterior"].data_vars, 1.0))  # fmt: skip
+    assert not any("'h1'" in w or "'h3'" in w for w in provenance(drawn)["warnings"])
+    said = "units 'h1' (relu), 'h2' (relu): x; the draws are a section of the orbit"
+    assert _without(said, {"h1": 0}).startswith("units 'h2' (relu): x;")
+    assert _without(said, {"h1": 0, "h2": 0}) == ""
 
 
 def test_the_record_says_so(aligned):

@@ -29,7 +29,7 @@ from relabel.sources import (
     unravel,
 )
 from relabel.sources.files import kind_of, open_source
-from relabel.sources.members import members_of, split_members
+from relabel.sources.members import from_members, members_of, split_members
 
 DATA = Path(__file__).parent / "data" / "sources"
 NAMES = ("0.weight", "0.bias", "2.weight", "2.bias")
@@ -601,6 +601,16 @@ def test_state_dicts():
     assert set(draws(from_torch((parameters, {})))) == {"0.weight"}
 
 
+def test_a_list_alone_in_a_dictionary():
+    tree = from_torch({"state_dicts": members()})
+    same(draws(tree), stacked())
+    assert "member" not in tree["posterior"].coords
+    chains = from_torch({"chains": [members()[:2], members()[2:]]})
+    assert chains["posterior"]["0.weight"].shape == (2, 2, 8, 3)
+    with pytest.raises(DataError, match=r"1 names .'a'. for 1 × 2 members"):
+        from_members([{"w": np.zeros(2)}] * 2, source="x", names=["a"])
+
+
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
 def test_prefixes_of_wrappers(prefix):
     wrapped = [{prefix + name: value for name, value in member.items()} for member in members()]
@@ -627,6 +637,9 @@ def test_prefixes_of_wrappers(prefix):
         ([{"w": np.zeros(2)}, {"v": np.zeros(2)}], "member 1 lacks 'w'"),
         ([{"w": np.zeros(2, np.float16)}], "convert it to float32"),
         (3, "holds a int"),
+        ({"a": {"w": np.zeros(2)}, "losses": [0.1, 0.2]}, "'losses' holds a list, no state dict"),
+        ({"a": [{"w": np.zeros(2)}] * 2, "b": [{"w": np.ones(2)}] * 2}, "'a' holds a list of 2"),
+        ({"states": [1.0, 2.0]}, "'states' holds a list, no state dict"),
     ],
 )
 def test_what_are_no_state_dicts(source, message):
@@ -716,6 +729,44 @@ def test_a_list_of_layers_is_one_tree(no_jax):
     square = [{"w": np.zeros((50, 8))}, {"w": np.ones((50, 8))}]
     assert set(from_pytree(square, axes="draw")["posterior"].data_vars) == {"0.w", "1.w"}
     np.testing.assert_array_equal(to_pytree(tree, like=layers)[1]["w"], layers[1]["w"])
+
+
+State = namedtuple("State", "w c")
+
+
+@pytest.mark.parametrize("kind", ["dict", "namedtuple"])
+def test_lists_of_lists_of_pytrees_are_chains(kind, no_jax):
+    def snapshot(i):
+        w, c = np.full((3, 2), float(i)), {"d": np.float64(i)}
+        return {"w": w, "c": c} if kind == "dict" else State(w, c)
+
+    source = [[snapshot(3 * chain + draw) for draw in range(3)] for chain in range(2)]
+    tree = from_pytree(source)
+    sizes = {"chain": 2, "draw": 3, "w_dim_0": 3, "w_dim_1": 2}
+    assert dict(tree["posterior"].sizes) == sizes
+    for like in (None, source, source[0], source[0][0]):
+        back = to_pytree(tree, like=like)
+        assert [len(chain) for chain in back] == [3, 3]
+        last = back[1][2]
+        assert like is None or type(last) is type(source[0][0])
+        w, c = (last["w"], last["c"]) if isinstance(last, dict) else last
+        np.testing.assert_array_equal(w, np.full((3, 2), 5.0))
+        assert c == {"d": 5.0}
+    with pytest.raises(DataError, match="lists of 3, 2 trees that are alike: chains must"):
+        from_pytree([source[0], source[1][:2]])
+
+
+def test_lists_of_layers_are_draws(no_jax):
+    arrays = [[np.full((4, 3), i), np.full((3, 2), i)] for i in range(5)]
+    tuples = [[(np.full((4, 3), i), np.zeros(3)), (np.full((3, 3), i), np.ones(3))]
+              for i in range(5)]  # fmt: skip
+    unequal = [[{"w": np.full((4, 3), i)}, {"w": np.full((3, 2), i)}] for i in range(5)]
+    square = [[np.full((4, 4), i), np.full((4, 4), i)] for i in range(5)]
+    for source, n in ((arrays, 2), (tuples, 4), (unequal, 2), (square, 2)):
+        posterior = from_pytree(source)["posterior"]
+        assert (posterior.sizes["chain"], posterior.sizes["draw"]) == (1, 5)
+        assert len(posterior.data_vars) == n
+        assert len(to_pytree(from_pytree(source), like=source)) == 5
 
 
 def test_an_array_alone(no_jax):

@@ -134,14 +134,20 @@ def from_members(
     axes = "chain draw" if nested else "draw"
     tree = tree_of(columns, source=source, axes=axes, attrs=attrs)
     tree = noted(tree, form=form)
-    return _named(tree, names) if names is not None else tree
+    return _named(tree, names, source) if names is not None else tree
 
 
-def _named(tree: xr.DataTree, names: Sequence[str]) -> xr.DataTree:
+def _named(tree: xr.DataTree, names: Sequence[str], source: str) -> xr.DataTree:
     posterior = tree["posterior"].to_dataset()
     if "member" in posterior.variables or "member" in posterior.dims:
         return tree
-    labels = np.array(list(names)).reshape([posterior.sizes[dim] for dim in SAMPLE_DIMS])
+    sizes = [posterior.sizes[dim] for dim in SAMPLE_DIMS]
+    if len(names) != np.prod(sizes):
+        raise DataError(
+            f"{source}: {len(names)} names ({', '.join(map(repr, list(names)[:3]))}) for "
+            f"{sizes[0]} × {sizes[1]} members (chain × draw); name each member once"
+        )
+    labels = np.array(list(names)).reshape(sizes)
     tree["posterior"].dataset = posterior.assign_coords(member=(SAMPLE_DIMS, labels))
     return tree
 

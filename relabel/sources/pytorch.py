@@ -59,7 +59,8 @@ def from_torch(source: Any, *, axes: str | None = None) -> xr.DataTree:
           chain, or a folder of them. They are loaded with ``weights_only=True``: no code of
           theirs is run. Files of safetensors are taken as well.
 
-        State dicts may lie in the usual checkpoints (``{"state_dict": ...}``).
+        State dicts may lie in the usual checkpoints (``{"state_dict": ...}``), and a list of them
+        alone in a dictionary (``{"state_dicts": [...]}``).
     axes : str, optional
         The leading axes of stacked tensors: ``"draw"``, ``"chain draw"``, ``"draw chain"``. By
         default they are told from the shapes. A file with stacked tensors needs it.
@@ -184,6 +185,7 @@ def _from_object(
     if axes is not None:
         raise DataError(f"{label}: axes={axes!r} is for stacked tensors; here each draw is its own")
     if isinstance(source, Mapping):
+        _check_named(source, label)
         names, form, source = [str(name) for name in source], NAMED, list(source.values())
     members = [_member(item, f"{label}: item {number}") for number, item in enumerate(source)]
     if len({isinstance(member, Mapping) for member in members}) > 1:
@@ -200,6 +202,23 @@ def _from_object(
     return noted(tree, source="torch")
 
 
+def _check_named(members: Mapping[Any, Any], label: str) -> None:
+    """Refuse a mapping whose values are no members: other things of a checkpoint, or chains."""
+    for key, item in members.items():
+        if isinstance(item, Mapping) or _is_module(item):
+            continue
+        kind = type(item).__name__
+        if not _are_members(item):
+            raise DataError(
+                f"{label}: {key!r} holds a {kind}, no state dict; leave it out, or give the state "
+                "dicts as a list"
+            )
+        raise DataError(
+            f"{label}: {key!r} holds a {kind} of {len(item)}, where one state dict is expected; "
+            "chains are a list of lists of state dicts, as in list(source.values())"
+        )
+
+
 def _unwrapped(source: Any, label: str) -> Any:
     """Take the weights out of a checkpoint, and a file's mapping of stacked tensors as it is."""
     if isinstance(source, Mapping) and not _is_state_dict(source):
@@ -208,12 +227,20 @@ def _unwrapped(source: Any, label: str) -> Any:
             if isinstance(inner, Mapping | list | tuple) and len(inner):
                 _check_only_network(source, key, label)
                 return _unwrapped(inner, label)
-        return source
+        only = next(iter(source.values())) if len(source) == 1 else None
+        return _unwrapped(only, label) if _are_members(only) else source
     if isinstance(source, Mapping | list | tuple):
         return source
     raise DataError(
         f"{label}: holds a {type(source).__name__}; give state dicts, as model.state_dict() returns"
     )
+
+
+def _are_members(item: Any) -> bool:
+    """Whether this is a list of members, as ``{"state_dicts": [...]}`` holds, or one of chains."""
+    if not isinstance(item, list | tuple) or not item:
+        return False
+    return all(isinstance(i, Mapping) or _is_module(i) or _are_members(i) for i in item)
 
 
 def _check_only_network(checkpoint: Mapping[str, Any], key: str, label: str) -> None:

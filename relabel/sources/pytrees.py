@@ -33,7 +33,11 @@ def from_pytree(tree: Any, *, axes: str | None = None) -> xr.DataTree:
     tree : pytree, or list of pytrees
         Nested dictionaries, lists, tuples and named tuples of arrays, and whatever else is
         registered with JAX. Either all draws are stacked in each array, or it is a list of trees
-        of one structure with the same shapes, one for each draw.
+        of one structure with the same shapes, one for each draw. A list of lists of such trees
+        (dictionaries, named tuples, what is registered with JAX) is one chain for each inner
+        list. Lists and plain tuples of arrays are no such trees: they are the layers of a draw.
+        Where all draws are lists of equal layers, name them: ``[{"layers": draw} for draw in
+        draws]``.
     axes : str, optional
         The leading axes of stacked arrays: ``"draw"``, ``"chain draw"`` or ``"draw chain"``. With
         it a list is one tree in any case. By default the axes are told from the shapes.
@@ -55,7 +59,10 @@ def from_pytree(tree: Any, *, axes: str | None = None) -> xr.DataTree:
     >>> list(tree["posterior"].data_vars), dict(tree["posterior"].sizes)["draw"]
     (['layers.0.w'], 100)
     """
-    if axes is None and _are_draws(tree):
+    if axes is None and _are_chains(tree):
+        chains = [[_named(flatten(draw)) for draw in chain] for chain in tree]
+        out = from_members(chains, source="pytree", attrs=_notes(flatten(tree[0][0])))
+    elif axes is None and _are_draws(tree):
         flat = [flatten(draw) for draw in tree]
         out = from_members(
             [_named(leaves) for leaves in flat], source="pytree", attrs=_notes(flat[0])
@@ -67,6 +74,41 @@ def from_pytree(tree: Any, *, axes: str | None = None) -> xr.DataTree:
             tree_of(samples, source="pytree", axes=axes, attrs=_notes(leaves)), form=STACKED
         )
     return noted(out, source="pytree")
+
+
+def _are_chains(tree: Any) -> bool:
+    """Whether these are lists of draws: trees, no arrays, which all agree in names and shapes.
+
+    Raises
+    ------
+    DataError
+        If they do, but the lists are not equally long.
+    """
+    listed = isinstance(tree, list) and all(isinstance(chain, list) and chain for chain in tree)
+    if not listed or not tree or not all(_is_tree(draw) for chain in tree for draw in chain):
+        return False
+    layouts = [_layout(draw) for chain in tree for draw in chain]
+    if not layouts[0] or any(layout != layouts[0] for layout in layouts):
+        return False
+    lengths = [len(chain) for chain in tree]
+    if len(set(lengths)) > 1:
+        raise DataError(
+            f"pytree: lists of {', '.join(map(str, lengths))} trees that are alike: chains must be "
+            "of one length (cut them yourself, as in [chain[:n] for chain in chains]); where the "
+            "lists are layers with stacked draws say axes='draw'"
+        )
+    return True
+
+
+def _is_tree(item: Any) -> bool:
+    """Whether this is a tree of its own: no array, no list or plain tuple."""
+    if isinstance(item, list) or (isinstance(item, tuple) and not hasattr(item, "_fields")):
+        return False
+    return list(flatten(item)) != [()]
+
+
+def _layout(tree: Any) -> list[tuple[Path, tuple[int, ...]]]:
+    return [(path, np.shape(leaf)) for path, leaf in flatten(tree).items()]
 
 
 def _are_draws(tree: Any) -> bool:
@@ -175,7 +217,7 @@ def to_pytree(data: Any, like: Any = None) -> Any:
     Returns
     -------
     pytree
-        A list of trees if the draws came as a list.
+        A list of trees if the draws came as a list, and a list of lists if they came as chains.
 
     Raises
     ------
@@ -190,11 +232,16 @@ def to_pytree(data: Any, like: Any = None) -> Any:
     """
     paths = paths_of(data)
     listed = notes_of(data).get("form") in (MEMBERS, NAMED)
-    if like is not None and listed and isinstance(like, list) and like:
-        like = like if _fits(like, paths) else like[0]
+    while listed and isinstance(like, list) and like and not _fits(like, paths):
+        like = like[0]
     draws: Any = members_of(data) if listed else [as_it_came(data)]
     trees = [_built(draw, paths, like) for draw in draws]
-    return trees if listed else trees[0]
+    if not listed:
+        return trees[0]
+    if notes_of(data).get("sample_axes") != "chain draw":
+        return trees
+    length = int(unpack(data)["posterior"].sizes["draw"])
+    return [trees[start : start + length] for start in range(0, len(trees), length)]
 
 
 def paths_of(data: Any) -> dict[str, Path]:

@@ -166,11 +166,12 @@ def test_one_module_is_no_ensemble():
 # ---------------------------------------------------------------------- files
 
 
-@pytest.mark.parametrize("form", ["list", "chains", "mapping", "legacy"])
+@pytest.mark.parametrize("form", ["list", "chains", "mapping", "wrapped", "legacy"])
 def test_a_file_of_all_members(form, tmp_path):
     source = states()
     held = {
         "chains": [source[:2], source[2:]],
+        "wrapped": {"state_dicts": source},
         "mapping": {f"net_{i}": state for i, state in enumerate(source)},
     }.get(form, source)
     path = tmp_path / "a.pt"
