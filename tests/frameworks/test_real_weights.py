@@ -520,3 +520,19 @@ def test_the_order_of_ravel_pytree(params):
     np.testing.assert_array_equal(ravel(tree), theta)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
     leaves_equal(to_pytree(tree, like=stacked), stacked)
+
+
+def test_an_ensemble_in_a_file_of_pytorch_averages_as_well(tmp_path):
+    """The recorded ensemble as a list of state dicts: the same draws, the same mean network."""
+    draws = relabel.open_draws(DATA / "ensemble_10-64-64-1.safetensors")
+    torch.save(relabel.to_state_dicts(draws), tmp_path / "members.pt")
+    read = relabel.open_draws(tmp_path / "members.pt")
+    with np.load(DATA / "ensemble_10-64-64-1_data.npz") as data:
+        points = {"inputs": data["X_test"], "targets": data["y_test"]}
+    spec = relabel.propose(read, activation="relu").spec
+    losses = [
+        relabel.average(relabel.align(members, spec, n_kicks=0), **points).loss
+        for members in (draws, read)
+    ]
+    assert losses[0].mean_network == losses[1].mean_network < 0.61
+    assert losses[1].before > 0.8
