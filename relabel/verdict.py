@@ -411,8 +411,8 @@ def _remarks(answers: Answers) -> Iterator[Finding]:
         yield Finding(
             "members",
             "info",
-            "the draws are networks that were trained apart, and no chain: R-hat, ESS and what "
-            "tells chains apart say nothing of them, and are left out",
+            "the draws are taken for networks trained apart, which are no chain: R-hat, ESS and "
+            "what tells chains apart say nothing of them, and are left out",
             remedy=_AVERAGE,
         )
     elif answers.aligned.draws.excluded.shape[0] == 1:
