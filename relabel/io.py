@@ -432,8 +432,7 @@ def _write_arviz(
     if sources and changed is None:
         changed = relabelled(data)
     tree = data.to_datatree() if is_inference_data(data) else data
-    one = len(sources) == 1 and sources[0].exists()  # a pattern stands for several
-    alike = one and kind_of(sources[0]) == _NAMES[engine]
+    alike = len(sources) == 1 and kind_of(sources[0]) == _NAMES[engine]
     with _quiet_zarr():
         if not alike:
             _write_anew(tree, part, engine)

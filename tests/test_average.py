@@ -266,7 +266,9 @@ def test_a_file_of_it_holds_one_network(tmp_path):
         relabel.save(mean, tmp_path / f"mean.{suffix}")
         read = relabel.open_draws(tmp_path / f"mean.{suffix}", axes="")["posterior"]
         assert set(read.data_vars) == set(tree["posterior"].data_vars)
-        assert (read["2.weight"].values == mean["posterior"]["2.weight"].values).all()
+        np.testing.assert_array_equal(
+            read["2.weight"].values, mean["posterior"]["2.weight"].values, strict=True
+        )
 
 
 def test_account_of_it():

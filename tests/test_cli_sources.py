@@ -131,6 +131,7 @@ def test_walkers(call):
         (["align", DATA / "ensemble.safetensors", "--activation", "tahn"], "unknown activation"),
         (["align", DATA / "emcee.h5", DATA / "emcee.h5", "--units", "h=tanh"], "given twice"),
         (["align", DATA / "emcee.h5", "--truncate", "--units", "h=tanh"], "only chains of Stan"),
+        (["align", DATA / "emcee.h5", "--units", "h=tanh", "--size", "x=1.5"], "a whole number"),
         (["align", "nothing_*.csv", "--units", "h=tanh"], "no file fits this pattern"),
         (["align", DATA / "ensemble.safetensors", "--activation", "tanh", "--inputs",
           f"{POINTS}:X_tets"], "X_test"),
