@@ -88,6 +88,12 @@ SizePairs = Annotated[Pairs, typer.Option(help="The size of an axis, as in x=3, 
 GaugePairs = Annotated[
     Pairs, typer.Option(help="How scales and rotations are fixed, as in h=unit or f=varimax.")
 ]
+Inputs = Annotated[str | None, typer.Option(help="Inputs, as in constant_data/X or data.npz:X.")]
+Targets = Annotated[str | None, typer.Option(help="Targets, as in constant_data/y or data.npz:y.")]
+Family = Annotated[str | None, typer.Option(help=f"Of the targets: {', '.join(FAMILIES)}.")]
+Noise = Annotated[
+    str | None, typer.Option(help="Noise of a gaussian: a number, or a posterior variable.")
+]
 
 _MANY = 100  # entries of a slot, beyond which a variable is summarised on request only
 
@@ -256,18 +262,10 @@ def diagnose_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where draws with findings are written.")
     ] = None,
-    inputs: Annotated[
-        str | None, typer.Option(help="Inputs, as in constant_data/X or data.npz:X.")
-    ] = None,
-    likelihood: Annotated[
-        str | None, typer.Option(help=f"Of the targets: {', '.join(FAMILIES)}.")
-    ] = None,
-    noise: Annotated[
-        str | None, typer.Option(help="Noise of a gaussian: a number, or a posterior variable.")
-    ] = None,
-    targets: Annotated[
-        str | None, typer.Option(help="Targets, as in constant_data/y or data.npz:y.")
-    ] = None,
+    inputs: Inputs = None,
+    likelihood: Family = None,
+    noise: Noise = None,
+    targets: Targets = None,
     prior: Annotated[
         Pairs, typer.Option(help="Standard deviation of a variable's normal prior, as in W1=1.")
     ] = None,
@@ -383,18 +381,10 @@ def average_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the mean network is written.")
     ] = None,
-    inputs: Annotated[
-        str | None, typer.Option(help="Inputs, as in constant_data/X or data.npz:X.")
-    ] = None,
-    targets: Annotated[
-        str | None, typer.Option(help="Targets, as in constant_data/y or data.npz:y.")
-    ] = None,
-    likelihood: Annotated[
-        str | None, typer.Option(help=f"Of the targets: {', '.join(FAMILIES)}.")
-    ] = None,
-    noise: Annotated[
-        str | None, typer.Option(help="Noise of a gaussian: a number, or a posterior variable.")
-    ] = None,
+    inputs: Inputs = None,
+    targets: Targets = None,
+    likelihood: Family = None,
+    noise: Noise = None,
     as_json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -440,7 +430,7 @@ def convert_command(
     with _errors():
         check_target(output, files, force=force)
         draws = open_draws(files, axes=sample_axes, truncate=truncate)
-        save(draws, output, force=force)
+        save(draws, output, source=files, changed=(), force=force)
         if not quiet:
             typer.echo(f"wrote {output}")
 
@@ -555,7 +545,7 @@ class _Tables(NamedTuple):
 
 
 def _whole(name: str, size: float) -> int:
-    if size != int(size):
+    if not size.is_integer():
         raise SpecError(f"--size {name}={size:g}: a size is a whole number")
     return int(size)
 

@@ -29,8 +29,8 @@ from relabel.sources.files import (
     READERS,
     WRITERS,
     kind_of,
+    missing_package,
     open_source,
-    packages_for,
     write_source,
 )
 from relabel.sources.members import is_pattern
@@ -311,8 +311,8 @@ def check_target(target: _Path, source: _Path | Sequence[_Path] | None, *, force
     target = Path(target)
     for path in _listed(source):
         _check_apart(target, path)
-    if missing := packages_for(target.suffix):
-        raise FileError(f"{target}: to write it, install the package {missing[0]}")
+    if missing := missing_package(target.suffix):
+        raise FileError(f"{target}: to write it, install the package {missing}")
     if target.is_dir() and not _is_zarr_name(target):
         raise FileError(f"{target}: is a folder; name a file in it, or a .zarr store{_ONE_FILE}")
     if target.exists() and not force:

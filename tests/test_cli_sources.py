@@ -59,6 +59,16 @@ def test_weights_go_in_and_come_out_in_the_form_they_had(call):
     assert same(arrays("a.nc"), arrays("a.safetensors"))
 
 
+def test_a_file_converted_to_its_own_kind_is_a_copy(call):
+    call("align", DATA / "ensemble.safetensors", "--units", "h=tanh", "-o", "aligned.nc")
+    assert call("convert", "aligned.nc", "-o", "copy.nc")[0] == 0
+    one, two = (relabel.open_draws(f"{name}.nc").load() for name in ("aligned", "copy"))
+    assert one.identical(two)
+    status, _, err = call("convert", "aligned.nc", "-o", "aligned.nc", "--force")
+    assert status == 2
+    assert "output and input are the same" in err
+
+
 def test_undo_of_an_aligned_file_gives_the_weights_back(call):
     source = DATA / "ensemble.safetensors"
     call("align", source, "--units", "h=tanh", "-o", "aligned.nc")
@@ -132,6 +142,7 @@ def test_walkers(call):
         (["align", DATA / "emcee.h5", DATA / "emcee.h5", "--units", "h=tanh"], "given twice"),
         (["align", DATA / "emcee.h5", "--truncate", "--units", "h=tanh"], "only chains of Stan"),
         (["align", DATA / "emcee.h5", "--units", "h=tanh", "--size", "x=1.5"], "a whole number"),
+        (["align", DATA / "emcee.h5", "--units", "h=tanh", "--size", "x=nan"], "a whole number"),
         (["align", "nothing_*.csv", "--units", "h=tanh"], "no file fits this pattern"),
         (["align", DATA / "ensemble.safetensors", "--activation", "tanh", "--inputs",
           f"{POINTS}:X_tets"], "X_test"),

@@ -21,7 +21,7 @@ from relabel.sources.pytorch import UNSAFE, from_torch, write_torch
 from relabel.sources.safetensors import from_safetensors, is_safetensors, write_safetensors
 from relabel.sources.stan import from_stan, is_stan_csv
 
-__all__ = ["WRITERS", "kind_of", "open_source", "packages_for", "write_source"]
+__all__ = ["WRITERS", "kind_of", "missing_package", "open_source", "write_source"]
 
 Read = Callable[..., xr.DataTree]
 
@@ -213,10 +213,10 @@ def _is_msgpack_map(start: bytes) -> bool:
     return skip > 0 and key != b"" and (0xA0 <= key[0] <= 0xBF or 0xD9 <= key[0] <= 0xDB)
 
 
-def packages_for(suffix: str) -> list[str]:
-    """Return the packages that writing a file of this suffix needs and that are missing."""
+def missing_package(suffix: str) -> str | None:
+    """Return the package that writing a file of this suffix needs, if it is missing."""
     package = _PACKAGES.get(suffix)
-    return [package] if package is not None and find_spec(package) is None else []
+    return package if package is not None and find_spec(package) is None else None
 
 
 def write_source(data: Any, path: str | os.PathLike[str], suffix: str) -> None:
