@@ -32,15 +32,15 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 import relabel
-from relabel.criteria.base import Reference
-from relabel.draws import Draws
-from relabel.elements import Monomial
-from relabel.features import Layout, Problem
-from relabel.moments import pooled_moments
-from relabel.search import View, ascend, identity
+from relabel.groups.elements import Monomial
+from relabel.matching.criteria.base import Reference
+from relabel.matching.draws import Draws
+from relabel.matching.features import Layout, Problem
+from relabel.matching.moments import pooled_moments
+from relabel.matching.search import View, ascend, identity
 from relabel.simulate import Simulated, architecture, planted_draws, recovery
 from relabel.simulate.architecture import resnet_shapes
-from relabel.transformation import Transformation
+from relabel.spec.transformation import Transformation
 
 Array = NDArray[Any]
 
@@ -83,7 +83,7 @@ def main() -> None:
 def simulate(kind: str, activation: str, draws: int, noise: float, seed: int) -> Simulated:
     """Simulate draws of one network."""
     if kind == "bare resnet":  # nothing but convolutions: no norm, no biases
-        spec = relabel.resnet((2, 2, 2), norm=False, activation=activation)
+        spec = relabel.models.resnet((2, 2, 2), norm=False, activation=activation)
         shapes = resnet_shapes((2, 2, 2), (16, 24, 32))
     elif kind == "16 dense layers":
         spec = relabel.mlp(16, activation, layout="(out, in)", bias=None)
@@ -105,7 +105,7 @@ def one(simulated: Simulated, seed: int) -> list[float]:
     """Shares of draws with all labels right, in the order of the columns."""
     groups = {"posterior": simulated.data["posterior"].to_dataset()}
     draws = Draws.read(groups, simulated.spec, "raise")
-    problem = draws.problem(relabel.Mean())
+    problem = draws.problem(relabel.criteria.Mean())
     layout, reference = true_reference(problem, simulated)
     rng = np.random.default_rng(seed)
     order = list(layout.sizes)
@@ -124,7 +124,7 @@ def true_reference(problem: Problem, simulated: Simulated) -> tuple[Layout, Refe
     truth = problem.of(arrays)
     pooled = pooled_moments(problem)
     layout = replace(problem.layout, centre=pooled.centre)
-    criterion = relabel.Mean()
+    criterion = relabel.criteria.Mean()
     alone = criterion.statistics(truth.draw(0), layout, identity(layout, 1))
     return layout, criterion.reference(alone, pooled, layout, None)
 
@@ -147,7 +147,7 @@ def ascent(
     """One start of the library."""
     found = []
     for number in range(len(problem.slices)):
-        view = View.of(problem.block(number), layout, reference, relabel.Mean())
+        view = View.of(problem.block(number), layout, reference, relabel.criteria.Mean())
         found.append(ascend(view, identity(layout, len(view)), sweep)[0])
     return found
 
@@ -203,7 +203,7 @@ def match_one(
 
 def large(activation: str) -> None:
     """Time the alignment of five members of ResNet-18 at full width, in single precision."""
-    spec = relabel.resnet(activation=activation)
+    spec = relabel.models.resnet(activation=activation)
     shapes = resnet_shapes((2, 2, 2, 2), (64, 128, 256, 512), first=7, n_classes=1000)
     simulated = planted_draws(spec, shapes, draws=5, noise=0.3)
     members = simulated.data["posterior"].to_dataset().astype(np.float32)

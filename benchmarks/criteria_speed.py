@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 import relabel
-from relabel.align import _Job
-from relabel.allocated import with_labels
-from relabel.containers import sharing
-from relabel.criteria import CRITERIA, Criterion
-from relabel.criteria.factors import OfLoadings
-from relabel.draws import Draws
-from relabel.solve import Solution
+from relabel.alignment.job import Job
+from relabel.data.containers import sharing
+from relabel.matching.allocation_features import with_labels
+from relabel.matching.criteria import CRITERIA, Criterion
+from relabel.matching.criteria.factors import OfLoadings
+from relabel.matching.draws import Draws
+from relabel.matching.solve import Solution
 
 Array = NDArray[Any]
 
@@ -146,7 +146,7 @@ def solve(mixture: Mixture, criterion: Criterion) -> Solution:
     spec = with_labels(relabel.Spec(UNITS), criterion, sharing(mixture.groups))
     draws = Draws.read(sharing(mixture.groups), spec, "raise")
     search = {"n_random": 0, "n_kicks": 0, "seed": 0}
-    job = _Job(mixture.groups, criterion, None, search, None, False)
+    job = Job(mixture.groups, criterion, None, search, None, False)
     return job.run(draws, np.zeros(1, dtype=bool))
 
 

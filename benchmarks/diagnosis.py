@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import relabel
-from relabel.aligned import Aligned
+from relabel.diagnostics.aligned import Aligned
 from relabel.diagnostics.certainty import soft_labels
-from relabel.kernels import assign
+from relabel.numerics.assignment import assign
 from relabel.simulate import Simulated, SimulatedPosterior, network, posterior, structureless
-from relabel.transformation import Transformation
+from relabel.spec.transformation import Transformation
 
 Array = NDArray[Any]
 

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 import relabel
-from relabel.align import provenance
-from relabel.criteria import Criterion
-from relabel.rotations import varimax
+from relabel.alignment.provenance import provenance
+from relabel.matching.criteria import Criterion
+from relabel.numerics.rotations import varimax
 
 Array = NDArray[Any]
 
@@ -46,12 +46,12 @@ def factor_models() -> list[tuple[str, float, int, tuple[float, float]]]:
         draws = loadings(kind)
         floors = (assignments(draws), one_pass(draws))
         cases = [
-            ("signed", "rsp, no rotation", relabel.RSP(rotation="none", start="labels")),
-            ("signed", "rsp, no rotation, both starts", relabel.RSP(rotation="none")),
-            ("orthogonal", "rsp", relabel.RSP()),
-            ("orthogonal", "procrustes", relabel.Procrustes()),
-            ("orthogonal", "weighted-procrustes", relabel.WeightedProcrustes()),
-            ("orthogonal", "matchalign", relabel.MatchAlign()),
+            ("signed", "rsp, no rotation", relabel.criteria.RSP(rotation="none", start="labels")),
+            ("signed", "rsp, no rotation, both starts", relabel.criteria.RSP(rotation="none")),
+            ("orthogonal", "rsp", relabel.criteria.RSP()),
+            ("orthogonal", "procrustes", relabel.criteria.Procrustes()),
+            ("orthogonal", "weighted-procrustes", relabel.criteria.WeightedProcrustes()),
+            ("orthogonal", "matchalign", relabel.criteria.MatchAlign()),
         ]
         for symmetry, name, criterion in cases:
             if kind == "rotated" and symmetry == "signed":

@@ -31,12 +31,12 @@ from scipy.special import log_softmax
 from scipy.stats import norm
 
 import relabel
-from relabel.criteria import CRITERIA, criterion_of
-from relabel.elements import Monomial
 from relabel.errors import RelabelError
-from relabel.kernels import assign
+from relabel.groups.elements import Monomial
+from relabel.matching.criteria import CRITERIA, criterion_of
+from relabel.numerics.assignment import assign
 from relabel.simulate import Simulated, factors, mixture, recovery, recovery_of_loadings
-from relabel.transformation import Transformation
+from relabel.spec.transformation import Transformation
 
 Array = NDArray[Any]
 Shares = tuple[float, float]
@@ -46,7 +46,7 @@ PROB, Z, X = "allocation/prob", "allocation/z", "constant_data/x"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a criterion of `relabel.criteria.CRITERIA`, if it is there."""
+    """One line of a table: a criterion of `relabel.matching.criteria.CRITERIA`, if it is there."""
 
     label: str
     name: str
@@ -187,7 +187,7 @@ def best(simulated: Simulated) -> dict[str, Shares]:
 def by_true_loadings(simulated: Simulated, variables: tuple[str, ...] | None) -> Shares:
     """Recovery by squared distance to the true values of some variables, or all."""
     point = simulated.data["truth"].to_dataset()
-    criterion = relabel.ToReference(to=point, scale="none", variables=variables)
+    criterion = relabel.criteria.ToReference(to=point, scale="none", variables=variables)
     aligned = relabel.align(simulated.data, simulated.spec, criterion=criterion)
     return pair_of(recovery(aligned["relabel"], simulated.planted))
 

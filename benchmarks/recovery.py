@@ -59,9 +59,9 @@ def main() -> None:
 
 def one(simulated: Simulated, n_kicks: int) -> tuple[float, ...]:
     """Recovery by the baseline and by the library; share of draws at the optimum."""
-    truth = relabel.ToReference(to=simulated.data["truth"].to_dataset())
+    truth = relabel.criteria.ToReference(to=simulated.data["truth"].to_dataset())
     shares = [baseline_recovery(simulated)]
-    for inputs, criterion in ((None, truth), ("auto", truth), (None, relabel.Mean())):
+    for inputs, criterion in ((None, truth), ("auto", truth), (None, relabel.criteria.Mean())):
         aligned = relabel.align(
             simulated.data, simulated.spec, inputs=inputs, criterion=criterion, n_kicks=n_kicks
         )

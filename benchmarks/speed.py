@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 import relabel
-from relabel.align import provenance
-from relabel.features import Problem
+from relabel.alignment.provenance import provenance
+from relabel.matching.features import Problem
+from relabel.matching.solve import STARTS
 from relabel.simulate import Simulated, network
-from relabel.solve import STARTS
 
 Array = NDArray[Any]
 

@@ -1,168 +1,29 @@
-"""Undo label switching in posterior draws: permutations, signs, scales.
+"""Undo label switching in posterior draws: permutations, signs, scales and rotations.
 
-The main entry point is :func:`align`; :class:`Spec` declares what is exchangeable.
+The verbs take draws that any sampler has made, and give back the same type: :func:`align` relabels
+them, :func:`diagnose` says which labels may be believed, :func:`undo` goes back. :class:`Spec`
+declares what is exchangeable.
+
+Further namespaces: :mod:`relabel.models` (ready specs), :mod:`relabel.criteria`,
+:mod:`relabel.groups`, :mod:`relabel.sources` (draws of other libraries), :mod:`relabel.stats` and
+:mod:`relabel.simulate`. With xarray, ``tree.relabel`` and ``dataset.relabel`` are accessors to the
+verbs.
+
+Everything is loaded when it is first used: ``import relabel`` takes about as long as NumPy.
 """
 
-from relabel.align import align, apply, relabelled, undo
-from relabel.attention import mixer, vit
-from relabel.average import Average, AverageLoss, average
-from relabel.compare import compare
-from relabel.convolutional import lenet, resnet
-from relabel.criteria import (
-    ECR,
-    PRA,
-    RSP,
-    SJW,
-    Activations,
-    DataBased,
-    ECRIterative1,
-    ECRIterative2,
-    Gaussian,
-    MatchAlign,
-    Mean,
-    Order,
-    Permutations,
-    Pivotal,
-    Procrustes,
-    Stephens,
-    ToReference,
-    Wasserstein,
-    WeightedProcrustes,
-)
-from relabel.diagnose import diagnose
-from relabel.diagnosis import Diagnosis, Finding, Thresholds
-from relabel.errors import DataError, FileError, RelabelError, SpecError
-from relabel.function import FunctionCheck, check_function
-from relabel.io import open_draws, save
-from relabel.likelihood import Likelihood
-from relabel.memberships import (
-    allocation_probabilities,
-    state_probabilities,
-    with_allocation,
-)
-from relabel.presets import factor_model, hmm, mixture, mlp, topic_model
-from relabel.propose import propose
-from relabel.recurrent import gru, lstm, rnn
-from relabel.redraw import redraw_scale
-from relabel.reduce import reduce
-from relabel.regions import regions
-from relabel.report import account
-from relabel.slots import slot_summary, slots
-from relabel.sources import (
-    from_dict,
-    from_emcee,
-    from_flax,
-    from_gaussian,
-    from_npy,
-    from_npz,
-    from_numpyro,
-    from_pymc,
-    from_pyro,
-    from_pytree,
-    from_safetensors,
-    from_stan,
-    from_tfp,
-    from_torch,
-    gaussian_spec,
-    ravel,
-    to_dict,
-    to_emcee,
-    to_numpyro,
-    to_pytree,
-    to_state_dicts,
-    unravel,
-)
-from relabel.spec import Spec
-from relabel.transformation import Transformation
-from relabel.versions import installed
+import lazy_loader
 
-__version__ = installed("posterior-relabel")
+from relabel._util.imports import when_imported
 
-__all__ = [
-    "ECR",
-    "PRA",
-    "RSP",
-    "SJW",
-    "Activations",
-    "Average",
-    "AverageLoss",
-    "DataBased",
-    "DataError",
-    "Diagnosis",
-    "ECRIterative1",
-    "ECRIterative2",
-    "FileError",
-    "Finding",
-    "FunctionCheck",
-    "Gaussian",
-    "Likelihood",
-    "MatchAlign",
-    "Mean",
-    "Order",
-    "Permutations",
-    "Pivotal",
-    "Procrustes",
-    "RelabelError",
-    "Spec",
-    "SpecError",
-    "Stephens",
-    "Thresholds",
-    "ToReference",
-    "Transformation",
-    "Wasserstein",
-    "WeightedProcrustes",
-    "account",
-    "align",
-    "allocation_probabilities",
-    "apply",
-    "average",
-    "check_function",
-    "compare",
-    "diagnose",
-    "factor_model",
-    "from_dict",
-    "from_emcee",
-    "from_flax",
-    "from_gaussian",
-    "from_npy",
-    "from_npz",
-    "from_numpyro",
-    "from_pymc",
-    "from_pyro",
-    "from_pytree",
-    "from_safetensors",
-    "from_stan",
-    "from_tfp",
-    "from_torch",
-    "gaussian_spec",
-    "gru",
-    "hmm",
-    "lenet",
-    "lstm",
-    "mixer",
-    "mixture",
-    "mlp",
-    "open_draws",
-    "propose",
-    "ravel",
-    "redraw_scale",
-    "reduce",
-    "regions",
-    "relabelled",
-    "resnet",
-    "rnn",
-    "save",
-    "slot_summary",
-    "slots",
-    "state_probabilities",
-    "to_dict",
-    "to_emcee",
-    "to_numpyro",
-    "to_pytree",
-    "to_state_dicts",
-    "topic_model",
-    "undo",
-    "unravel",
-    "vit",
-    "with_allocation",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def _register_accessors() -> None:
+    """Register ``tree.relabel`` and ``dataset.relabel``."""
+    from relabel.accessor import register
+
+    register()
+
+
+when_imported("xarray", _register_accessors)

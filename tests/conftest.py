@@ -27,7 +27,7 @@ settings.load_profile("relabel")
 @pytest.fixture
 def call(capsys, monkeypatch, tmp_path):
     """Run the command in this process and folder; gives status, output and errors."""
-    from relabel import cli
+    from relabel.cli import app as cli
 
     monkeypatch.chdir(tmp_path)
 

@@ -14,6 +14,7 @@ from relabel import simulate
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = REPOSITORY / "data"
+RECORDED = REPOSITORY / "tests" / "data"
 OWN = ("relabel", "warmup_relabel")
 SPEC = simulate.network((2, 3, 1), draws=1).spec
 
@@ -123,7 +124,7 @@ def zarr_contents(path, leave_out=OWN):
     return found | {"/": dict(root.attrs)}
 
 
-def run(*args, cwd=None, code="from relabel.cli import main; main()", **options):
+def run(*args, cwd=None, code="from relabel.cli.app import main; main()", **options):
     """Run the command in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"}
     return subprocess.run(

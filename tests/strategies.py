@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import special
 
 from relabel import Spec, Transformation
-from relabel.elements import Monomial
 from relabel.groups import group_of
+from relabel.groups.elements import Monomial
 
 #: One activation of every group, with its function.
 FUNCTIONS: dict[str, Callable] = {

@@ -5,16 +5,16 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from files import REPOSITORY
 
-from relabel import cli
+from relabel.cli import app as cli
 from relabel.groups import SYMMETRIES
-from relabel.io import read_spec
+from relabel.io.files import read_spec
 
-ROOT = Path(__file__).parent.parent
+ROOT = REPOSITORY
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -38,7 +38,7 @@ def stable(text: str) -> list[str]:
 def test_the_command_prints_what_the_readme_says(tmp_path):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = re.search(r"--units h1=tanh --units h2=tanh\n(.*?)wrote", text, re.DOTALL)
-    code = "from relabel.cli import main; main()"
+    code = "from relabel.cli.app import main; main()"
     arguments = ["align", "data/tanh_deep.nc", "--units", "h1=tanh", "--units", "h2=tanh", "-o"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments, str(tmp_path / "out.nc")],
@@ -57,7 +57,7 @@ def test_the_diagnosis_prints_what_the_readme_says(tmp_path):
     commands = re.findall(r"^\$ relabel ((?:align|diagnose) .*spare\.nc.*)$", text, re.MULTILINE)
     assert len(commands) == 2
     block = re.search(r"\$ relabel diagnose spare.nc\n(.*?)```", text, re.DOTALL)
-    code = "from relabel.cli import main; main()"
+    code = "from relabel.cli.app import main; main()"
     for command in commands:
         arguments = command.replace(" spare.nc", f" {tmp_path / 'spare.nc'}").split()
         done = subprocess.run(
@@ -78,7 +78,7 @@ NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 def test_every_code_of_a_finding_is_explained():
-    source = (ROOT / "relabel" / "verdict.py").read_text(encoding="utf-8")
+    source = (ROOT / "relabel" / "diagnostics" / "verdict.py").read_text(encoding="utf-8")
     codes = set(re.findall(r'Finding\(\s*"([a-z-]+)"', source))
     text = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
     assert len(codes) > 15

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from relabel.criteria.base import Reference
-from relabel.criteria.gaussian import Gaussian, precision_root
 from relabel.diagnostics.matchings import EXACT_UP_TO, matching_probabilities
-from relabel.elements import monomial
-from relabel.features import Block, Column, Layout
 from relabel.groups import Group, Score
+from relabel.groups.elements import monomial
+from relabel.matching.criteria.base import Reference
+from relabel.matching.criteria.gaussian import Gaussian, precision_root
+from relabel.matching.features import Block, Column, Layout
 
 __all__ = ["Certainty", "soft_labels"]
 

@@ -8,13 +8,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.centring import centred
-from relabel.features import Layout, Problem
-from relabel.gauges import centred_axis
-from relabel.network import Network
-from relabel.spec import SAMPLE_DIMS, Bound
+from relabel.matching.features import Layout, Problem
+from relabel.spec.gauges import centred_axis
+from relabel.spec.spec import SAMPLE_DIMS, Bound
 
-__all__ = ["N_POINTS", "all_outputs", "invariants", "outputs_of", "weights_of"]
+__all__ = ["N_POINTS", "invariants", "weights_of"]
 
 Array = NDArray[Any]
 
@@ -32,43 +30,6 @@ def weights_of(bound: Bound, posterior: xr.Dataset) -> list[Array]:
         if v.unit_axes() or v in shifted or centred_axis(v, bound.spec.gauges) is not None
     ]
     return [posterior[name].transpose(*SAMPLE_DIMS, ...).values for name in dict.fromkeys(changed)]
-
-
-def outputs_of(
-    network: Network, bound: Bound, posterior: xr.Dataset, points: Array
-) -> dict[str, Array]:
-    """Evaluate the network of every draw.
-
-    Parameters
-    ----------
-    network : Network
-    bound : Bound
-    posterior : Dataset
-    points : ndarray of shape (n, n_inputs)
-
-    Returns
-    -------
-    dict of str to ndarray of shape (chain, draw, n, size)
-        By the name of the output's axis, centred where that axis is: before and after an alignment
-        these are the same. Draws that are not finite give what they give.
-    """
-    shape = tuple(posterior.sizes[dim] for dim in SAMPLE_DIMS)
-    arrays = {}
-    for name in bound.names():
-        stored = posterior[name].transpose(*SAMPLE_DIMS, ...).values
-        arrays[name] = stored.reshape(-1, *stored.shape[2:])
-    parts = bound.by_part(arrays)
-    for variable in bound.measured():
-        parts[variable.key] = centred(bound, variable, parts[variable.key])
-    with np.errstate(invalid="ignore", over="ignore"):
-        outputs = network.outputs(parts, points)
-    return {name: value.reshape(*shape, *value.shape[1:]) for name, value in outputs.items()}
-
-
-def all_outputs(network: Network, bound: Bound, posterior: xr.Dataset, points: Array) -> Array:
-    """Evaluate as :func:`outputs_of`; all outputs in a row, shape (chain, draw, n · outputs)."""
-    found = outputs_of(network, bound, posterior, points).values()
-    return np.concatenate([values.reshape(*values.shape[:2], -1) for values in found], axis=2)
 
 
 def invariants(problem: Problem, layout: Layout) -> dict[str, Array]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from relabel.kernels import alternatives, assign
+from relabel.numerics.assignment import alternatives, assign
 
 __all__ = ["EXACT_UP_TO", "matching_probabilities"]
 

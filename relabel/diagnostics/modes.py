@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.criteria import Criterion, ToReference
-from relabel.diagnostics.chains import distance_of_means
 from relabel.diagnostics.clusters import Clusters, clusters, separation
 from relabel.diagnostics.convergence import convergence
-from relabel.elements import Element, Monomial
-from relabel.features import Problem, aligned_own, aligned_pair
-from relabel.kernels import assign
-from relabel.solve import solve
+from relabel.groups.elements import Element, Monomial
+from relabel.matching.criteria import Criterion, ToReference
+from relabel.matching.features import Problem, aligned_own, aligned_pair
+from relabel.matching.solve import solve
+from relabel.numerics.assignment import assign
+from relabel.numerics.chains import distance_of_means
 
 __all__ = ["Mode", "all_features", "find_modes"]
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.criteria import Criterion
-from relabel.elements import Dense, Element, Monomial, take_units
-from relabel.features import Problem, aligned_own, aligned_pair
-from relabel.kernels import assign
-from relabel.moments import pooled_moments
-from relabel.rotations import procrustes
-from relabel.solve import solve
+from relabel.groups.elements import Dense, Element, Monomial, take_units
+from relabel.matching.criteria import Criterion
+from relabel.matching.features import Problem, aligned_own, aligned_pair
+from relabel.matching.moments import pooled_moments
+from relabel.matching.solve import solve
+from relabel.numerics.assignment import assign
+from relabel.numerics.rotations import procrustes
 
 __all__ = ["Null", "agreement_of_starts", "shuffled_null", "variance_explained"]
 
@@ -100,11 +100,11 @@ def shuffled_null(
     Examples
     --------
     >>> import relabel
-    >>> from relabel.aligned import Aligned
+    >>> from relabel.diagnostics.aligned import Aligned
     >>> from relabel.simulate import network
     >>> simulated = network((2, 3, 1), "tanh", draws=100, noise=0.1)
     >>> aligned = Aligned.read(relabel.align(simulated.data, simulated.spec))
-    >>> found = shuffled_null(aligned.problem, relabel.Mean())
+    >>> found = shuffled_null(aligned.problem, relabel.criteria.Mean())
     >>> round(found.explained, 2), bool(found.shuffled.mean() < 0.8)
     (0.96, True)
     """

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.allocations import checked_labels, checked_probabilities
-from relabel.bound import SAMPLE_DIMS
 from relabel.diagnostics.widths import Widths
-from relabel.draws import Draws
-from relabel.spec import BoundVariable
+from relabel.matching.draws import Draws
+from relabel.numerics.labels import checked_labels, checked_probabilities
+from relabel.spec.spec import BoundVariable
+from relabel.spec.variables import SAMPLE_DIMS
 
 __all__ = ["Occupancy", "named_by", "occupancy", "probable"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.elements import Dense, Element
-from relabel.spec import Bound
+from relabel.groups.elements import Dense, Element
+from relabel.spec.spec import Bound
 
 __all__ = ["Orbit", "orbit"]
 

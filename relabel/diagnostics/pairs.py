@@ -12,13 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
+from relabel.diagnostics.likelihood import Fitted
 from relabel.diagnostics.redundancy import blocks, joined, thin
 from relabel.diagnostics.refit import Site, outgoing
 from relabel.errors import SpecError
 from relabel.groups import group_of
-from relabel.likelihood import Fitted
-from relabel.network import Network, matrix_of
-from relabel.spec import SAMPLE_DIMS
+from relabel.models.network import Network, matrix_of
+from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = ["Closeness", "Pair", "Pairs", "pairs", "prior_draws"]
 
@@ -262,7 +262,7 @@ def pairs(
     Examples
     --------
     >>> import numpy as np, xarray as xr
-    >>> from relabel.spec import Spec
+    >>> from relabel.spec.spec import Spec
     >>> sample = ("chain", "draw")
     >>> W, V = [[[[1.0, -1.0, -0.5]]]], [[[[1.0], [-2.0], [3.0]]]]
     >>> draws = xr.Dataset({"W": ((*sample, "x", "h"), W), "V": ((*sample, "h", "y"), V),

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relabel.diagnostics.likelihood import Fitted
 from relabel.diagnostics.refit import MOST_COUPLED, Site, outgoing
 from relabel.diagnostics.smaller import MOST_REFITTED, n_refitted, nearest_loss
 from relabel.diagnostics.widths import Widths
 from relabel.errors import SpecError
 from relabel.groups import group_of
-from relabel.likelihood import Fitted
-from relabel.network import Network, matrix_of
+from relabel.models.network import Network, matrix_of
 
 __all__ = ["KINDS", "ProximateRank", "Redundancy", "redundancy", "thin"]
 
@@ -166,7 +166,7 @@ def redundancy(
         Variables of the draws, aligned.
     inputs : ndarray of shape (n, n_inputs)
     fitted : Fitted
-        The likelihood of these draws (see :func:`relabel.likelihood.find_likelihood`).
+        The likelihood of these draws (see :func:`relabel.diagnostics.likelihood.find_likelihood`).
     level : float, default 0.95
         Level of the chi-squared quantile that a loss is held against; the customary one.
     tolerance : float, default 0.01
@@ -212,7 +212,7 @@ def redundancy(
     Two of three units are copies of one another, so one of them is spare.
 
     >>> import numpy as np, xarray as xr
-    >>> from relabel.spec import Spec
+    >>> from relabel.spec.spec import Spec
     >>> sample = ("chain", "draw")
     >>> W, V = [[[[1.0, 1.0, -0.5]]]], [[[[1.0], [2.0], [3.0]]]]
     >>> draws = xr.Dataset({"W": ((*sample, "x", "h"), W), "V": ((*sample, "h", "y"), V),

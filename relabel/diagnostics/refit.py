@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.likelihood import Fitted
-from relabel.network import Layer, Network, Pass, matrix_of
-from relabel.spec import BoundVariable
+from relabel.diagnostics.likelihood import Fitted
+from relabel.models.network import Layer, Network, Pass, matrix_of
+from relabel.spec.spec import BoundVariable
 
 __all__ = ["MOST_COUPLED", "Curve", "Site", "masked_inverse", "outgoing", "stored"]
 

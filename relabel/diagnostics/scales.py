@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from scipy.special import kolmogorov
 
 from relabel.diagnostics.convergence import convergence
-from relabel.elements import Element, monomial
 from relabel.errors import SpecError
-from relabel.spec import Bound, BoundVariable
+from relabel.groups.elements import Element, monomial
+from relabel.spec.spec import Bound, BoundVariable
 
 __all__ = [
     "Priors",

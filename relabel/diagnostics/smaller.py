@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.diagnostics.refit import Site, masked_inverse, stored
-from relabel.network import Pass, matrix_of
-from relabel.spec import BoundVariable
+from relabel.models.network import Pass, matrix_of
+from relabel.spec.spec import BoundVariable
 
 __all__ = ["MOST_REFITTED", "n_refitted", "nearest_loss"]
 

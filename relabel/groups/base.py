@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.elements import Dense, Element, Monomial, monomial
-from relabel.kernels import alternatives, assign
+from relabel.groups.elements import Dense, Element, Monomial, monomial
+from relabel.numerics.assignment import alternatives, assign
 
 __all__ = ["Action", "Group", "Role", "Score"]
 

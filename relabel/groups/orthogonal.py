@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.elements import Dense, Element
 from relabel.groups.base import Action, Group, Role, Score
+from relabel.groups.elements import Dense, Element
 from relabel.groups.signed import SignedPermutation
-from relabel.rotations import procrustes
+from relabel.numerics.rotations import procrustes
 
 __all__ = ["Orthogonal"]
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from relabel.elements import Element, Monomial
 from relabel.groups.base import Action, Group, Role, Score
+from relabel.groups.elements import Element, Monomial
 
 __all__ = ["GreedySigned", "SignedPermutation"]
 

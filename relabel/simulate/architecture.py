@@ -10,13 +10,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.attention import mixer, vit
-from relabel.convolutional import lenet, resnet
 from relabel.errors import SpecError
 from relabel.groups import group_of
+from relabel.models.attention import mixer, vit
+from relabel.models.convolutional import lenet, resnet
 from relabel.simulate.planted import Simulated, dataset_of, random_element
-from relabel.spec import SAMPLE_DIMS, Spec
-from relabel.transformation import Transformation
+from relabel.spec.spec import SAMPLE_DIMS, Spec
+from relabel.spec.transformation import Transformation
 
 __all__ = ["ARCHITECTURES", "architecture", "planted_draws", "resnet_shapes"]
 

@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.groups import group_of
-from relabel.kernels import assign
+from relabel.groups.elements import Monomial
+from relabel.numerics.assignment import assign
 from relabel.simulate.gibbs import check_counts, check_range
 from relabel.simulate.planted import Simulated, random_element, shares_of
-from relabel.spec import SAMPLE_DIMS, Spec
-from relabel.transformation import Transformation
+from relabel.spec.spec import SAMPLE_DIMS, Spec
+from relabel.spec.transformation import Transformation
 
 __all__ = ["SimulatedFactors", "factors", "recovery_of_loadings"]
 

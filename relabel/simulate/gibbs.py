@@ -10,13 +10,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.groups import group_of
-from relabel.kernels import assign
+from relabel.groups.elements import Monomial
+from relabel.numerics.assignment import assign
 from relabel.simulate.planted import Simulated, random_element
-from relabel.spec import Spec
-from relabel.transformation import Transformation
+from relabel.spec.spec import Spec
+from relabel.spec.transformation import Transformation
 
 __all__ = [
     "Normals",

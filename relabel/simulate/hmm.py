@@ -18,7 +18,7 @@ from relabel.simulate.gibbs import (
     planted_allocations,
 )
 from relabel.simulate.planted import Simulated
-from relabel.spec import SAMPLE_DIMS, Spec
+from relabel.spec.spec import SAMPLE_DIMS, Spec
 
 __all__ = ["hmm"]
 
@@ -95,7 +95,7 @@ def hmm(
     >>> import relabel
     >>> from relabel.simulate import hmm, recovery
     >>> simulated = hmm(3, separation=5.0, draws=20)
-    >>> by_mean = relabel.Mean(variables="mu")  # transitions are known less well
+    >>> by_mean = relabel.criteria.Mean(variables="mu")  # transitions are known less well
     >>> aligned = relabel.align(simulated.data, simulated.spec, criterion=by_mean)
     >>> recovery(aligned["relabel"], simulated.planted)
     {'state': 1.0, 'draws': 1.0}

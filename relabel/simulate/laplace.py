@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 
 from relabel.errors import DataError
 from relabel.groups import Group, ScaledPermutation
-from relabel.network import FUNCTIONS
+from relabel.models.network import FUNCTIONS
 
 __all__ = ["WIDE", "Task"]
 

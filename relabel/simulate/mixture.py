@@ -19,7 +19,7 @@ from relabel.simulate.gibbs import (
     planted_allocations,
 )
 from relabel.simulate.planted import Simulated
-from relabel.spec import SAMPLE_DIMS, Spec
+from relabel.spec.spec import SAMPLE_DIMS, Spec
 
 __all__ = ["mixture"]
 

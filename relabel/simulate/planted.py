@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.elements import Monomial, monomial
 from relabel.errors import SpecError
 from relabel.groups import Group
-from relabel.kernels import assign
-from relabel.spec import Spec
-from relabel.transformation import Transformation
+from relabel.groups.elements import Monomial, monomial
+from relabel.numerics.assignment import assign
+from relabel.spec.spec import Spec
+from relabel.spec.transformation import Transformation
 
 __all__ = ["Simulated", "dataset_of", "random_element", "recovery", "shares_of"]
 

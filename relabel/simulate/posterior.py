@@ -10,15 +10,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.elements import Monomial
 from relabel.errors import SpecError
 from relabel.groups import ScaledPermutation, group_of
-from relabel.network import FUNCTIONS
+from relabel.groups.elements import Monomial
+from relabel.models.network import FUNCTIONS
 from relabel.simulate.laplace import WIDE, Task
 from relabel.simulate.network import activations_of, spec_of
 from relabel.simulate.planted import Simulated, dataset_of, random_element
-from relabel.spec import SAMPLE_DIMS
-from relabel.transformation import Transformation
+from relabel.spec.spec import SAMPLE_DIMS
+from relabel.spec.transformation import Transformation
 
 __all__ = ["SimulatedPosterior", "posterior"]
 
@@ -87,7 +87,7 @@ def posterior(
     sizes : sequence of int, default (2, 3, 1)
         Number of inputs, of hidden units (spare and split ones included), and one output.
     activation : str, default "tanh"
-        One that :data:`relabel.network.FUNCTIONS` knows.
+        One that :data:`relabel.models.network.FUNCTIONS` knows.
     chains, draws : int
         Number of chains, and of draws in each.
     n : int, default 200

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.containers import unpack
+from relabel.data.containers import unpack
 from relabel.errors import DataError, FileError, SpecError
 from relabel.sources.parts import posterior_of
 from relabel.sources.walkers import pooled, unpooled

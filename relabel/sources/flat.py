@@ -17,14 +17,7 @@ from relabel.errors import DataError, FileError
 from relabel.sources.members import STACKED, noted
 from relabel.sources.npz import OBJECTS, UNREADABLE
 from relabel.sources.pytrees import ALONE, flatten, path_notes
-from relabel.sources.samples import (
-    as_array,
-    as_it_came,
-    notes_of,
-    sample_axes,
-    samples_of,
-    tree_of,
-)
+from relabel.sources.samples import as_array, as_it_came, notes_of, sample_axes, samples_of, tree_of
 
 __all__ = ["from_npy", "ravel", "unravel", "write_npy"]
 

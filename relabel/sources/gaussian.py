@@ -12,13 +12,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.containers import unpack
-from relabel.covariances import COVARIANCE, COVARIANCE_OF, SD_OF
+from relabel.data.containers import unpack
 from relabel.errors import DataError, SpecError
 from relabel.groups import group_of
-from relabel.notation import Axis, Blocks, StoredAxis, absolute, parse, terms_of
+from relabel.numerics.gaussians import COVARIANCE, COVARIANCE_OF, SD_OF
 from relabel.sources.samples import as_array, sample_axes, stacked, tree_of
-from relabel.spec import SAMPLE_DIMS, Spec
+from relabel.spec.notation import Axis, Blocks, StoredAxis, absolute, parse, terms_of
+from relabel.spec.spec import SAMPLE_DIMS, Spec
 
 __all__ = ["from_gaussian", "gaussian_spec"]
 
@@ -71,7 +71,7 @@ def from_gaussian(
     See Also
     --------
     gaussian_spec : How these variables follow their units.
-    relabel.Wasserstein : The criterion that compares them.
+    relabel.criteria.Wasserstein : The criterion that compares them.
 
     Examples
     --------
@@ -274,7 +274,7 @@ def gaussian_spec(spec: Spec | Mapping[str, str], data: Any) -> Spec:
     Examples
     --------
     >>> import numpy as np
-    >>> from relabel.spec import Spec
+    >>> from relabel.spec.spec import Spec
     >>> spec = Spec({"h": "tanh"}, {"W": "x -> h", "V": "h -> y"})
     >>> means = {"W": np.zeros((5, 2, 3)), "V": np.zeros((5, 3, 1))}
     >>> gaussian_spec(spec, from_gaussian(means, sd=means)).axes["W_sd"]

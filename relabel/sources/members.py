@@ -13,10 +13,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.containers import unpack
+from relabel.data.containers import unpack
 from relabel.errors import DataError, FileError
 from relabel.sources.samples import as_array, notes_of, samples_of, stacked, tree_of
-from relabel.spec import SAMPLE_DIMS
+from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = [
     "MEMBERS",

@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.containers import unpack
+from relabel.data.containers import unpack
 from relabel.errors import DataError, SpecError
 from relabel.sources.parts import data_group, flattened, posterior_of, stats_group
 from relabel.sources.samples import as_array, samples_of, tree_of
 from relabel.sources.walkers import pooled, unpooled
-from relabel.spec import SAMPLE_DIMS
+from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = ["from_numpyro", "to_numpyro"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.spec import SAMPLE_DIMS
+from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = ["data_group", "flattened", "lengths", "posterior_of", "stats_group", "without_slashes"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.containers import is_inference_data, unpack
+from relabel.data.containers import is_inference_data, unpack
 from relabel.errors import DataError
 from relabel.sources.parts import lengths, posterior_of, stats_group, without_slashes
 from relabel.sources.samples import tree_of

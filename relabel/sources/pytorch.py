@@ -397,6 +397,6 @@ def write_torch(data: Any, file: BinaryIO) -> None:
 
 
 def _chains(data: Any) -> int:
-    from relabel.containers import unpack
+    from relabel.data.containers import unpack
 
     return int(unpack(data)["posterior"].sizes["chain"])

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.containers import unpack
+from relabel.data.containers import unpack
 from relabel.errors import DataError
 from relabel.sources.members import MEMBERS, NAMED, STACKED, from_members, members_of, noted
 from relabel.sources.samples import as_it_came, notes_of, tree_of

@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.containers import unpack
+from relabel.data.containers import unpack
 from relabel.errors import DataError
-from relabel.spec import SAMPLE_DIMS
+from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = [
     "as_array",

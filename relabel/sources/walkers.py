@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from relabel.errors import DataError
 from relabel.sources.parts import posterior_of, stats_group
 from relabel.sources.samples import tree_of
-from relabel.spec import SAMPLE_DIMS
+from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = ["pooled", "unpooled"]
 

@@ -8,7 +8,7 @@ import relabel
 from relabel.groups import group_of
 from relabel.simulate import recovery
 from relabel.simulate.planted import random_element
-from relabel.transformation import Transformation
+from relabel.spec.transformation import Transformation
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -45,7 +45,7 @@ def check(spec, shapes, forward):
     moved = planted.apply({"posterior": draws}, bound)["posterior"]
     for units, element in planted.elements.items():
         assert element.size == 1 or element.moves().any(), units
-    aligned = relabel.align(moved, spec, criterion=relabel.ToReference(to=truth))
+    aligned = relabel.align(moved, spec, criterion=relabel.criteria.ToReference(to=truth))
     for draw in range(N_DRAWS):
         at = {"chain": 0, "draw": draw}
         before, after, last = (
@@ -112,7 +112,7 @@ def cnn(activation, pool, norm=False):
 )
 @pytest.mark.parametrize("norm", [False, True])
 def test_convolutions_flattened_into_dense_layers(activation, name, pool, symmetry, norm):
-    spec = relabel.lenet(
+    spec = relabel.models.lenet(
         2,
         2,
         name,
@@ -188,7 +188,7 @@ class ResNet(nn.Module):
     ("activation", "norm"), [("permutation", True), ("relu", True), ("relu", False)]
 )
 def test_residual_networks(bottleneck, activation, norm):
-    spec = relabel.resnet((2, 2), bottleneck=bottleneck, activation=activation, norm=norm)
+    spec = relabel.models.resnet((2, 2), bottleneck=bottleneck, activation=activation, norm=norm)
     module = ResNet((2, 2), (4, 6), bottleneck, norm)
     check_torch(spec, module, images(2, 3, 32, 32))
 
@@ -282,13 +282,15 @@ class Patches(nn.Module):
 def test_vision_transformer(activation):
     function = getattr(nn.functional, activation)
     blocks = [TransformerBlock(12, 3, 10, function) for _ in range(2)]
-    spec = relabel.vit(2, heads=3, activation=activation)
+    spec = relabel.models.vit(2, heads=3, activation=activation)
     check_torch(spec, Patches(12, blocks, "patch_embed", tokens=True), images(2, 3, 8, 8))
 
 
 def test_mixer():
     blocks = [MixerBlock(8, 4, 6) for _ in range(2)]
-    check_torch(relabel.mixer(2), Patches(8, blocks, "stem", tokens=False), images(2, 3, 8, 8))
+    check_torch(
+        relabel.models.mixer(2), Patches(8, blocks, "stem", tokens=False), images(2, 3, 8, 8)
+    )
 
 
 class Text(nn.Module):
@@ -311,7 +313,7 @@ def test_encoder_of_torch(activation):
     around = {"embed.weight": "_ r"}
     for head in ("mean", "log_sd"):
         around |= {f"{head}.weight": f"{head} <- r", f"{head}.bias": f"-> {head}"}
-    spec = relabel.vit(
+    spec = relabel.models.vit(
         2, heads=2, activation=activation, naming="torch", prefix="encoder.", axes=around
     )
     words = torch.from_numpy(np.random.default_rng(1).integers(20, size=(2, 6)))
@@ -321,7 +323,7 @@ def test_encoder_of_torch(activation):
 def test_encoder_of_torch_alone_keeps_its_stream():
     layer = nn.TransformerEncoderLayer(8, 2, 10, 0.0, "relu", batch_first=True)
     module = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    spec = relabel.vit(2, heads=2, activation="relu", naming="torch")
+    spec = relabel.models.vit(2, heads=2, activation="relu", naming="torch")
     assert "r" not in spec.units
     check_torch(spec, module, images(2, 6, 8))
 
@@ -406,7 +408,9 @@ def test_flax_convolutions_and_attention():
             return flax.Dense(2)(x)
 
     with jax.enable_x64(True):
-        check_flax(relabel.lenet(2, 2, layout="flax"), Convolutions(), images(2, 8, 8, 3).numpy())
+        check_flax(
+            relabel.models.lenet(2, 2, layout="flax"), Convolutions(), images(2, 8, 8, 3).numpy()
+        )
 
 
 def test_flax_transformer_and_residual_network():
@@ -478,9 +482,9 @@ def test_flax_transformer_and_residual_network():
             return flax.relu(x + y)
 
     with jax.enable_x64(True):
-        spec = relabel.vit(2, naming="flax", axes={"cls": None})
+        spec = relabel.models.vit(2, naming="flax", axes={"cls": None})
         check_flax(spec, Vit(), images(2, 8, 8, 3).numpy())
-        spec = relabel.resnet((1, 1), layout="flax", activation="relu")
+        spec = relabel.models.resnet((1, 1), layout="flax", activation="relu")
         check_flax(spec, Residual(), images(2, 8, 8, 3).numpy())
 
 

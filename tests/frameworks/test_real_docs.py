@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import relabel
-from relabel.align import provenance
+from relabel.alignment.provenance import provenance
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
@@ -159,7 +159,7 @@ def save_safetensors():
 
 
 def save_arviz():
-    tree = relabel.from_dict(copies(2, 5), axes="chain draw")
+    tree = relabel.sources.from_dict(copies(2, 5), axes="chain draw")
     tree.to_netcdf("draws.nc", engine="h5netcdf")
 
 
@@ -170,7 +170,10 @@ def stacked_dict():
 #: First words of a row -> what its lines find, by name; files are written into the folder.
 MADE = {
     "netCDF": lambda: save_arviz() or {"spec": TANH},
-    "an `Inf": lambda: {"idata": relabel.from_dict(copies(2, 5), axes="chain draw"), "spec": TANH},
+    "an `Inf": lambda: {
+        "idata": relabel.sources.from_dict(copies(2, 5), axes="chain draw"),
+        "spec": TANH,
+    },
     "NumPyro": lambda: {"mcmc": numpyro_mcmc(), "spec": TANH},
     "PyMC": lambda: {"trace": pymc_trace(), "spec": {"mu_dim_0": "permutation"}},
     "Stan: CSV": lambda: (

@@ -15,8 +15,8 @@ from jax import numpy as jnp
 from numpyro.infer import SVI, Trace_ELBO, autoguide
 
 import relabel
-from relabel.elements import Monomial
-from relabel.transformation import Transformation
+from relabel.groups.elements import Monomial
+from relabel.spec.transformation import Transformation
 
 N_UNITS, N_SEEDS = 3, 3
 SHAPES = {"V": (N_UNITS, 1), "W": (2, N_UNITS), "b": (N_UNITS,), "c": (1,)}
@@ -70,7 +70,7 @@ def mean_field():
     _, found = fits("AutoNormal")
     means = [{name: params[f"{name}_auto_loc"] for name in SHAPES} for params in found]
     sds = [{name: params[f"{name}_auto_scale"] for name in SHAPES} for params in found]
-    return relabel.from_gaussian(means, sd=sds)
+    return relabel.sources.from_gaussian(means, sd=sds)
 
 
 @cache
@@ -81,7 +81,7 @@ def laplace():
     normals = [normal(params) for params in found]
     means = np.stack([one.loc for one in normals])
     covariances = np.stack([one.covariance_matrix for one in normals])
-    return relabel.from_gaussian(means, cov=covariances, layout=SHAPES)
+    return relabel.sources.from_gaussian(means, cov=covariances, layout=SHAPES)
 
 
 def member(tree, number):
@@ -101,7 +101,7 @@ def test_layout_is_that_of_the_guide():
 @pytest.mark.parametrize("source", [mean_field, laplace])
 def test_fits_are_aligned(source):
     tree = source()
-    spec = relabel.gaussian_spec(SPEC, tree)
+    spec = relabel.sources.gaussian_spec(SPEC, tree)
     aligned = relabel.align(tree, spec, criterion="wasserstein")
     record = json.loads(aligned["relabel"].attrs["relabel"])
     assert record["losses"][-1] < 0.8 * record["loss_before"]
@@ -114,7 +114,9 @@ def test_fits_are_aligned(source):
 def test_variance_of_the_outputs_stays():
     """By the delta method, J Σ Jᵀ: that of a covariance whose rows moved otherwise would not."""
     tree = laplace()
-    aligned = relabel.align(tree, relabel.gaussian_spec(SPEC, tree), criterion="wasserstein")
+    aligned = relabel.align(
+        tree, relabel.sources.gaussian_spec(SPEC, tree), criterion="wasserstein"
+    )
     for number in range(N_SEEDS):
         variances = []
         for data in (tree, aligned):
@@ -130,14 +132,14 @@ def test_variance_of_the_outputs_stays():
 @pytest.mark.parametrize("source", [mean_field, laplace])
 def test_scrambled_fits_come_back(source):
     tree = source()
-    spec = relabel.gaussian_spec(SPEC, tree)
+    spec = relabel.sources.gaussian_spec(SPEC, tree)
     groups = {"posterior": tree["posterior"].to_dataset()}
     rng = np.random.default_rng(1)
     index = np.array([[np.arange(N_UNITS)] + [rng.permutation(N_UNITS) for _ in range(1, N_SEEDS)]])
     factor = rng.choice([-1.0, 1.0], size=index.shape)
     factor[0, 0] = 1
     moved = Transformation({"h": Monomial(index, factor)}).apply(groups, spec.bind(groups))
-    criterion = relabel.Wasserstein(to={"chain": 0, "draw": 0})
+    criterion = relabel.criteria.Wasserstein(to={"chain": 0, "draw": 0})
     one = relabel.align(groups["posterior"], spec, criterion=criterion)
     two = relabel.align(moved["posterior"], spec, criterion=criterion)
     for name in groups["posterior"]:

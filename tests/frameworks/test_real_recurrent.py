@@ -5,9 +5,10 @@ import pytest
 import xarray as xr
 
 import relabel
-from relabel import Transformation, gru, lstm, rnn
-from relabel.elements import Monomial
+from relabel import Transformation
 from relabel.groups import group_of
+from relabel.groups.elements import Monomial
+from relabel.models import gru, lstm, rnn
 
 SAMPLE = ("chain", "draw")
 BATCH = (2, 2)

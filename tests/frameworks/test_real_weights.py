@@ -525,7 +525,7 @@ def test_the_order_of_ravel_pytree(params):
 def test_an_ensemble_in_a_file_of_pytorch_averages_as_well(tmp_path):
     """The recorded ensemble as a list of state dicts: the same draws, the same mean network."""
     draws = relabel.open_draws(DATA / "ensemble_10-64-64-1.safetensors")
-    torch.save(relabel.to_state_dicts(draws), tmp_path / "members.pt")
+    torch.save(relabel.sources.to_state_dicts(draws), tmp_path / "members.pt")
     read = relabel.open_draws(tmp_path / "members.pt")
     with np.load(DATA / "ensemble_10-64-64-1_data.npz") as data:
         points = {"inputs": data["X_test"], "targets": data["y_test"]}

@@ -1,0 +1,5 @@
+"""``python -m relabel`` is the command."""
+
+from relabel.cli.app import main
+
+main()

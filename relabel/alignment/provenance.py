@@ -1,0 +1,253 @@
+"""The group ``relabel``: what an alignment found, and how it was made."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from relabel._util.versions import installed
+from relabel.alignment.checks import suspicions
+from relabel.data.containers import sharing, unpack
+from relabel.errors import DataError, SpecError
+from relabel.matching.criteria import Criterion
+from relabel.matching.draws import Draws
+from relabel.matching.solve import STARTS, Solution
+from relabel.spec.centring import said_of
+from relabel.spec.gauges import centred_axes
+from relabel.spec.spec import SAMPLE_DIMS, Bound, Spec
+from relabel.spec.transformation import Transformation
+
+__all__ = [
+    "check_same_draws",
+    "found_variables",
+    "provenance",
+    "provenance_of",
+    "refuse_reduced",
+    "relabelled",
+    "rotations_left",
+    "stored_elements",
+]
+
+
+def found_variables(draws: Draws, solution: Solution) -> xr.Dataset:
+    """Everything in the group ``relabel`` but the elements."""
+    variables = {}
+    about = "loss of the aligned draw under the criterion"
+    variables["loss"] = xr.Variable(
+        SAMPLE_DIMS, draws.spread(solution.loss, np.nan), {"long_name": about}
+    )
+    for units, margin in solution.margin.items():
+        about = "gain over the best assignment that changes the unit or the sign of this slot"
+        variables[f"{units}_margin"] = xr.Variable(
+            (*SAMPLE_DIMS, units), draws.spread(margin, np.nan), {"long_name": about}
+        )
+    attrs = {
+        "long_name": "start that led to the best labelling",
+        "flag_values": np.arange(-1, len(STARTS), dtype=np.int8),
+        "flag_meanings": " ".join(("none", *STARTS)),
+    }
+    variables["start"] = xr.Variable(SAMPLE_DIMS, draws.spread(solution.start, -1), attrs)
+    for name, values in solution.remarks.variables.items():
+        fill = np.nan if values.dtype.kind == "f" else -1
+        variables[name] = xr.Variable(SAMPLE_DIMS, draws.spread(values, fill))
+    if draws.excluded.any():
+        about = "1 where the draw was not finite and has been left as it is"
+        variables["excluded"] = xr.Variable(
+            SAMPLE_DIMS, draws.excluded.astype(np.int8), {"long_name": about}
+        )
+    return xr.Dataset(variables)
+
+
+def provenance_of(
+    draws: Draws,
+    solution: Solution,
+    criterion: Criterion,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """How the result was made, as JSON-able values."""
+    n_moved = int(np.logical_or.reduce([g.moves() for g in solution.elements.values()]).sum())
+    loss = solution.losses[-1]
+    sentence = (
+        f"{n_moved} of {len(solution.loss)} draws were relabelled; "
+        f"the loss went from {solution.loss_before:.6g} to {loss:.6g}"
+    )
+    shifted = said_of(draws.bound)
+    sentence += f"; {shifted} (this preserves the likelihood, not the prior)" if shifted else ""
+    more = {"flags": list(solution.remarks.variables)} if solution.remarks.variables else {}
+    return more | {
+        "version": installed("posterior-relabel"),
+        "spec": draws.bound.resolved().as_dict(),
+        "criterion": _plain(criterion.describe()),
+        "options": _plain(options),
+        "versions": {p: installed(p) for p in ("numpy", "scipy", "xarray")}
+        | {"python": platform.python_version()},
+        "variables": draws.bound.addresses(),
+        "loss_before": solution.loss_before,
+        "losses": solution.losses,
+        "converged": solution.converged,
+        "loss_of_draws": float(solution.loss.sum()),
+        "n_moved": n_moved,
+        "result": sentence,
+        "warnings": _warnings(draws, solution),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Make NumPy's numbers and tables of any kind ready for JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _on_the_prior(bound: Bound) -> list[str]:
+    """What changes the prior: one line for all sets of units of a kind."""
+    kinds: dict[str, list[str]] = {}
+    for units, symmetry in bound.spec.units.items():
+        group = bound.group(units)
+        if group.rotates:
+            said = (
+                "rotations preserve the likelihood, and the prior only if it is isotropic over the "
+                "units"
+            )
+        elif not group.exact:
+            said = f"{group.label} preserves the likelihood, not the prior"
+        else:
+            continue
+        kinds.setdefault(said, []).append(f"{units!r} ({symmetry})")
+    return [
+        f"units {', '.join(names)}: {said}; the relabelled draws are a section of the orbit"
+        for said, names in kinds.items()
+    ]
+
+
+def _warnings(draws: Draws, solution: Solution) -> list[str]:
+    """What the user has to know of the result."""
+    found = _on_the_prior(draws.bound)
+    shifted = said_of(draws.bound)
+    if shifted:
+        found.append(
+            f"{shifted}: that preserves the likelihood where only a softmax or a LayerNorm reads "
+            "it, not the prior; the relabelled draws are a section of the orbit"
+        )
+    if draws.excluded.any():
+        number = int(draws.excluded.sum())
+        what = "1 draw is not finite and was left as it is"
+        many = f"{number} draws are not finite and were left as they are"
+        found.append(what if number == 1 else many)
+    rotations = rotations_left(draws.bound)
+    more = f"; {rotations}" if rotations else ""
+    if not solution.converged:
+        found.append(
+            f"not converged after {len(solution.losses)} sweeps: labels may mean little, or "
+            f"max_sweeps is too low{more}"
+        )
+    elif len(solution.losses) > 10:
+        found.append(
+            f"{len(solution.losses)} sweeps were needed: where margins are small as well, labels "
+            f"may not be stable{more}"
+        )
+    return found + solution.remarks.warnings + suspicions(draws, solution.elements)
+
+
+def rotations_left(bound: Bound) -> str:
+    """Say which units may be rotated beyond their signs, as factors are; empty if none may.
+
+    These are units that are declared signed and that a matrix carries without an arrow, as
+    loadings do: nothing of a network that only signs leave as it is.
+    """
+    found = [
+        units
+        for units, symmetry in bound.spec.units.items()
+        if symmetry == "signed"
+        and any(
+            axis.units == units and axis.role == "neutral" and axis.action.signed
+            for variable in bound.measured()
+            for axis in variable.axes
+            if len(variable.axes) > 1
+        )
+    ]
+    if not found:
+        return ""
+    return (
+        f"rotations of {' and '.join(map(repr, found))} may remain: if these are factors that "
+        "nothing keeps from rotating, declare them 'orthogonal' (criterion rsp or procrustes)"
+    )
+
+
+def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec, Transformation]:
+    """Read spec and elements of an earlier alignment."""
+    if f"{prefix}relabel" not in groups:
+        raise DataError("these draws were not aligned: there is no group 'relabel'")
+    dataset = groups[f"{prefix}relabel"]
+    try:
+        notes = json.loads(dataset.attrs["relabel"])
+        spec = Spec.from_dict(notes["spec"])
+    except (KeyError, TypeError, SpecError, json.JSONDecodeError) as error:
+        raise DataError("the group 'relabel' is damaged: its attribute cannot be read") from error
+    check_same_draws(dataset, groups[f"{prefix}posterior"])
+    bound = None
+    if centred_axes(spec.gauges):
+        shared = sharing(groups, prefix)
+        bound = spec.present_in(shared).bind(shared)
+    return spec, Transformation.from_dataset(dataset, list(spec.units), bound)
+
+
+def refuse_reduced(groups: Mapping[str, xr.Dataset]) -> None:
+    """Refuse draws that were reduced: their values are no longer those of the draws."""
+    if "relabel" in groups and "reduced" in json.loads(groups["relabel"].attrs["relabel"]):
+        raise DataError(
+            "these draws were reduced (relabel.reduce), so their values are no longer those of the "
+            "draws; use the aligned draws from which they were made"
+        )
+
+
+def check_same_draws(own: xr.Dataset, posterior: xr.Dataset) -> None:
+    """Refuse a record of other draws: of another number, order or choice."""
+    for dim in SAMPLE_DIMS:
+        both = dim in own.coords and dim in posterior.coords
+        same_size = own.sizes.get(dim) == posterior.sizes.get(dim)
+        if not same_size or (both and not np.array_equal(own[dim], posterior[dim])):
+            raise DataError(
+                f"the group 'relabel' is of other draws than the posterior: {dim} has the sizes "
+                f"{own.sizes.get(dim)} and {posterior.sizes.get(dim)}, or other coordinates. "
+                "Select draws in all groups alike, as in data.isel(draw=slice(None, None, 2))"
+            )
+
+
+def provenance(data: Any) -> dict[str, Any]:
+    """Return what the group ``relabel`` says of how it was made.
+
+    Raises
+    ------
+    DataError
+        If the draws were not aligned, or the record is damaged.
+    """
+    groups = unpack(data)
+    stored_elements(groups, "")
+    notes: dict[str, Any] = json.loads(groups["relabel"].attrs["relabel"])
+    return notes
+
+
+def relabelled(aligned: Any) -> list[str]:
+    """Return the addresses ``group/name`` of all variables that an alignment wrote.
+
+    Raises
+    ------
+    DataError
+        If the draws were not aligned, or the record is damaged.
+    """
+    provenance(aligned)
+    groups = unpack(aligned)
+    return [
+        f"{prefix}{address}"
+        for prefix in ("", "warmup_")
+        if f"{prefix}relabel" in groups
+        for address in json.loads(groups[f"{prefix}relabel"].attrs["relabel"])["variables"]
+    ]

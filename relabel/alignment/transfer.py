@@ -1,0 +1,125 @@
+"""Other data that share the draws, relabelled as the draws were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.alignment.provenance import (
+    check_same_draws,
+    refuse_reduced,
+    stored_elements,
+)
+from relabel.alignment.result import transformed
+from relabel.data.containers import pack, sharing, unpack
+from relabel.errors import DataError, SpecError
+from relabel.groups import group_of
+from relabel.spec.spec import Spec, spec_of
+
+__all__ = ["apply"]
+
+Array = NDArray[Any]
+Data = TypeVar("Data")
+
+
+def apply(data: Data, aligned: Any, *, spec: Spec | Mapping[str, str] | None = None) -> Data:
+    """Relabel other data that share the draws, as `aligned` was relabelled.
+
+    Parameters
+    ----------
+    data : InferenceData, DataTree or Dataset
+        Draws in their original labels, of the same chains and draws as `aligned`.
+    aligned : InferenceData, DataTree or Dataset
+        What :func:`align` returned.
+    spec : Spec, or mapping of str to str, optional
+        The axes of the variables of `data`, if they are not those of `aligned`; the units must be
+        the same. A mapping is the dims-only form, which is also taken where `data` has no variable
+        of `aligned` that carries units.
+
+    Returns
+    -------
+    Same type as `data`
+        With the group ``relabel`` of `aligned`, so that :func:`undo` works.
+
+    Raises
+    ------
+    DataError, SpecError
+        If `aligned` was not aligned, if `data` has other draws, or if `data` was aligned already.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, relabel
+    >>> sample = ("chain", "draw")
+    >>> mu = np.array([[[0.0, 5.0], [5.1, 0.1], [-0.1, 4.9]]])
+    >>> draws = xr.Dataset({"mu": ((*sample, "component"), mu)})
+    >>> aligned = relabel.align(draws, {"component": "permutation"})
+    >>> w = np.array([[[0.2, 0.8], [0.7, 0.3], [0.3, 0.7]]])
+    >>> weights = xr.Dataset({"w": ((*sample, "component"), w)})
+    >>> relabel.apply(weights, aligned)["w"].values[0]
+    array([[0.2, 0.8],
+           [0.3, 0.7],
+           [0.3, 0.7]])
+    """
+    groups, source = unpack(data), unpack(aligned)
+    spec = None if spec is None else spec_of(spec)
+    if "relabel" in groups:
+        raise DataError("these draws were aligned before; undo that first")
+    stored_elements(source, "")
+    refuse_reduced(source)
+    changed: dict[str, xr.Dataset | None] = {}
+    for prefix in ("", "warmup_"):
+        if f"{prefix}relabel" in source and f"{prefix}posterior" in groups:
+            changed |= _carried_over(groups, source, prefix, spec)
+    return pack(data, changed)
+
+
+def _carried_over(
+    groups: Mapping[str, xr.Dataset],
+    source: Mapping[str, xr.Dataset],
+    prefix: str,
+    spec: Spec | None,
+) -> dict[str, xr.Dataset | None]:
+    """Relabel groups by the elements that are stored with others."""
+    stored_spec, transformation = stored_elements(source, prefix)
+    shared = sharing(groups, prefix)
+    check_same_draws(source[f"{prefix}relabel"], shared["posterior"])
+    if spec is None:
+        spec = _spec_for(shared, source[f"{prefix}relabel"], stored_spec)
+    elif prefix:
+        spec = spec.present_in(shared)
+    bound = spec.bind(shared)
+    for units, element in transformation.elements.items():
+        if bound.sizes.get(units) != element.size:
+            raise DataError(
+                f"the relabelling is of {element.size} units {units!r}; these draws have "
+                f"{bound.sizes.get(units, 'none')} of them"
+            )
+        was, now = stored_spec.units[units], bound.spec.units[units]
+        if group_of(was) != group_of(now):
+            raise SpecError(
+                f"the units {units!r} were aligned as {was!r}, and the spec declares them {now!r}: "
+                f"declare them {was!r}; '{units}^0' in axes is for what is only permuted"
+            )
+    own = source[f"{prefix}relabel"]
+    notes = json.loads(own.attrs["relabel"])
+    own = own.drop_vars(notes.pop("offsets", []))
+    if transformation.offsets is not None:
+        transformation = replace(transformation, offsets=transformation.offsets.restricted(bound))
+    notes |= {
+        "spec": bound.resolved().as_dict(),
+        "variables": [v.address for v in bound.variables],
+    }
+    return transformed(groups, prefix, bound, transformation, own.drop_attrs(deep=False), notes)
+
+
+def _spec_for(groups: Mapping[str, xr.Dataset], own: xr.Dataset, stored: Spec) -> Spec:
+    """The stored spec; where none of its variables is there, dimensions tell, if named so."""
+    known = json.loads(own.attrs["relabel"])["variables"]
+    there = {f"{group}/{name}" for group, ds in groups.items() for name in ds.data_vars}
+    dims = {dim for dataset in groups.values() for dim in dataset.dims}
+    return stored if there & set(known) or not dims & set(stored.units) else Spec(stored.units)

@@ -1,0 +1,605 @@
+"""The mean network: weights averaged after alignment, and what that does to the function."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.data.containers import Groups, pack
+from relabel.data.roles import find_targets
+from relabel.diagnostics.aligned import Aligned
+from relabel.diagnostics.likelihood import Likelihood, fitting_targets, log_predictive
+from relabel.errors import DataError, SpecError
+from relabel.matching.features import layer_size
+from relabel.models.network import Network
+from relabel.spec.resolve import closest
+from relabel.spec.spec import SAMPLE_DIMS, Bound
+from relabel.spec.variables import is_drawn
+
+__all__ = ["Average", "AverageLoss", "average"]
+
+Array = NDArray[Any]
+Forward = Callable[[dict[str, Array], Array], Any]
+
+_CELLS = 4_000_000  # numbers that the outputs of one block of draws may have
+_STATISTICS = re.compile(r"running_(mean|var)|moving_(mean|variance)|batch_stats")
+
+
+@dataclass(frozen=True)
+class AverageLoss:
+    """Losses of the members and of what is made of them; lower is better.
+
+    Attributes
+    ----------
+    measure : str
+        What is measured: the mean squared error, or minus the mean log predictive density.
+    n_inputs : int
+        Number of inputs at which it is.
+    members : ndarray of shape (draws,)
+        Loss of each draw that takes part.
+    before : float
+        Loss of the mean of the draws as they were before any alignment.
+    mean_network : float
+        Loss of the mean of the aligned draws.
+    ensemble : float
+        Loss of the averaged outputs; under a likelihood, of the averaged predictive density.
+    """
+
+    measure: str
+    n_inputs: int
+    members: Array
+    before: float
+    mean_network: float
+    ensemble: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values; what is not finite is None."""
+        kept = {name: getattr(self, name) for name in ("before", "mean_network", "ensemble")}
+        numbers = {name: _plain(value) for name, value in kept.items()}
+        members = [_plain(value) for value in self.members]
+        return {"measure": self.measure, "n_inputs": self.n_inputs, "members": members} | numbers
+
+    def __str__(self) -> str:
+        """Return a short table."""
+        low, high = self.members.min(), self.members.max()
+        rows = [
+            ("members, mean", f"{self.members.mean():9.4g}  ({low:.4g} to {high:.4g})"),
+            ("mean network before alignment", f"{self.before:9.4g}"),
+            ("mean network", f"{self.mean_network:9.4g}"),
+            ("ensemble", f"{self.ensemble:9.4g}"),
+        ]
+        return "\n".join(f"  {name:<30}{number}" for name, number in rows)
+
+
+def _plain(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Average:
+    """A mean network.
+
+    Attributes
+    ----------
+    data : InferenceData, DataTree or Dataset
+        One chain and one draw: the mean of every variable. Groups that do not share the draws
+        (constant_data, observed_data) are those of the aligned data.
+    n_draws : int
+        How many draws were averaged.
+    loss : AverageLoss or None
+        What the network's outputs are worth; None where they could not be judged.
+    notes : tuple of str
+        Sentences: why there is no loss, which variables were left out, what to see to.
+    """
+
+    data: Any
+    n_draws: int
+    loss: AverageLoss | None
+    notes: tuple[str, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but the data, as plain values."""
+        loss = None if self.loss is None else self.loss.as_dict()
+        return {"n_draws": self.n_draws, "loss": loss, "notes": list(self.notes)}
+
+    def to_json(self) -> str:
+        """Return :meth:`as_dict` as JSON text."""
+        return json.dumps(self.as_dict())
+
+    def __str__(self) -> str:
+        """Return a short account."""
+        lines = [f"mean network of {self.n_draws} draws"]
+        if self.loss is not None:
+            lines[0] += f"; {self.loss.measure} at {self.loss.n_inputs} inputs:"
+            lines.append(str(self.loss))
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def average(
+    aligned: Any,
+    *,
+    forward: Forward | None = None,
+    inputs: Array | str | None = None,
+    targets: Array | str | None = None,
+    likelihood: Likelihood | str | None = None,
+    chains: Sequence[Any] | None = None,
+    weights: Array | None = None,
+) -> Average:
+    r"""Average the weights of aligned draws into one network, and say what that is worth.
+
+    .. math:: \bar\theta = \sum_t w_t\, g_t \theta_t \Big/ \sum_t w_t
+
+    Without alignment a mean of networks means nothing: units that do the same sit in different
+    slots and cancel. After it the mean may be as good as the ensemble of outputs, at the cost of
+    one network. Whether it is, is told by a loss at inputs and targets (better held out) beside
+    the losses of the members, of the ensemble, and of the mean of the draws as they were.
+
+    Parameters
+    ----------
+    aligned : InferenceData, DataTree or Dataset
+        What :func:`relabel.align` returned.
+    forward : callable, optional
+        ``forward(params, inputs)`` gives the outputs of one network, of shape (n,) or
+        (n, n_outputs); `params` maps names, as they were in the source, to arrays. Without it the
+        network that the spec describes is evaluated, if that is one of dense layers with known
+        activations.
+    inputs : ndarray, str or None
+        Inputs: an array, or the address of a variable (``"constant_data/X"``). None looks for them
+        beside the draws (not with `forward`).
+    targets : ndarray, str or None
+        Targets, one row for each input. None looks for ``y`` in constant_data and observed_data.
+    likelihood : Likelihood or str, optional
+        Measure by minus the mean log predictive density under this likelihood (Gaussian noise
+        needs a `scale`: a number, or a variable of the posterior). None measures by the mean
+        squared error.
+    chains : sequence, optional
+        Labels of the chains to average; by default all but those that had no part in the
+        reference (``align(..., exclude_flagged=True)``).
+    weights : ndarray of shape (chain, draw), optional
+        Weights of the draws, not negative; all alike by default. Draws that are not finite have
+        none.
+
+    Returns
+    -------
+    Average
+
+    Raises
+    ------
+    DataError
+        If the draws were not aligned, or no draw is left.
+    SpecError
+        If an option does not fit: no such chain, weights, inputs or targets of another shape.
+
+    Notes
+    -----
+    Integers that are the same in all draws are kept, others are left out and named. Means are
+    formed in float64 and stored in the dtype of the draws. The mean of a batch norm's running
+    statistics is not the statistics of the mean network: estimate these anew from data.
+
+    References
+    ----------
+    Ainsworth, S. K., Hayase, J. & Srinivasa, S. (2023). Git Re-Basin: merging models modulo
+    permutation symmetries. https://doi.org/10.48550/arXiv.2209.04836
+
+    Jordan, K., Sedghi, H., Saukh, O., Entezari, R. & Neyshabur, B. (2023). REPAIR: renormalizing
+    permuted activations for interpolation repair. https://doi.org/10.48550/arXiv.2211.08403
+
+    Examples
+    --------
+    Two networks of one function whose units stand the other way round:
+
+    >>> import numpy as np, xarray as xr, relabel
+    >>> sample = ("chain", "draw")
+    >>> draws = xr.Dataset({
+    ...     "W": ((*sample, "x", "h"), [[[[1.0, 2.0]], [[2.0, 1.0]]]]),
+    ...     "V": ((*sample, "h", "y"), [[[[3.0], [-1.0]], [[-1.0], [3.0]]]])})
+    >>> spec = relabel.Spec({"h": "gelu"}, {"W": "x -> h", "V": "h -> y"})
+    >>> x, y = np.array([[-1.0], [1.0], [2.0]]), np.array([-0.4, 0.6, 1.9])
+    >>> mean = relabel.average(relabel.align(draws, spec), inputs=x, targets=y)
+    >>> print(mean)
+    mean network of 2 draws; mean squared error at 3 inputs:
+      members, mean                   0.00106  (0.00106 to 0.00106)
+      mean network before alignment     7.207
+      mean network                    0.00106
+      ensemble                        0.00106
+    >>> mean.data["W"].values
+    array([[[[1., 2.]]]])
+    """
+    read = Aligned.read(aligned)
+    share, notes = _shares(read, chains, weights)
+    after, more = _mean_of(read.draws.groups["posterior"], share)
+    judge, why = _judge(read, forward, inputs, targets, likelihood)
+    loss = None
+    if judge is not None:
+        before, _ = _mean_of(_as_they_were(read), share)
+        loss = judge.loss(read.draws.groups["posterior"], share, before, after)
+    changed: dict[str, xr.Dataset | None] = {"posterior": after}
+    changed |= dict.fromkeys(_of_the_draws(read.groups))
+    data = pack(aligned, changed)
+    return Average(data, int((share > 0).sum()), loss, (*why, *notes, *more))
+
+
+# ---------------------------------------------------------------------- which draws, and their mean
+
+
+def _shares(
+    read: Aligned, chains: Sequence[Any] | None, weights: Array | None
+) -> tuple[Array, list[str]]:
+    """Share of every draw in the mean, shape (chain, draw), and what there is to say of it."""
+    excluded, notes = read.draws.excluded, []
+    share = np.ones(excluded.shape)
+    if weights is not None:
+        share = np.asarray(weights, dtype=float).copy()
+        if share.shape != excluded.shape or not (np.isfinite(share) & (share >= 0)).all():
+            raise SpecError(
+                f"average: weights are numbers from 0 on of the shape (chain, draw) = "
+                f"{excluded.shape}; these have the shape {share.shape}"
+            )
+    apart = [int(number) for number in read.notes.get("no_part_in_reference", ())]
+    if chains is not None:
+        share[~_named_chains(read, chains)] = 0
+    elif apart:
+        share[apart] = 0
+        labels = _chain_labels(read)
+        shown = ", ".join(str(labels[number]) for number in apart)
+        notes.append(
+            f"the chains {shown} had no part in the reference and are left out; name chains=(...) "
+            "to have them in"
+        )
+    share[excluded] = 0
+    if excluded.any():
+        notes.append(f"draws that are not finite and are left out: {int(excluded.sum())}")
+    if not share.any():
+        raise DataError("average: no draw is left to be averaged")
+    return share / share.sum(), notes
+
+
+def _chain_labels(read: Aligned) -> list[Any]:
+    posterior = read.draws.groups["posterior"]
+    known = "chain" in posterior.coords
+    return posterior["chain"].values.tolist() if known else list(range(posterior.sizes["chain"]))
+
+
+def _named_chains(read: Aligned, chains: Sequence[Any]) -> Array:
+    """Which chains are named: bool of shape (chain,)."""
+    labels = _chain_labels(read)
+    for chain in chains:
+        if chain not in labels:
+            raise SpecError(f"average: there is no chain {chain!r}; there are {labels}")
+    return np.isin(labels, list(chains))
+
+
+def _of_the_draws(groups: Groups) -> list[str]:
+    """Groups that go, since they belong to single draws; those within others first."""
+    found = [g for g, ds in groups.items() if g != "posterior" and set(SAMPLE_DIMS) & set(ds.dims)]
+    return sorted(found, key=lambda group: -group.count("/"))
+
+
+def _as_they_were(read: Aligned) -> xr.Dataset:
+    """The posterior as it was before any alignment."""
+    alone = {"posterior": read.draws.groups["posterior"]}
+    bound = read.bound.spec.present_in(alone).bind(alone)
+    return read.transformation.inverse().apply(alone, bound)["posterior"]
+
+
+def _mean_of(posterior: xr.Dataset, share: Array) -> tuple[xr.Dataset, list[str]]:
+    """The mean draw, and what there is to say of it."""
+    kept: dict[str, Any] = {}
+    left_out, statistics = [], []
+    weights = xr.DataArray(share, dims=SAMPLE_DIMS)
+    for name, array in posterior.data_vars.items():
+        if not set(SAMPLE_DIMS) & set(array.dims):
+            kept[str(name)] = array.variable
+            continue
+        mean = _mean_values(array, weights) if is_drawn(array) else None
+        if mean is None:
+            left_out.append(repr(name))
+            continue
+        stored = array.attrs.get("source_name", name)
+        if _STATISTICS.search(str(stored)):
+            statistics.append(repr(stored))
+        shape = [1 if dim in SAMPLE_DIMS else array.sizes[dim] for dim in array.dims]
+        kept[str(name)] = xr.Variable(array.dims, mean.reshape(shape), array.attrs)
+    coords = {n: c for n, c in posterior.coords.items() if not set(SAMPLE_DIMS) & set(c.dims)}
+    coords |= {dim: [0] for dim in SAMPLE_DIMS}
+    notes = []
+    if left_out:
+        notes.append(
+            f"left out, since they have no mean (not numbers with digits, and not the same in all "
+            f"draws): {', '.join(left_out)}"
+        )
+    if statistics:
+        notes.append(
+            f"the running statistics of batch norms ({', '.join(statistics)}) are means over the "
+            "members, not the statistics of the mean network: estimate them anew from data before "
+            "it is used"
+        )
+    return xr.Dataset(kept, coords, _of_one(posterior.attrs)), notes
+
+
+def _of_one(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+    """What a source noted of its draws, for a single one: files then hold its arrays alone."""
+    if "sample_axes" not in attrs:
+        return dict(attrs)
+    kept = {key: note for key, note in attrs.items() if key not in ("form", "separator")}
+    return kept | {"sample_axes": ""}
+
+
+def _mean_values(array: xr.DataArray, weights: xr.DataArray) -> Array | None:
+    """Mean of one variable; of integers and the like their only value, or None."""
+    values = array.transpose(*SAMPLE_DIMS, ...).drop_vars(list(array.coords))
+    chosen = weights.values > 0
+    if array.dtype.kind != "f":
+        some = values.values[chosen]
+        same: Array = some[0]
+        return same if (some == same).all() else None
+    if not chosen.all():
+        values = values.where(weights > 0, 0.0)
+    mean = xr.dot(values.astype(float), weights, dim=SAMPLE_DIMS)
+    result: Array = mean.values.astype(array.dtype)
+    return result
+
+
+# ---------------------------------------------------------------------- what it is worth
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """How the networks of draws are evaluated.
+
+    Attributes
+    ----------
+    function : callable
+        Arrays (draws, ...) by name -> outputs (draws, n, n_outputs).
+    names : dict of str to str
+        Variables of the posterior -> their names in the function.
+    n_inputs : int
+    n_cells : int
+        Numbers that one network takes while it is evaluated.
+    """
+
+    function: Callable[[dict[str, Array]], Array]
+    names: dict[str, str]
+    n_inputs: int
+    n_cells: int
+
+    def outputs(self, arrays: Mapping[str, Array]) -> Array:
+        """Evaluate some draws, given by the names of the posterior."""
+        return self.function({own: arrays[name] for name, own in self.names.items()})
+
+    def n_outputs(self, posterior: xr.Dataset, excluded: Array) -> int:
+        """Evaluate one draw, and return the number of outputs."""
+        one = _rows_of(posterior, self.names, np.flatnonzero(~excluded)[:1])
+        return int(self.outputs(one).shape[-1])
+
+
+def _rows_of(posterior: xr.Dataset, names: Iterable[str], rows: Array) -> dict[str, Array]:
+    """Some draws of some variables, by their flat positions: shape (rows, ...)."""
+    at = np.unravel_index(rows, [posterior.sizes[dim] for dim in SAMPLE_DIMS])
+    place = {dim: xr.Variable("row", i) for dim, i in zip(SAMPLE_DIMS, at, strict=True)}
+    return {n: posterior[n].variable.isel(place).transpose("row", ...).values for n in names}
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What measures the outputs of networks."""
+
+    networks: _Networks
+    targets: Array
+    family: str | None
+    scale: float | str | None
+
+    def loss(
+        self, posterior: xr.Dataset, share: Array, before: xr.Dataset, after: xr.Dataset
+    ) -> AverageLoss:
+        """Measure the members, their mean before and after, and the ensemble."""
+        flat = share.reshape(-1)
+        rows = np.flatnonzero(flat > 0)
+        size = max(1, _CELLS // self.networks.n_cells)
+        members, pooled = [], None
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            losses, answers = self._measured(posterior, some)
+            members.append(losses)
+            pooled = self._added(pooled, answers, flat[some])
+        ensemble = np.square(pooled - self.targets) if self.family is None else -np.asarray(pooled)
+        first = np.array([0])
+        density = f"minus the mean log predictive density ({self.family})"
+        return AverageLoss(
+            "mean squared error" if self.family is None else density,
+            self.networks.n_inputs,
+            np.concatenate(members),
+            float(self._measured(before, first)[0][0]),
+            float(self._measured(after, first)[0][0]),
+            float(ensemble.mean()),
+        )
+
+    def _measured(self, posterior: xr.Dataset, rows: Array) -> tuple[Array, Array]:
+        """Losses of some draws, and what the ensemble is made of, draws first."""
+        more = {self.scale} if isinstance(self.scale, str) else set()
+        arrays = _rows_of(posterior, {*self.networks.names, *more}, rows)
+        outputs = self.networks.outputs(arrays)
+        if self.family is None:
+            return np.square(outputs - self.targets).mean(axis=(1, 2)), outputs
+        noise = self._noise(arrays, len(rows), outputs.shape[-1])
+        density = log_predictive(self.family, outputs, self.targets, noise)
+        return -density.mean(axis=1), density
+
+    def _added(self, total: Array | None, answers: Array, share: Array) -> Array:
+        """Sum of outputs, or of densities as logarithms, over the draws."""
+        if self.family is None:
+            part: Array = np.tensordot(share, answers, axes=1)
+            return part if total is None else total + part
+        part = np.logaddexp.reduce(answers + np.log(share)[:, None], axis=0)
+        return part if total is None else np.logaddexp(total, part)
+
+    def _noise(self, arrays: dict[str, Array], n: int, n_outputs: int) -> Array | None:
+        """Standard deviation of the noise of some draws."""
+        if self.family != "gaussian":
+            return None
+        if not isinstance(self.scale, str):
+            return np.full((1, 1), self.scale)
+        noise = arrays[self.scale].reshape(n, -1).astype(float)
+        if noise.shape[1] not in (1, n_outputs) or not (noise > 0).all():
+            raise SpecError(
+                f"likelihood: scale {self.scale!r} must be positive in every draw, one number or "
+                f"one for each of {n_outputs} outputs; it has the shape {noise.shape[1:]} a draw"
+            )
+        return noise
+
+
+def _judge(
+    read: Aligned,
+    forward: Forward | None,
+    inputs: Array | str | None,
+    targets: Array | str | None,
+    likelihood: Likelihood | str | None,
+) -> tuple[_Judge | None, list[str]]:
+    """What measures the networks; or None and why."""
+    asked = Likelihood(likelihood) if isinstance(likelihood, str) else likelihood
+    _check_options(forward, asked)
+    posterior = read.draws.groups["posterior"]
+    scale = asked.scale if asked else None
+    if isinstance(scale, str) and scale not in posterior:
+        known = [str(name) for name in posterior.data_vars]
+        raise SpecError(
+            f"likelihood: the posterior has no variable {scale!r}{closest(scale, known)}"
+        )
+    networks = _networks(read, forward, inputs)
+    if isinstance(networks, str):
+        return None, [f"no loss: {networks}"]
+    named = targets if targets is not None or asked is None else asked.targets
+    values = _targets_of(read.groups, named, networks.n_inputs)
+    if isinstance(values, str):
+        return None, [f"no loss: {values}"]
+    n_outputs = networks.n_outputs(posterior, read.draws.excluded)
+    family = asked.family if asked else None
+    where = named if isinstance(named, str) else "(given)"
+    try:
+        laid = fitting_targets(family or "gaussian", values, networks.n_inputs, n_outputs, where)
+    except SpecError as error:
+        if asked is None and named is not None and _are_classes(values, n_outputs):
+            raise SpecError(f'{error}; of class labels say likelihood="categorical"') from error
+        if named is not None or asked is not None:
+            raise
+        return None, [f"no loss: {error}; name the likelihood (categorical of classes)"]
+    return _Judge(networks, laid, family, scale), []
+
+
+def _are_classes(values: Array, n_outputs: int) -> bool:
+    """Whether targets are whole numbers, one for each input, that name one of the outputs."""
+    whole = values.size == len(values) and bool((values == np.round(values)).all())
+    return whole and n_outputs > 1 and values.min() >= 0 and values.max() < n_outputs
+
+
+def _networks(
+    read: Aligned, forward: Forward | None, inputs: Array | str | None
+) -> _Networks | str:
+    """What evaluates the networks; or why nothing does."""
+    if forward is not None:
+        if inputs is None:
+            return "forward needs inputs=..., at which networks are evaluated"
+        points = _array_of(read.groups, inputs, "inputs")
+        names = {
+            str(name): str(array.attrs.get("source_name", name))
+            for name, array in read.draws.groups["posterior"].data_vars.items()
+            if is_drawn(array)
+        }
+        return _Networks(_by_user(forward, points), names, len(points), len(points))
+    try:
+        network = Network.of(read.bound)
+    except SpecError as error:
+        return f"{error}; pass forward=, a function that evaluates the network"
+    found, where = read.inputs(inputs)
+    if found is None:
+        return where
+    names = {v.name: v.name for v in read.bound.measured()}
+    width = sum(layer_size(read.bound, layer.name) for layer in network.layers)
+    return _Networks(_by_spec(network, read.bound, found), names, len(found), len(found) * width)
+
+
+def _check_options(forward: Any, likelihood: Any) -> None:
+    """Check what the type checker would, for those who have none."""
+    if forward is not None and not callable(forward):
+        raise SpecError(
+            "average: forward is a function forward(params, inputs) -> outputs, not a "
+            f"{type(forward).__name__}"
+        )
+    if likelihood is None:
+        return
+    if not isinstance(likelihood, Likelihood):
+        raise SpecError(
+            f"average: likelihood is a relabel.Likelihood, not a {type(likelihood).__name__}"
+        )
+    if likelihood.family == "gaussian" and likelihood.scale is None:
+        raise SpecError(
+            "average: Gaussian noise needs a standard deviation, as in "
+            "relabel.Likelihood('gaussian', scale='sigma') or scale=0.1"
+        )
+
+
+def _by_spec(network: Network, bound: Bound, points: Array) -> Callable[[dict[str, Array]], Array]:
+    """Evaluate the network that the spec describes, many draws at once."""
+
+    def outputs(arrays: dict[str, Array]) -> Array:
+        return network.joined_outputs(network.forward(bound.by_part(arrays), points))
+
+    return outputs
+
+
+def _by_user(forward: Forward, points: Array) -> Callable[[dict[str, Array]], Array]:
+    """Evaluate the user's function, one network after the other."""
+
+    def outputs(arrays: dict[str, Array]) -> Array:
+        n_draws = len(next(iter(arrays.values())))
+        found = []
+        for row in range(n_draws):
+            done = np.asarray(forward({n: v[row] for n, v in arrays.items()}, points), dtype=float)
+            if done.ndim == 0 or len(done) != len(points):
+                raise SpecError(
+                    f"average: forward gave outputs of the shape {done.shape} at {len(points)} "
+                    "inputs; (n,) or (n, n_outputs) is needed"
+                )
+            found.append(done.reshape(len(points), -1))
+        return np.stack(found)
+
+    return outputs
+
+
+def _targets_of(groups: Groups, targets: Array | str | None, n: int) -> Array | str:
+    """Targets as given, as named, or as found if there is only one variable of them."""
+    if targets is None:
+        found = find_targets(groups, n)
+        if len(found) != 1:
+            which = f"several could be: {', '.join(found)}" if found else "none stored"
+            return f"no targets are known ({which}); pass targets="
+        targets = found[0]
+    values = _array_of(groups, targets, "targets")
+    if values.ndim not in (1, 2) or len(values) != n:
+        raise SpecError(
+            f"average: targets have the shape {values.shape}; there are {n} inputs, and one row "
+            "is needed for each"
+        )
+    return values
+
+
+def _array_of(groups: Groups, given: Array | str, what: str) -> Array:
+    """Return an array as given, or a variable by its address."""
+    values = given
+    if isinstance(given, str):
+        group, _, name = given.rpartition("/")
+        if group not in groups or name not in groups[group]:
+            raise SpecError(f"average: {what}: there is no variable {given!r}; write group/name")
+        values = groups[group][name].values
+    values = np.asarray(values)
+    if values.dtype.kind not in "fiub" or values.ndim == 0 or not np.isfinite(values).all():
+        raise SpecError(f"average: {what} must be finite numbers, one row for each input")
+    return values

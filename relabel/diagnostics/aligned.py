@@ -1,0 +1,280 @@
+"""Aligned draws as the questions about them see them: read once, checked, laid out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.alignment.provenance import refuse_reduced, stored_elements
+from relabel.data.containers import Groups, sharing, unpack
+from relabel.data.roles import find_inputs, find_targets
+from relabel.errors import SpecError
+from relabel.matching.criteria import (
+    CRITERIA,
+    PRA,
+    Activations,
+    Criterion,
+    Mean,
+    ToReference,
+    Wasserstein,
+    criterion_of,
+)
+from relabel.matching.draws import Draws
+from relabel.matching.features import Layout, Problem
+from relabel.matching.moments import pooled_moments
+from relabel.matching.probes import input_values
+from relabel.models.network import ONLY_DENSE, Network, NotDenseError
+from relabel.spec.gauges import in_circles
+from relabel.spec.spec import SAMPLE_DIMS, Bound, BoundVariable, Spec
+from relabel.spec.transformation import Transformation
+
+__all__ = ["Aligned", "SlotFeatures"]
+
+Array = NDArray[Any]
+
+_MOST_OBSERVATIONS = 200  # evenly spaced, by which labels of allocations are judged
+
+
+@dataclass(frozen=True)
+class SlotFeatures:
+    """Everything by which the units of one set are told apart, the other sets held fixed.
+
+    Attributes
+    ----------
+    values : ndarray of shape (draws, K, R)
+        Own features and the entries of pairs, in slot order on both sides, centred and in their
+        gauge.
+    signed : ndarray of bool, shape (R,)
+        Which of them flip with the unit.
+    """
+
+    values: Array
+    signed: Array
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Aligned draws, the record of the alignment, and what is known beside.
+
+    Attributes
+    ----------
+    groups : dict of str to Dataset
+        All groups of the data.
+    notes : dict
+        The record of the alignment.
+    draws : Draws
+        The draws, bound to the spec; those that are not finite take no part.
+    transformation : Transformation
+        What was done to the original draws.
+    """
+
+    groups: Groups
+    notes: dict[str, Any]
+    draws: Draws
+    transformation: Transformation
+
+    @classmethod
+    def read(cls, data: Any) -> Aligned:
+        """Read aligned data.
+
+        Raises
+        ------
+        DataError
+            If the draws were not aligned, if they were reduced, or if the record is damaged.
+        """
+        groups = unpack(data)
+        spec, transformation = stored_elements(groups, "")
+        refuse_reduced(groups)
+        notes = json.loads(groups["relabel"].attrs["relabel"])
+        return cls(groups, notes, Draws.read(sharing(groups), spec, "skip"), transformation)
+
+    @classmethod
+    def unaligned(cls, groups: Groups, spec: Spec) -> Aligned:
+        """Take draws as they are for aligned, for questions to which labels do not matter."""
+        draws = Draws.read(sharing(groups), spec, "skip")
+        identity = Transformation.identity(draws.bound.sizes, draws.excluded.shape)
+        return cls(groups, {"criterion": Mean().describe(), "options": {}}, draws, identity)
+
+    @property
+    def bound(self) -> Bound:
+        """The spec, bound to the draws."""
+        return self.draws.bound
+
+    @cached_property
+    def criterion(self) -> Criterion:
+        """The criterion of the alignment; of one that no shuffled units could follow, the mean.
+
+        A given point is not in the record, and neither activations nor allocations are features of
+        single units.
+        """
+        settings = {k: v for k, v in self.notes["criterion"].items() if k != "name"}
+        name = self.notes["criterion"]["name"]
+        if CRITERIA[name].reads is not Criterion.reads:
+            return Mean()
+        if name == Wasserstein.name:
+            return Mean(scale="none", variables=settings["variables"])
+        if name == Activations.name or issubclass(CRITERIA[name], ToReference):
+            keep = {k: v for k, v in settings.items() if k in ("scale", "variables")}
+            keep |= {"scale": "none"} if name == PRA.name else {}
+            return criterion_of(Mean.name, keep)
+        return criterion_of(name, settings)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The aligned draws laid out for matching."""
+        return self.draws.problem(self.criterion)
+
+    @cached_property
+    def compared(self) -> tuple[Problem, Criterion]:
+        """What told the labels, as features, and a criterion that units dealt anew can follow.
+
+        Criteria that read allocations are judged by these, not by parameters that may say little:
+        by the probabilities, or the allocations as zeros and ones, of some observations.
+        """
+        read = {k: v for k, v in self.notes["criterion"].items() if k in ("prob", "z")}
+        for kind in ("prob", "z"):
+            for variable in self.bound.variables:
+                if read.get(kind) in (variable.address, variable.name):
+                    return self._allocations(variable), Mean(scale="none")
+        return self.problem, self.criterion
+
+    def _allocations(self, variable: BoundVariable) -> Problem:
+        """Allocations, or their probabilities, at some observations, as features of units."""
+        ((units, size),) = self.bound.sizes.items()
+        array = self.draws.groups[variable.group][variable.name]
+        carrying = [variable.dims[place] for place, _, _ in variable.unit_axes()]
+        rest = [dim for dim in variable.dims if dim not in carrying]
+        values = array.transpose(*SAMPLE_DIMS, *rest, *carrying).data
+        if variable.labels_of is None:
+            values = values.reshape(*values.shape[:2], -1, size)
+        else:
+            values = values.reshape(*values.shape[:2], -1)
+        chosen = np.unique(np.linspace(0, values.shape[2] - 1, _MOST_OBSERVATIONS).round())
+        values = np.asarray(values[:, :, chosen.astype(int)])
+        if variable.labels_of is not None:
+            values = values[..., None] == np.arange(size)
+        allocation = xr.Dataset(
+            {"allocation": ((*SAMPLE_DIMS, "obs", "unit"), np.nan_to_num(values.astype(float)))}
+        )
+        spec = Spec({units: self.bound.spec.units[units]}, {"allocation": f"_ {units}"})
+        draws = Draws.read({"posterior": allocation}, spec, "skip")
+        return replace(draws, excluded=self.draws.excluded).problem(Mean(scale="none"))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What the features mean, centred at their means."""
+        return replace(self.problem.layout, centre=pooled_moments(self.problem).centre)
+
+    @cached_property
+    def smooth(self) -> Problem:
+        """The aligned draws with incoming norms one where units have a scale.
+
+        Where an outgoing weight changes its sign, balanced features turn with the root of its size,
+        which no Gaussian describes; with incoming norms one they pass through zero.
+        """
+        bound = self.bound
+        without = in_circles(bound.variables)  # recurrent units have no such scales
+        scaled = [u for u in bound.sizes if "unit" in bound.group(u).gauges() and u not in without]
+        if not scaled:
+            return self.problem
+        gauges = dict.fromkeys(scaled, "unit")
+        spec = replace(bound.spec, gauges={**bound.spec.gauges, **gauges})
+        used = [variable.name for variable in self.problem.used]
+        return Problem(replace(bound, spec=spec), self.problem.arrays, used, ways=self.problem.ways)
+
+    def features(self, units: str) -> SlotFeatures:
+        """Everything by which the units of one set are told apart."""
+        problem = self.smooth
+        layout = replace(problem.layout, centre=pooled_moments(problem).centre)
+        touching = layout.touching(units)
+        parts = []
+        for number in range(len(problem.slices)):
+            block = problem.block(number)
+            rows = [layout.features(block, units)]
+            for pair, side in touching:
+                values = np.moveaxis(block.pairs[pair], side + 1, 1)
+                rows.append(values.reshape(*values.shape[:2], -1))
+            parts.append(np.concatenate(rows, axis=2))
+        signed = [layout.signed(units)]
+        for pair, side in touching:
+            other = layout.sizes[layout.pairs[pair].units[1 - side]]
+            n_others = other * problem.block(0).pairs[pair].shape[3]
+            signed.append(np.full(n_others, layout.pairs[pair].signed[side]))
+        return SlotFeatures(np.concatenate(parts), np.concatenate(signed))
+
+    @cached_property
+    def network(self) -> Network | None:
+        """The network that the spec describes, if it does describe one."""
+        try:
+            return Network.of(self.bound)
+        except SpecError:
+            return None
+
+    @cached_property
+    def not_dense(self) -> NotDenseError | None:
+        """Why the network cannot be evaluated, where its layers are the reason and not the spec."""
+        try:
+            Network.of(self.bound)
+        except NotDenseError as error:
+            return error
+        except SpecError:
+            pass
+        return None
+
+    def inputs(self, wanted: Array | str | None) -> tuple[Array | None, str]:
+        """Inputs of the network and where they are from, or why there are none.
+
+        Parameters
+        ----------
+        wanted : ndarray, str or None
+            As an array, or as an address; None for those that the alignment used, or else the only
+            variable that fits, or the only one of those with as many rows as there are targets.
+
+        Raises
+        ------
+        SpecError
+            If inputs are named and do not fit, or if the spec describes no network.
+        """
+        if self.network is None:
+            dense = self.not_dense
+            if wanted is not None and dense is not None:
+                raise SpecError(f"inputs: {dense}: {ONLY_DENSE}")
+            if wanted is not None:
+                raise SpecError(
+                    "inputs: the spec describes no network that could be evaluated; its axes need "
+                    "arrows, as in 'x -> h'"
+                )
+            return None, "the spec describes no network that could be evaluated"
+        used = self.notes["options"].get("inputs")
+        found = find_inputs(self.groups, self.network.n_inputs)
+        paired = [address for address in found if self._targets_for(address)]
+        found = paired if len(paired) == 1 else found
+        if wanted is None and used in self._addresses():
+            wanted = used
+        elif wanted is None and len(found) == 1:
+            wanted = found[0]
+        if wanted is None:
+            several = f"several variables could be: {', '.join(found)}" if found else "none stored"
+            return None, f"no inputs are known ({several}); name them with inputs="
+        points, where = input_values(self.network, self.groups, wanted)
+        assert points is not None
+        return points, str(where)
+
+    def _addresses(self) -> list[str]:
+        """Addresses of everything that is stored with the draws."""
+        return [f"{group}/{name}" for group, dataset in self.groups.items() for name in dataset]
+
+    def _targets_for(self, address: str) -> list[str]:
+        """Addresses of targets with as many entries as these inputs have rows."""
+        group, _, name = address.rpartition("/")
+        return find_targets(self.groups, len(self.groups[group][name]))
+
+    def by_chain(self, values: Array) -> Array:
+        """Lay values of the draws that take part out over (chain, draw); nan elsewhere."""
+        return self.draws.spread(np.asarray(values, dtype=float), np.nan)

@@ -1,0 +1,135 @@
+"""The draws that take part in an alignment: checked, and laid out one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.data.labels_in_draws import labels_of
+from relabel.errors import DataError, SpecError
+from relabel.matching.criteria import Criterion
+from relabel.matching.features import Problem
+from relabel.matching.solve import Solution
+from relabel.numerics.labels import check_range
+from relabel.spec.centring import Offsets
+from relabel.spec.spec import SAMPLE_DIMS, Bound, Spec, non_finite
+from relabel.spec.transformation import Transformation
+
+__all__ = ["Draws", "log_density"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The draws of one set of groups, checked, one after the other."""
+
+    bound: Bound
+    groups: dict[str, xr.Dataset]
+    excluded: Array  # bool, (chain, draw)
+
+    @classmethod
+    def read(cls, groups: dict[str, xr.Dataset], spec: Spec, nonfinite: str) -> Draws:
+        """Bind the spec to the groups and look for draws that are not finite."""
+        if nonfinite not in ("raise", "skip"):
+            raise SpecError(f"nonfinite is 'raise' or 'skip', not {nonfinite!r}")
+        bound = spec.bind(groups)
+        for variable in bound.variables:
+            if variable.labels_of is not None:
+                found = labels_of(variable.chosen(groups[variable.group][variable.name]))
+                n_units = bound.sizes[variable.labels_of]
+                check_range(found, n_units, variable.address, variable.labels_of)
+        excluded = non_finite(bound, groups)
+        if excluded.any() and nonfinite == "raise":
+            raise DataError(_name_draws(excluded, groups["posterior"]))
+        if excluded.all():
+            raise DataError("every draw has a NaN or an infinity; there is nothing to align")
+        return cls(bound, groups, excluded)
+
+    @property
+    def rows(self) -> Array:
+        """Flat positions of the draws that take part."""
+        return np.flatnonzero(~self.excluded)
+
+    @property
+    def chain(self) -> Array:
+        """Which chain each of them belongs to."""
+        chain: Array = self.rows // self.excluded.shape[1]
+        return chain
+
+    def problem(self, criterion: Criterion) -> Problem:
+        """Lay the posterior's variables out for the loop, as a criterion matches them."""
+        posterior = self.groups["posterior"]
+        if not self.bound.measured():
+            raise SpecError(
+                f"no variable of the posterior carries the units {', '.join(self.bound.sizes)}: "
+                "they are compared by their parameters; declare those, or move what carries the "
+                "units (allocation probabilities) into the posterior"
+            )
+        arrays = {}
+        for name in self.bound.names():
+            values = posterior[name].transpose(*SAMPLE_DIMS, ...).values
+            flat = np.ascontiguousarray(values).reshape(-1, *values.shape[2:])
+            arrays[name] = flat[self.rows] if self.excluded.any() else flat
+        ways = criterion.ways(self.bound)
+        return Problem(
+            self.bound,
+            arrays,
+            criterion.variables,
+            ways=ways,
+            spreads=criterion.spreads(self.bound),
+        )
+
+    def transformation(self, solution: Solution) -> Transformation:
+        """Elements and offsets of all draws; those left out stay as they are."""
+        offsets = Offsets.of(self.bound, self.groups["posterior"], self.excluded)
+        whole = Transformation.identity(self.bound.sizes, self.excluded.shape)
+        whole = replace(whole, offsets=offsets)
+        for units, element in solution.elements.items():
+            flat = type(element).identity((self.excluded.size,), element.size)
+            flat.put(self.rows, element)
+            whole.elements[units] = flat.reshape(*self.excluded.shape)
+        return whole
+
+    def spread(self, values: Array, fill: Any) -> Array:
+        """Lay values of the draws that take part out over (chain, draw)."""
+        whole = np.full((self.excluded.size, *values.shape[1:]), fill, values.dtype)
+        whole[self.rows] = values
+        return whole.reshape(*self.excluded.shape, *values.shape[1:])
+
+
+def log_density(groups: Mapping[str, xr.Dataset]) -> Array | None:
+    """Return the log posterior density over (chain, draw), nan where not finite; or None."""
+    stats = groups.get("sample_stats", xr.Dataset())
+    if "lp" not in stats or set(stats["lp"].dims) != set(SAMPLE_DIMS):
+        return None
+    lp: Array = stats["lp"].transpose(*SAMPLE_DIMS).values.astype(float)
+    return np.where(np.isfinite(lp), lp, np.nan) if np.isfinite(lp).any() else None
+
+
+def _name_draws(excluded: Array, posterior: xr.Dataset) -> str:
+    """Say which draws are not finite."""
+    places = np.argwhere(excluded)
+    named = [
+        ", ".join(
+            f"{dim} {posterior[dim].values[i] if dim in posterior.coords else i}"
+            for dim, i in zip(SAMPLE_DIMS, place, strict=True)
+        )
+        for place in places[:3]
+    ]
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    whole = excluded.all(axis=1)
+    if whole.any() and not excluded[~whole].any():
+        more += (
+            "; all draws of some chains do, and none of the others: if these chains have fewer "
+            "units and were padded, align chains of one number of units by themselves"
+        )
+    return (
+        f"{len(places)} of {excluded.size} draws hold NaN or infinities: {'; '.join(named)}{more}; "
+        "leave them out with nonfinite='skip' (--skip-nonfinite), or mend them first"
+    )

@@ -1,0 +1,92 @@
+"""Moments of features that no relabelling changes: pooled over units and draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relabel.matching.features import Source
+
+__all__ = ["Pooled", "pooled_moments"]
+
+Array = NDArray[Any]
+
+#: Share of a squared size below which a variance is rounding: the mean of a million equal numbers
+#: is off by 1e-11 of their size.
+_ROUNDING = 1e-20
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Second moments that no relabelling changes: pooled over units and draws.
+
+    Attributes
+    ----------
+    own : dict of str to ndarray of shape (R,)
+        Variance of every own feature; about zero where it flips with its unit.
+    centre : dict of str to ndarray of shape (R,)
+        Mean of every own feature; zero where it flips with its unit.
+    pairs : tuple of float
+        Variance of every pair's entries, likewise.
+    """
+
+    own: dict[str, Array]
+    centre: dict[str, Array]
+    pairs: tuple[float, ...]
+
+
+def pooled_moments(source: Source) -> Pooled:
+    """Moments pooled over units and draws, about zero where a feature flips with its unit.
+
+    A feature that is constant has no variance to divide by; it is given the value 1, since it
+    tells no labels apart.
+    """
+    layout = source.layout
+    if not (layout.pairs or any(layout.columns.values())):  # nothing that is worth a pass
+        none = {units: np.zeros(0) for units in layout.sizes}
+        return Pooled(none, none, ())
+    own = {u: _Moments(np.zeros(len(c)), np.zeros(len(c))) for u, c in layout.columns.items()}
+    pairs = [_Moments(np.zeros(()), np.zeros(())) for _ in layout.pairs]
+    for number in range(len(source.slices)):
+        block = source.block(number)
+        for units, array in block.own.items():
+            n_rows = array.shape[0] * array.shape[1]
+            own[units].add(array.reshape(n_rows, array.shape[2]), ~layout.signed(units))
+        for moments, pair, array in zip(pairs, layout.pairs, block.pairs, strict=True):
+            moments.add(array.reshape(-1), np.array(not any(pair.signed)))
+    return Pooled(
+        {units: moments.variance() for units, moments in own.items()},
+        {units: moments.mean for units, moments in own.items()},
+        tuple(float(moments.variance()) for moments in pairs),
+    )
+
+
+@dataclass
+class _Moments:
+    """Mean and sum of squares about it, block after block (Chan, Golub & LeVeque 1983)."""
+
+    mean: Array
+    squares: Array
+    n: int = 0
+
+    def add(self, values: Array, centred: Array) -> None:
+        """Add the rows of a block; where `centred` is False the mean is taken to be zero."""
+        n, total = len(values), self.n + len(values)
+        mean = np.where(centred, values.mean(axis=0), 0.0)
+        step = mean - self.mean if self.n else np.zeros_like(mean)
+        self.squares = self.squares + ((values - mean) ** 2).sum(axis=0)
+        self.squares += step**2 * (self.n * n / total)
+        self.mean = self.mean + step * (n / total) if self.n else mean
+        self.n = total
+
+    def variance(self) -> Array:
+        """Variance, or 1 where it is no more than rounding."""
+        variance = self.squares / self.n
+        size = variance + self.mean**2
+        positive: Array = np.where(
+            variance > _ROUNDING * size, variance, np.where(size > 0, size, 1.0)
+        )
+        return positive

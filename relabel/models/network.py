@@ -1,0 +1,478 @@
+"""The forward pass that a feed-forward spec describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import special
+
+from relabel.errors import SpecError
+from relabel.spec.centring import centred
+from relabel.spec.gauges import centred_axes
+from relabel.spec.notation import parse
+from relabel.spec.spec import Bound, BoundVariable
+from relabel.spec.variables import SAMPLE_DIMS
+
+__all__ = [
+    "FUNCTIONS",
+    "ONLY_DENSE",
+    "Layer",
+    "Network",
+    "NotDenseError",
+    "Pass",
+    "all_outputs",
+    "outputs_of",
+]
+
+Array = NDArray[Any]
+
+_STEP = 1e-6  # of a numeric derivative: rounding and curvature both cost about 1e-10
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+
+
+def _elu(z: Array) -> Array:
+    return np.where(z > 0, z, np.expm1(np.minimum(z, 0.0)))
+
+
+def _softplus(z: Array) -> Array:
+    return np.logaddexp(0.0, z)
+
+
+#: Activation name -> the function itself, for names that determine one.
+FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": np.tanh,
+    "erf": special.erf,
+    "arctan": np.arctan,
+    "atan": np.arctan,
+    "softsign": lambda z: z / (1 + np.abs(z)),
+    "hardtanh": lambda z: np.clip(z, -1, 1),
+    "sin": np.sin,
+    "cos": np.cos,
+    "gaussian": lambda z: np.exp(-(z**2)),
+    "abs": np.abs,
+    "square": np.square,
+    "sigmoid": special.expit,
+    "logistic": special.expit,
+    "hard_sigmoid": lambda z: np.clip(z / 6 + 0.5, 0, 1),
+    "normal_cdf": special.ndtr,
+    "relu": lambda z: np.maximum(z, 0.0),
+    "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
+    "gelu": lambda z: z * special.ndtr(z),
+    "silu": lambda z: z * special.expit(z),
+    "swish": lambda z: z * special.expit(z),
+    "softplus": _softplus,
+    "elu": _elu,
+    "selu": lambda z: _SELU_SCALE * np.where(z > 0, z, _SELU_ALPHA * np.expm1(np.minimum(z, 0))),
+    "mish": lambda z: z * np.tanh(_softplus(z)),
+    "relu6": lambda z: np.clip(z, 0, 6),
+    "linear": lambda z: z,
+    "identity": lambda z: z,
+}
+
+
+def function_of(symmetry: str) -> Callable[[Array], Array] | None:
+    """Return the activation's function, or None where the name does not determine one."""
+    name = symmetry.strip().lower().replace("-", "_")
+    if name.startswith("x^"):
+        degree = int(name[2:])
+        return lambda z: z**degree
+    return FUNCTIONS.get(name)
+
+
+#: What can be done where a network is none of dense layers.
+ONLY_DENSE = (
+    "only networks of dense layers are evaluated; pass forward= to relabel.average, or leave "
+    "inputs=None"
+)
+
+
+class NotDenseError(SpecError):
+    """The network has layers that are not dense, which no change of the spec would mend."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node of the network: what is added up, and the function applied to the sum.
+
+    `weights` are pairs (variable, name of the node it reads), `biases` variables.
+    """
+
+    name: str
+    activation: str | None
+    weights: tuple[tuple[BoundVariable, str], ...]
+    biases: tuple[BoundVariable, ...]
+
+    def apply(self, sums: Array) -> Array:
+        """Apply the activation; outputs have none."""
+        function = function_of(self.activation) if self.activation else None
+        return function(sums) if function else sums
+
+    def slope(self, sums: Array) -> Array | None:
+        """Derivative of the activation by central differences; None for outputs, where it is 1."""
+        if not self.activation:
+            return None
+        step = _STEP * (1.0 + np.abs(sums))
+        slope: Array = (self.apply(sums + step) - self.apply(sums - step)) / (2 * step)
+        return slope
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass computed.
+
+    Attributes
+    ----------
+    sums : dict of str to ndarray of shape (draws, n, size)
+        What is added up at each node, before its activation.
+    values : dict of str to ndarray of shape (draws, n, size)
+        Its activations; the inputs are included, of shape (n, n_inputs).
+    """
+
+    sums: dict[str, Array]
+    values: dict[str, Array]
+
+    def chosen(self, rows: Any, source: str) -> Pass:
+        """Select draws; the inputs, named by `source`, are those of all."""
+        values = {n: v if n == source else v[rows] for n, v in self.values.items()}
+        return Pass({name: values[rows] for name, values in self.sums.items()}, values)
+
+    def where(self, mask: Array, other: Pass, source: str) -> Pass:
+        """Take the draws of another pass where `mask` holds, bool of shape (draws,)."""
+        here = mask[:, None, None]
+        values = {
+            n: v if n == source else np.where(here, other.values[n], v)
+            for n, v in self.values.items()
+        }
+        sums = {n: np.where(here, other.sums[n], v) for n, v in self.sums.items()}
+        return Pass(sums, values)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A feed-forward network of dense layers, in the order of evaluation.
+
+    Attributes
+    ----------
+    source : str
+        Axis of the inputs.
+    n_inputs : int
+        Its size.
+    layers : tuple of Layer
+        Every other node, each after those it reads.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from relabel.spec.spec import Spec
+    >>> spec = Spec(units={"h": "relu"}, axes={"W": "x -> h", "V": "h -> y"})
+    >>> sample = ("chain", "draw")
+    >>> draws = xr.Dataset({"W": ((*sample, "a", "b"), [[[[1.0, -1.0]]]]),
+    ...                     "V": ((*sample, "c", "d"), [[[[2.0], [3.0]]]])})
+    >>> network = Network.of(spec.bind(draws))
+    >>> arrays = {name: draws[name].values[0] for name in ("W", "V")}
+    >>> network.outputs(arrays, np.array([[1.0], [-1.0]]))["y"]
+    array([[[2.],
+            [3.]]])
+    """
+
+    source: str
+    n_inputs: int
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def of(cls, bound: Bound) -> Network:
+        """Read the network off the arrows of the posterior's variables.
+
+        Raises
+        ------
+        SpecError
+            If the arrows do not describe a feed-forward network of dense layers with activations
+            that are known as functions; a NotDenseError where other layers are the reason.
+        """
+        weights, biases = _weights_and_biases(bound)
+        heads = {h for _, _, h in weights}
+        sources = {t for _, t, _ in weights} - heads
+        if len(sources) != 1:
+            raise _error_of(bound)(
+                "the arrows do not describe one feed-forward network: "
+                f"inputs {sorted(sources) or 'none'} (there must be exactly one)"
+            )
+        if not heads >= set(bound.sizes):
+            raise _error_of(bound)(
+                f"no dense layer writes the units {', '.join(sorted(set(bound.sizes) - heads))}"
+            )
+        (source,) = sources
+        layers: list[Layer] = []
+        done = {source}
+        while heads:
+            ready = sorted(h for h in heads if all(t in done for _, t, k in weights if k == h))
+            if not ready:
+                raise NotDenseError(
+                    f"the arrows run in a circle through {', '.join(sorted(heads))}"
+                )
+            layers += [_layer(name, bound, weights, biases) for name in ready]
+            done |= set(ready)
+            heads -= set(ready)
+        first = next(v for v, t, _ in weights if t == source)
+        n_inputs = next(a.size for a in first.axes if a.name == source)
+        return cls(source, n_inputs, tuple(layers))
+
+    def activations(self, arrays: Mapping[str, Array], inputs: Array) -> dict[str, Array]:
+        """Evaluate every node of every draw.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray of shape (draws, ...)
+            The posterior's variables, one draw after the other.
+        inputs : ndarray of shape (n, n_inputs)
+            Points to evaluate at.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (draws, n, size)
+            By the axis' name; outputs are included, inputs are not.
+
+        Raises
+        ------
+        SpecError
+            If the inputs have another number of columns than the network has inputs.
+        """
+        values = dict(self.forward(arrays, inputs).values)
+        del values[self.source]
+        return values
+
+    def forward(self, arrays: Mapping[str, Array], inputs: Array) -> Pass:
+        """Evaluate every node and keep the sums; arguments as in :meth:`activations`."""
+        inputs = np.asarray(inputs, dtype=float)
+        if inputs.ndim != 2 or inputs.shape[1] != self.n_inputs:
+            raise SpecError(
+                f"inputs have the shape {inputs.shape}; the network reads {self.n_inputs} "
+                f"inputs ({self.source!r}), so (n, {self.n_inputs}) is needed"
+            )
+        return self._evaluate(arrays, Pass({}, {self.source: inputs}), self.layers)
+
+    def resume(self, arrays: Mapping[str, Array], done: Pass, node: str) -> Pass:
+        """Evaluate anew what depends on a node, from the values that this node has in `done`.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray of shape (draws, ...)
+            Variables, those between the node and the outputs possibly changed.
+        done : Pass
+            An earlier pass; the values of `node` may have been replaced.
+        node : str
+            Name of the node.
+
+        Returns
+        -------
+        Pass
+        """
+        stale, layers = {node}, []
+        for layer in self.layers:
+            if layer.name != node and any(tail in stale for _, tail in layer.weights):
+                stale.add(layer.name)
+                layers.append(layer)
+        return self._evaluate(arrays, done, layers)
+
+    def _evaluate(self, arrays: Mapping[str, Array], done: Pass, layers: Sequence[Layer]) -> Pass:
+        """Evaluate some nodes on top of a pass."""
+        sums, values = dict(done.sums), dict(done.values)
+        for layer in layers:
+            total: Any = 0.0
+            for variable, tail in layer.weights:
+                total = total + values[tail] @ matrix_of(variable, tail, arrays[variable.key])
+            for variable in layer.biases:
+                shape = (*variable.shape, *_single(variable))[-1:]
+                total = total + arrays[variable.key].reshape(-1, 1, *shape)
+            sums[layer.name], values[layer.name] = total, layer.apply(total)
+        return Pass(sums, values)
+
+    def jacobians(
+        self, arrays: Mapping[str, Array], done: Pass, nodes: Sequence[str]
+    ) -> dict[str, Array]:
+        """Derivatives of all outputs by the sums at some nodes.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray of shape (draws, ...)
+        done : Pass
+            Where they are taken.
+        nodes : sequence of str
+
+        Returns
+        -------
+        dict of str to ndarray of shape (draws or 1, n or 1, n_outputs, size)
+            By reverse accumulation; the outputs of several nodes stand side by side in the order
+            of :meth:`outputs`.
+        """
+        ends = self.ends
+        sizes = [done.sums[end].shape[-1] for end in ends]
+        places = dict(
+            zip(ends, np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1), strict=True)
+        )
+        flow: dict[str, Any] = {end: eye[None, None] for end, eye in places.items()}
+        found = {}
+        for layer in reversed(self.layers):
+            if layer.name not in flow:
+                continue
+            slope = layer.slope(done.sums[layer.name])
+            down = flow[layer.name] if slope is None else flow[layer.name] * slope[:, :, None, :]
+            if layer.name in nodes:
+                found[layer.name] = down
+            for variable, tail in layer.weights:
+                if tail == self.source or not self._leads_to(nodes, tail):
+                    continue
+                matrix = matrix_of(variable, tail, arrays[variable.key])
+                flow[tail] = flow.get(tail, 0.0) + down @ matrix.swapaxes(1, 2)[:, None]
+        return found
+
+    def _leads_to(self, nodes: Sequence[str], node: str) -> bool:
+        """Whether a node is one of some nodes, or depends on one."""
+        layer = next(layer for layer in self.layers if layer.name == node)
+        return node in nodes or any(
+            tail != self.source and self._leads_to(nodes, tail) for _, tail in layer.weights
+        )
+
+    @property
+    def ends(self) -> list[str]:
+        """Names of the nodes that nothing reads."""
+        read = {tail for layer in self.layers for _, tail in layer.weights}
+        return [layer.name for layer in self.layers if layer.name not in read]
+
+    def layer(self, name: str) -> Layer:
+        """Return one node by its name."""
+        return next(layer for layer in self.layers if layer.name == name)
+
+    def readers(self, node: str) -> list[Layer]:
+        """Return the nodes that read a node."""
+        return [layer for layer in self.layers if any(t == node for _, t in layer.weights)]
+
+    def joined_outputs(self, done: Pass) -> Array:
+        """Return the outputs of a pass side by side, shape (draws, n, n_outputs)."""
+        return np.concatenate([done.values[end] for end in self.ends], axis=-1)
+
+    def outputs(self, arrays: Mapping[str, Array], inputs: Array) -> dict[str, Array]:
+        """Evaluate the nodes that nothing reads; arguments as in :meth:`activations`."""
+        values = self.activations(arrays, inputs)
+        return {name: values[name] for name in self.ends}
+
+
+def matrix_of(variable: BoundVariable, tail: str, values: Array) -> Array:
+    """Lay the draws of a weight out as matrices from `tail` to its reader, (draws, in, out)."""
+    matrix = values.reshape(-1, *variable.shape, *_single(variable))
+    return matrix if variable.axes[0].name == tail else matrix.swapaxes(1, 2)
+
+
+def _single(variable: BoundVariable) -> tuple[int, ...]:
+    """The axis that a single output does without."""
+    return () if variable.between()[1] else (1,)
+
+
+def _error_of(bound: Bound) -> type[SpecError]:
+    """The error of a network whose layers do not follow one another: why they do not."""
+    arrows = [variable for variable in bound.measured() if any(variable.between())]
+    blocks = any(v.window is not None or len(v.axes) > 2 for v in arrows)
+    normed = any(all(v.between()) and any(a.exponent == 0 for a in v.axes) for v in arrows)
+    return NotDenseError if blocks or normed else SpecError
+
+
+def _weights_and_biases(
+    bound: Bound,
+) -> tuple[list[tuple[BoundVariable, str, str]], list[tuple[BoundVariable, str]]]:
+    """Sort the posterior's variables into weights (tail, head) and biases.
+
+    A single output is often stored without an axis of its own: ``h ->`` with a scalar bias. Its
+    node has no name.
+    """
+    weights: list[tuple[BoundVariable, str, str]] = []
+    biases: list[tuple[BoundVariable, str]] = []
+    seen: set[tuple[Any, ...]] = set()
+    for variable in bound.measured():
+        tail, head = variable.between()
+        if variable.carried and parse(variable.text).relates_parameters():
+            continue
+        ends = (variable.name, tail, head)
+        gated = bool(tail and head) and any(axis.exponent == 0 for axis in variable.axes)
+        if variable.window is not None and (gated or ends in seen):
+            raise NotDenseError(
+                f"variable {variable.name!r} is several blocks ({variable.text!r}) that are not "
+                "layers of their own"
+            )
+        seen.add(ends)
+        if not variable.axes:
+            biases.append((variable, ""))
+        elif not (tail or head) or not all(a.follows_as_weights for a in variable.axes):
+            continue
+        elif len(tail) == len(variable.axes) == 1 and tail[0] is not None:
+            weights.append((variable, tail[0], ""))
+        elif len(head) == len(variable.axes) == 1 and head[0] is not None:
+            biases.append((variable, head[0]))
+        elif len(tail) == len(head) == 1 and len(variable.axes) == 2 and tail[0] and head[0]:
+            weights.append((variable, tail[0], head[0]))
+        else:
+            raise NotDenseError(f"variable {variable.name!r} does not belong to a dense layer")
+    return weights, biases
+
+
+def _layer(
+    name: str,
+    bound: Bound,
+    weights: list[tuple[BoundVariable, str, str]],
+    biases: list[tuple[BoundVariable, str]],
+) -> Layer:
+    """Collect what is written to one node."""
+    activation = bound.spec.units.get(name)
+    if activation is not None and function_of(activation) is None:
+        raise SpecError(f"units {name!r}: {activation!r} does not name one activation function")
+    if name in centred_axes(bound.spec.gauges) and any(tail == name for _, tail, _ in weights):
+        raise NotDenseError(
+            f"{name!r} is centred and read on: what stands between (a LayerNorm) is not known"
+        )
+    return Layer(
+        name,
+        activation,
+        tuple((variable, tail) for variable, tail, head in weights if head == name),
+        tuple(variable for variable, head in biases if head == name),
+    )
+
+
+def outputs_of(
+    network: Network, bound: Bound, posterior: xr.Dataset, points: Array
+) -> dict[str, Array]:
+    """Evaluate the network of every draw.
+
+    Parameters
+    ----------
+    network : Network
+    bound : Bound
+    posterior : Dataset
+    points : ndarray of shape (n, n_inputs)
+
+    Returns
+    -------
+    dict of str to ndarray of shape (chain, draw, n, size)
+        By the name of the output's axis, centred where that axis is: before and after an alignment
+        these are the same. Draws that are not finite give what they give.
+    """
+    shape = tuple(posterior.sizes[dim] for dim in SAMPLE_DIMS)
+    arrays = {}
+    for name in bound.names():
+        stored = posterior[name].transpose(*SAMPLE_DIMS, ...).values
+        arrays[name] = stored.reshape(-1, *stored.shape[2:])
+    parts = bound.by_part(arrays)
+    for variable in bound.measured():
+        parts[variable.key] = centred(bound, variable, parts[variable.key])
+    with np.errstate(invalid="ignore", over="ignore"):
+        outputs = network.outputs(parts, points)
+    return {name: value.reshape(*shape, *value.shape[1:]) for name, value in outputs.items()}
+
+
+def all_outputs(network: Network, bound: Bound, posterior: xr.Dataset, points: Array) -> Array:
+    """Evaluate as :func:`outputs_of`; all outputs in a row, shape (chain, draw, n · outputs)."""
+    found = outputs_of(network, bound, posterior, points).values()
+    return np.concatenate([values.reshape(*values.shape[:2], -1) for values in found], axis=2)

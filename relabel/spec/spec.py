@@ -1,0 +1,371 @@
+"""The spec: one declaration of the units and of the axes that carry them."""
+
+from __future__ import annotations
+
+import json
+import operator
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, SupportsIndex
+
+import numpy as np
+import tomli_w
+import xarray as xr
+
+from relabel.errors import SpecError
+from relabel.groups import Group, group_of
+from relabel.spec.gauges import CENTRED, check_centred, check_gauge, check_norms, written
+from relabel.spec.notation import parse
+from relabel.spec.resolve import Binder, closest
+from relabel.spec.variables import SAMPLE_DIMS, BoundAxis, BoundVariable, Shift
+
+__all__ = [
+    "SAMPLE_DIMS",
+    "Bound",
+    "BoundAxis",
+    "BoundVariable",
+    "Shift",
+    "Spec",
+    "non_finite",
+    "spec_of",
+]
+
+
+#: Variables of the group ``relabel`` that are not named after units.
+_RESERVED = ("loss", "start", "excluded", "mode", "chain_flagged", "function_change")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Which units a model has, and which axes of which variables carry them.
+
+    Parameters
+    ----------
+    units : mapping of str to str
+        Name of each set of exchangeable units -> its activation, or ``"permutation"``
+        (see :func:`relabel.groups.group_of`).
+    axes : mapping of str to str, optional
+        Variable -> its axes in the notation of :mod:`relabel.spec.notation`. A plain name stands
+        for that variable in every group that shares the draws, ``group/name`` for one group alone.
+        Left out altogether, the dimension names of the dataset are the notation: every variable
+        with a dimension named like a set of units carries it.
+    values : mapping of str to str, optional
+        Variable -> the units that its *values* name (allocations), 0 to K-1. Missing labels are
+        -1, or NaN in floats.
+    sizes : mapping of str to int, optional
+        Sizes of axes, where the variables do not tell.
+    gauges : mapping of str to str, optional
+        Units -> how a continuous scale is fixed: ``"balanced"`` (default) or ``"unit"``; of
+        orthogonal units how the rotation is: ``"varimax"`` (default), ``"varimax-kaiser"`` or
+        ``"none"``. Any axis that variables are written to, of units that are only permuted or of
+        none, may be ``"centred"``: from everything at the head of an arrow its mean over the axis
+        is subtracted, draw by draw. That changes nothing where only a softmax or a LayerNorm
+        reads the axis. It preserves the likelihood, not the prior.
+
+    Raises
+    ------
+    SpecError
+        If a name, an activation or a line of the notation is not understood.
+
+    Examples
+    --------
+    >>> spec = Spec(units={"h": "tanh"}, axes={"W": "x -> h", "b": "-> h", "V": "h -> y"})
+    >>> print(spec.to_toml())
+    [units]
+    h = "tanh"
+    <BLANKLINE>
+    [axes]
+    W = "x -> h"
+    b = "-> h"
+    V = "h -> y"
+    <BLANKLINE>
+    >>> Spec.from_toml(spec.to_toml()) == spec
+    True
+    """
+
+    units: Mapping[str, str]
+    axes: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    gauges: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check all that can be checked without draws."""
+        for entry in fields(self):
+            table = _checked_table(entry.name, getattr(self, entry.name))
+            object.__setattr__(self, entry.name, table)
+        if not self.units:
+            raise SpecError("spec: no units; name at least one set, as in units={'h': 'tanh'}")
+        for name, symmetry in self.units.items():
+            _check_units_name(name)
+            group_of(symmetry)
+        carried = set(self.values.values())
+        for variable, text in self.axes.items():
+            carried |= _names_of(variable, text)
+        for name in self.units if self.axes else ():
+            if name not in carried:
+                raise SpecError(f"spec: no axis carries the units {name!r}{closest(name, carried)}")
+        self._check_references(carried)
+
+    def _check_references(self, carried: set[str]) -> None:
+        """Check values, sizes and gauges against the units."""
+        for variable, name in self.values.items():
+            if name not in self.units:
+                raise SpecError(
+                    f"spec: values of {variable!r} name {name!r}, which are no units"
+                    f"{closest(name, self.units)}"
+                )
+            if group_of(self.units[name]).rotates:
+                raise SpecError(
+                    f"spec: values of {variable!r} name {name!r}, which rotate and mix: there are "
+                    f"no labels to follow; declare {name!r} signed or permutation"
+                )
+        for name, size in self.sizes.items():
+            if size < 1:
+                raise SpecError(f"spec: sizes: {name!r} must be a positive integer, not {size!r}")
+            if self.axes and name not in carried:
+                raise SpecError(
+                    f"spec: sizes name {name!r}, which no axis has{closest(name, carried)}"
+                )
+        lines = [parse(text) for text in self.axes.values()]
+        for name, gauge in self.gauges.items():
+            check_gauge(name, gauge, self.units, lines)
+
+    # ------------------------------------------------------------------ text and back
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the tables that are not empty, as plain dictionaries."""
+        tables = {entry.name: dict(getattr(self, entry.name)) for entry in fields(self)}
+        return {name: table for name, table in tables.items() if table}
+
+    @classmethod
+    def from_dict(cls, tables: Mapping[str, Any]) -> Spec:
+        """Build a spec from its tables; an unknown table is an error."""
+        known = [entry.name for entry in fields(cls)]
+        if not isinstance(tables, Mapping):
+            raise SpecError(f"spec: expected the tables {', '.join(known)}, found {tables!r}")
+        for name in tables:
+            if name not in known:
+                raise SpecError(f"spec: unknown table {name!r}; there are {', '.join(known)}")
+        if "units" not in tables:
+            raise SpecError(
+                "spec: there is no table 'units'; it names each set, as in h = \"tanh\""
+            )
+        return cls(**tables)
+
+    def to_toml(self) -> str:
+        """Write the spec as TOML."""
+        return tomli_w.dumps(self.as_dict())
+
+    @classmethod
+    def from_toml(cls, text: str) -> Spec:
+        """Read a spec from TOML text."""
+        try:
+            return cls.from_dict(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"spec: not valid TOML: {error}") from error
+
+    def to_json(self) -> str:
+        """Write the spec as JSON."""
+        return json.dumps(self.as_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """Read a spec from JSON text."""
+        try:
+            return cls.from_dict(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise SpecError(f"spec: not valid JSON: {error}") from error
+
+    # ------------------------------------------------------------------ against draws
+
+    def bind(self, data: xr.Dataset | Mapping[str, xr.Dataset]) -> Bound:
+        """Check the spec against draws, once; all later code trusts the result.
+
+        Parameters
+        ----------
+        data : Dataset, or mapping of str to Dataset
+            The draws; as a mapping, the groups that share them (``posterior``, ...).
+
+        Returns
+        -------
+        Bound
+
+        Raises
+        ------
+        SpecError
+            For an unknown variable, sizes that disagree, a missing arrow, units that are written
+            but not read, and the like.
+        DataError
+            If there are no draws, or a variable is not numeric.
+        """
+        groups = {"posterior": data} if isinstance(data, xr.Dataset) else dict(data)
+        bound = Bound(self, *self._binder(groups).resolve())
+        check_centred(bound.variables, self.gauges, groups)
+        check_norms(bound.variables, self.gauges)
+        return bound
+
+    def present_in(self, groups: Mapping[str, xr.Dataset]) -> Spec:
+        """Return the spec without the variables that some groups lack.
+
+        The warm-up often has fewer variables than the posterior. A spec without axes is returned
+        as it is.
+        """
+        binder = self._binder(groups)
+        axes = {key: line for key, line in self.axes.items() if binder.finds(key)}
+        values = {key: units for key, units in self.values.items() if binder.finds(key)}
+        if self.axes and not axes:
+            raise SpecError(
+                f"none of the variables {', '.join(self.axes)} is in the groups "
+                f"{', '.join(groups)}: take these groups out, or save the variables there too"
+            )
+        heads = written([parse(line) for line in axes.values()])
+        gauges = {n: g for n, g in self.gauges.items() if g != CENTRED or n in heads}
+        return replace(self, axes=axes, values=values, gauges=gauges)
+
+    def _binder(self, groups: Mapping[str, xr.Dataset]) -> Binder:
+        return Binder(self.units, self.axes, self.values, self.sizes, groups)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A spec that fits the draws: all axes resolved.
+
+    Attributes
+    ----------
+    spec : Spec
+    sizes : dict of str to int
+        Number of units of each set.
+    variables : tuple of BoundVariable
+        Every variable that carries units, in all groups; one whose axes are several blocks is
+        there once for each of its parts.
+    shifts : tuple of Shift
+        Biases that affine flips move.
+    """
+
+    spec: Spec
+    sizes: dict[str, int]
+    variables: tuple[BoundVariable, ...]
+    shifts: tuple[Shift, ...]
+
+    def group(self, units: str) -> Group:
+        """Return the symmetry group of a set of units."""
+        return group_of(self.spec.units[units])
+
+    def gauge(self, units: str) -> str | None:
+        """Return how the scale or rotation of a set of units is fixed; None where it has none."""
+        known = self.group(units).gauges()
+        return self.spec.gauges.get(units, known[0]) if known else None
+
+    def resolved(self) -> Spec:
+        """Return a spec that names all axes, for one that left them to the dimension names."""
+        if self.spec.axes:
+            return self.spec
+        axes = {v.address: v.line for v in self.variables if v.unit_axes()}
+        return replace(self.spec, axes=axes)
+
+    def addresses(self) -> list[str]:
+        """Return where the variables are, each once."""
+        return list(dict.fromkeys(v.address for v in self.variables))
+
+    def by_part(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Cut :meth:`measured` variables into their parts, by `key`: what a network evaluates."""
+        return {v.key: v.of(arrays[v.name]) for v in self.measured() if v.name in arrays}
+
+    def names(self) -> list[str]:
+        """Return the names of :meth:`measured` variables, each once."""
+        return list(dict.fromkeys(v.name for v in self.measured()))
+
+    def measured(self) -> tuple[BoundVariable, ...]:
+        """Return the variables of the posterior that are quantities, not labels."""
+        return tuple(v for v in self.in_group("posterior") if v.labels_of is None)
+
+    def in_group(self, group: str) -> tuple[BoundVariable, ...]:
+        """Return the variables of one group of the data."""
+        return tuple(v for v in self.variables if v.group == group)
+
+
+def _checked_table(table: str, entries: object) -> dict[str, Any]:
+    """Return a table as a dictionary: names are texts, and so is what they stand for."""
+    if not isinstance(entries, Mapping):
+        raise SpecError(f"spec: {table} must be a table, not {entries!r}")
+    checked: dict[str, Any] = {}
+    for name, entry in entries.items():
+        if not isinstance(name, str):
+            raise SpecError(f"spec: {table}: names are texts, not {name!r}")
+        checked[name] = _size(name, entry) if table == "sizes" else _text(table, name, entry)
+    return checked
+
+
+def _size(name: str, entry: object) -> int:
+    """Read a size; whole numbers of any kind will do."""
+    if isinstance(entry, SupportsIndex) and not isinstance(entry, bool):
+        return operator.index(entry)
+    raise SpecError(f"spec: sizes: {name!r} must be a positive integer, not {entry!r}")
+
+
+def _text(table: str, name: str, entry: object) -> str:
+    if isinstance(entry, str):
+        return str(entry)
+    message = f"spec: {table}: {name!r} must stand for a text, not {entry!r}"
+    if isinstance(entry, Mapping):
+        message += (
+            f'; in TOML a name with dots needs quotes, as in "{name}.{next(iter(entry), "")}"'
+        )
+    raise SpecError(message)
+
+
+def _names_of(variable: str, text: str) -> set[str]:
+    """Names in the axes of one variable; an error says which variable it is."""
+    try:
+        return parse(text).names()
+    except SpecError as error:
+        raise SpecError(f"spec: variable {variable!r}: {error}") from error
+
+
+def _check_units_name(name: str) -> None:
+    try:
+        sound = parse(name).names() == {name}
+    except SpecError:
+        sound = False
+    if not sound:
+        raise SpecError(f"spec: {name!r} cannot name a set of units; use letters, digits and _")
+    if name in (*SAMPLE_DIMS, *_RESERVED) or "/" in name:
+        raise SpecError(f"spec: units cannot be named {name!r}, which has a meaning of its own")
+
+
+def non_finite(bound: Bound, groups: Mapping[str, xr.Dataset]) -> np.ndarray[Any, Any]:
+    """Which draws have a NaN or an infinity in a declared variable: bool (chain, draw).
+
+    Labels do not count: of them, NaN are missing ones. So they are of probabilities in the group
+    ``allocation``, as long as a draw has any.
+    """
+    posterior = groups["posterior"]
+    bad = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]), bool)
+    for variable in {v.address: v for v in bound.variables}.values():
+        values = groups[variable.group][variable.name]
+        if values.dtype.kind == "f" and variable.labels_of is None:
+            core = [dim for dim in values.dims if dim not in SAMPLE_DIMS]
+            if not values.size:
+                continue
+            skip = variable.group == "allocation"  # extremes are NaN then where all values are
+            for extreme in (values.min(core, skipna=skip), values.max(core, skipna=skip)):
+                bad |= ~np.isfinite(extreme.transpose(*SAMPLE_DIMS).values)
+    return bad
+
+
+def spec_of(spec: Any) -> Spec:
+    """Return a spec that may have been given as a table of units.
+
+    Raises
+    ------
+    SpecError
+        If it is neither.
+    """
+    if not isinstance(spec, (Spec, Mapping)):
+        raise SpecError(
+            f"spec is a relabel.Spec or a table such as {{'h': 'tanh'}}, not a "
+            f"{type(spec).__name__}; of a proposal, pass proposal.spec"
+        )
+    return spec if isinstance(spec, Spec) else Spec(units=spec)

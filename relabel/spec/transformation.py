@@ -1,0 +1,291 @@
+"""The elements of all draws as labelled arrays: apply, invert, compose, store and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from relabel.errors import DataError
+from relabel.groups.elements import Dense, Element, Monomial, monomial
+from relabel.numerics.labels import moved_labels
+from relabel.spec.centring import Offsets
+from relabel.spec.spec import SAMPLE_DIMS, Bound, BoundVariable, Shift
+
+__all__ = ["Transformation"]
+
+Array = NDArray[Any]
+
+_ORTHOGONAL = 1e-6  # largest entry of G G' - 1 that can be rounding, were it stored as float32
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """One group element per draw and set of units.
+
+    Attributes
+    ----------
+    elements : dict of str to Monomial or Dense
+        Units -> elements with the batch shape (chain, draw).
+    offsets : Offsets or None
+        What is subtracted before elements act, where the spec has centred axes.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from relabel.spec.spec import Spec
+    >>> draws = xr.Dataset({"mu": (("chain", "draw", "component"), [[[3.0, 1.0]]])})
+    >>> bound = Spec({"component": "permutation"}).bind(draws)
+    >>> swap = Transformation({"component": Monomial(np.array([[[1, 0]]]), np.ones((1, 1, 2)))})
+    >>> swap.apply({"posterior": draws}, bound)["posterior"]["mu"].values
+    array([[[1., 3.]]])
+    """
+
+    elements: dict[str, Element]
+    offsets: Offsets | None = None
+
+    @classmethod
+    def identity(cls, sizes: Mapping[str, int], batch: tuple[int, int]) -> Transformation:
+        """Return the transformation that changes nothing."""
+        return cls({units: Monomial.identity(batch, size) for units, size in sizes.items()})
+
+    def inverse(self) -> Transformation:
+        """Return the transformation that undoes this one."""
+        back = Transformation({units: g.inverse() for units, g in self.elements.items()})
+        return back if self.offsets is None else replace(back, offsets=self._negative())
+
+    def __matmul__(self, other: Transformation) -> Transformation:
+        """Compose: ``(a @ b).apply(x) == a.apply(b.apply(x))``."""
+        both = Transformation({u: g @ other.elements[u] for u, g in self.elements.items()})
+        if self.offsets is None:
+            return replace(both, offsets=other.offsets)
+        back = Transformation({units: g.inverse() for units, g in other.elements.items()})
+        return replace(both, offsets=back._carried(self.offsets).plus(other.offsets))
+
+    def _negative(self) -> Offsets:
+        """Offsets of the inverse: to be added, in the labels that the elements lead to."""
+        assert self.offsets is not None
+        moved = self._carried(self.offsets)
+        return replace(moved, values={name: -array for name, array in moved.values.items()})
+
+    def _carried(self, offsets: Offsets) -> Offsets:
+        """Offsets with the elements acting on their axes."""
+        draws, bound = offsets.as_draws()
+        moved = Transformation(self.elements).apply({"posterior": draws}, bound)
+        return offsets.from_draws(moved["posterior"])
+
+    def apply(self, groups: Mapping[str, xr.Dataset], bound: Bound) -> dict[str, xr.Dataset]:
+        """Transform every variable that carries units, in all groups.
+
+        Offsets are subtracted first, from variables of the posterior that `bound` says are centred.
+        Dimensions, coordinates, attributes, encodings and dtypes stay. Variables backed by dask
+        stay lazy. Signs and permutations gather and negate only, so that they can be undone bit
+        by bit; scales multiply.
+
+        Parameters
+        ----------
+        groups : mapping of str to Dataset
+            The groups that share the draws.
+        bound : Bound
+            The spec, bound to these groups.
+
+        Returns
+        -------
+        dict of str to Dataset
+        """
+        result = dict(groups)
+        for name in dict.fromkeys(variable.group for variable in bound.variables):
+            dataset = groups[name]
+            if self.offsets is not None and name == "posterior":
+                dataset = self.offsets.subtracted(dataset, bound)
+            parts: dict[str, list[BoundVariable]] = {}
+            for variable in bound.in_group(name):
+                parts.setdefault(variable.name, []).append(variable)
+            fresh = {v: self._transformed(dataset, parts[v], bound.shifts) for v in parts}
+            result[name] = dataset.assign(fresh)
+        return result
+
+    def _transformed(
+        self, dataset: xr.Dataset, parts: Sequence[BoundVariable], shifts: Sequence[Shift]
+    ) -> xr.DataArray:
+        """Transform one variable, of which these are all parts."""
+        old = dataset[parts[0].name]
+        arrays, dims = [old], [list(parts[0].dims)]
+        moving = [s for s in shifts if s.bias in parts]
+        for shift in moving:
+            arrays.append(dataset[shift.reader.name])
+            dims.append(list(shift.reader.dims))
+        used = self._used(parts, moving)
+        stored = [part for units in used for part in _labelled(units, self.elements[units])]
+
+        def kernel(*blocks: Array) -> Array:
+            values, readers, rest = blocks[0], blocks[1 : len(arrays)], iter(blocks[len(arrays) :])
+            elements = {}
+            for units in used:
+                element = self.elements[units]
+                elements[units] = type(element)(*(next(rest) for _ in element.arrays))
+            values = np.ascontiguousarray(values)
+            result = values if parts[0].window is None else values.copy()
+            for variable in parts:
+                fresh = variable.of(values)
+                for shift, reader in zip(moving, readers, strict=True):
+                    if shift.bias == variable:
+                        added = shift_of(shift, shift.reader.of(reader), elements[shift.units])
+                        added = added.reshape(fresh.shape).astype(values.dtype)
+                        fresh = np.where(added == 0, fresh, fresh + added)
+                if variable.window is None:
+                    result = act_on(variable, fresh, elements).reshape(values.shape)
+                elif self._used([variable], moving):
+                    variable.of(result)[...] = act_on(variable, fresh, elements)
+            return result
+
+        core = [[d for d in part.dims if d not in SAMPLE_DIMS] for part in stored]
+        new: xr.DataArray = xr.apply_ufunc(
+            kernel,
+            *arrays,
+            *stored,
+            input_core_dims=[*dims, *core],
+            output_core_dims=[dims[0]],
+            dask="parallelized",
+            dask_gufunc_kwargs={"allow_rechunk": True},
+            output_dtypes=[old.dtype],
+            keep_attrs=False,
+        ).transpose(*old.dims)
+        new = new.assign_coords(old.coords)
+        new.attrs, new.encoding = old.attrs, old.encoding
+        return new
+
+    def _used(self, parts: Sequence[BoundVariable], moving: Sequence[Shift]) -> list[str]:
+        """Every set of units that acts on these parts of a variable."""
+        used = dict.fromkeys(units for part in parts for _, units, _ in part.unit_axes())
+        used |= dict.fromkeys(shift.units for shift in moving if shift.bias in parts)
+        used |= dict.fromkeys(part.labels_of for part in parts if part.labels_of is not None)
+        return list(used)
+
+    # ------------------------------------------------------------------ stored form
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the labelled arrays ``{units}_index`` and ``_factor``, or ``{units}_rotation``.
+
+        And ``{variable}_offset`` of every variable that was centred.
+        """
+        variables = {}
+        for units, element in self.elements.items():
+            dims = (*SAMPLE_DIMS, units)
+            if isinstance(element, Dense):
+                about = (
+                    f"slot k of {units} holds the sum over units j of rotation[k, j] times unit j"
+                )
+                square = (*dims, f"{units}_unit")
+                kept = xr.Variable(square, element.matrix, {"long_name": about})
+                variables[f"{units}_rotation"] = kept
+                continue
+            about = f"slot k of {units} holds the draw's unit index[k]"
+            variables[f"{units}_index"] = xr.Variable(dims, element.index, {"long_name": about})
+            about = f"what slot k of {units} was multiplied by"
+            variables[f"{units}_factor"] = xr.Variable(dims, element.factor, {"long_name": about})
+        offsets = {} if self.offsets is None else self.offsets.to_dataset().data_vars
+        return xr.Dataset(variables).assign(offsets)
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: xr.Dataset, units: Sequence[str], bound: Bound | None = None
+    ) -> Transformation:
+        """Read the labelled arrays back; offsets if `bound`, the spec on the draws, is given.
+
+        Raises
+        ------
+        DataError
+            If one is missing or is not a permutation, a factor is zero or not finite, or a rotation
+            is not orthogonal.
+        """
+        elements: dict[str, Element] = {}
+        for name in units:
+            if f"{name}_rotation" in dataset:
+                elements[name] = _stored_rotation(dataset[f"{name}_rotation"], name)
+                continue
+            arrays = []
+            for kind in ("index", "factor"):
+                key = f"{name}_{kind}"
+                if key not in dataset:
+                    raise DataError(f"the group 'relabel' has no variable {key!r}; it is damaged")
+                arrays.append(dataset[key].transpose(*SAMPLE_DIMS, name).values)
+            index, factor = arrays[0].astype(np.int64), arrays[1].astype(float)
+            if not (np.sort(index, axis=-1) == np.arange(index.shape[-1])).all():
+                raise DataError(f"relabel/{name}_index holds rows that are no permutations")
+            if not (np.isfinite(factor) & (factor != 0)).all():
+                raise DataError(f"relabel/{name}_factor holds factors that are zero or not finite")
+            elements[name] = Monomial(index, factor)
+        return cls(elements, None if bound is None else Offsets.from_dataset(dataset, bound))
+
+
+def _labelled(units: str, element: Element) -> list[xr.DataArray]:
+    """What an element consists of, as arrays with dimensions of their own."""
+    return [
+        xr.DataArray(
+            part, dims=(*SAMPLE_DIMS, *(f"__{units}_{i}_{a}" for a in range(part.ndim - 2)))
+        )
+        for i, part in enumerate(element.arrays)
+    ]
+
+
+def _stored_rotation(stored: xr.DataArray, units: str) -> Dense:
+    """Read rotations back, checked."""
+    matrix = stored.transpose(*SAMPLE_DIMS, units, f"{units}_unit").values.astype(float)
+    rest = matrix @ matrix.swapaxes(-1, -2) - np.eye(matrix.shape[-1])
+    if not (np.abs(rest) < _ORTHOGONAL).all():
+        raise DataError(f"relabel/{units}_rotation holds matrices that are not orthogonal")
+    return Dense(matrix)
+
+
+def act_on(variable: BoundVariable, values: Array, elements: Mapping[str, Element]) -> Array:
+    """Act with all elements on the values of one variable, batch axes first, products split."""
+    result = values
+    for axis, units, action in variable.unit_axes():
+        result = elements[units].act(result, axis, power=action.power, signed=action.signed)
+    if variable.labels_of is not None:
+        slots = monomial(elements[variable.labels_of]).inverse().index
+        result = moved_labels(result, slots, variable.address, variable.labels_of)
+    return result
+
+
+def shift_of(shift: Shift, reader: Array, element: Element) -> Array:
+    """What an affine flip adds to a bias: the sum of what its reader reads of flipped units.
+
+    One axis for each of the bias, products split; `reader` is not yet transformed. Draws in which
+    nothing is flipped get zeros, whatever they hold.
+    """
+    element = monomial(element)
+    flipped = np.zeros((*element.batch, element.size))
+    np.put_along_axis(flipped, element.index, (element.factor < 0).astype(float), axis=-1)
+    touched = (flipped != 0).any(axis=-1).reshape(*element.batch, *(1,) * (reader.ndim - 2))
+    return sum_over_units(shift, np.where(touched, reader, 0), flipped)
+
+
+def sum_over_units(shift: Shift, reader: Array, weight: Array) -> Array:
+    """Sum a reader's values over its tail axes, each unit weighted; axes as in the bias."""
+    n_batch = weight.ndim - 1
+    values = reader.reshape(*weight.shape[:-1], *shift.reader.shape)
+    names = [axis.name for axis in shift.reader.axes]
+    labels = list(range(n_batch, n_batch + len(names)))
+    at = next(
+        i for i, a in enumerate(shift.reader.axes) if a.units == shift.units and a.role == "tail"
+    )
+    kept = [labels[axis] for axis in _kept_axes(shift)]
+    lead = list(range(n_batch))
+    total: Array = np.einsum(values, [*lead, *labels], weight, [*lead, labels[at]], [*lead, *kept])
+    return total
+
+
+def _kept_axes(shift: Shift) -> list[int]:
+    """Positions in the reader of the axes of the bias; those of one name in their order."""
+    free = [i for i, axis in enumerate(shift.reader.axes) if axis.role != "tail"]
+    kept = []
+    for axis in shift.bias.axes:
+        kept.append(next(i for i in free if shift.reader.axes[i].name == axis.name))
+        free.remove(kept[-1])
+    return kept
