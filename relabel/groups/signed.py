@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from relabel.groups.base import Action, Group, Role, Score
-from relabel.groups.elements import Element, Monomial
+from relabel.groups.elements import Element, Monomial, pick
 
 __all__ = ["GreedySigned", "SignedPermutation"]
 
@@ -61,5 +61,4 @@ class GreedySigned(SignedPermutation):
         for slot in range(size):
             index[:, slot] = folded[:, slot].argmax(axis=-1)
             folded[rows, :, index[:, slot]] = -np.inf
-        odd = np.take_along_axis(score.odd, index[:, :, None], axis=2)[:, :, 0]
-        return Monomial(index, np.where(odd < 0, -1.0, 1.0))
+        return Monomial(index, np.where(pick(score.odd, index) < 0, -1.0, 1.0))
