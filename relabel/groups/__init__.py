@@ -1,21 +1,13 @@
-r"""Symmetry groups of sets of units, and the names that specs give them.
+"""Symmetry groups of sets of units, and the names that specs give them.
 
-What comes in is a name from the table `units` of a spec; what goes out is its :class:`Group`,
-which says how the units of a network or model may be exchanged, change their signs, be scaled or
-rotated, and which :class:`~relabel.groups.elements.Element` fits a score best.
+A name from the table `units` of a spec comes in, a :class:`Group` goes out: it says how units may
+be exchanged, change their signs, be scaled or rotated, and which element fits a score best.
 
-* :func:`group_of` and :func:`activation_of` look a name up, and :data:`GROUPS` lists all names.
-* :class:`Group` is what a symmetry has to answer; :class:`Action`, :data:`Role` and :class:`Score`
-  are the words of the answers.
-* :func:`register` adds a symmetry, or an :class:`Activation` with its function, for this process.
-  Another package adds its own by an entry point in the group ``relabel.groups``.
-
-Examples
---------
->>> group_of("tanh")
-SignedPermutation()
->>> "gelu" in GROUPS
-True
+* :func:`group_of` and :func:`activation_of` look a name up; :data:`GROUPS` has all names.
+* :class:`Group` is what a symmetry has to answer, in the words :class:`Action`, :data:`Role` and
+  :class:`Score`. Its elements are of kinds (:class:`Element`): :class:`Monomial`, :class:`Dense`.
+* :func:`register` adds a symmetry, or an :class:`Activation` with its function, in this process;
+  another package adds its own by an entry point in the group ``relabel.groups``.
 """
 
 from relabel.groups.activations import (

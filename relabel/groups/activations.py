@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from relabel._util.registry import Registry
-from relabel.errors import SpecError
+from relabel.errors import SpecError, UnknownSymmetryError
 from relabel.groups.affine import AffineFlip
 from relabel.groups.base import Group
 from relabel.groups.even import EvenPermutation
@@ -124,7 +124,20 @@ def register(name: str, entry: Entry) -> None:
 def activation_of(name: str) -> Activation:
     """Return what a name in the table `units` stands for: its symmetry, and its function if any.
 
-    Parameters and errors are those of :func:`group_of`.
+    Parameters
+    ----------
+    name : str
+        As :func:`group_of` takes it.
+
+    Returns
+    -------
+    Activation
+        Without a function where the name stands for a symmetry alone.
+
+    Raises
+    ------
+    SpecError
+        If the name is unknown; the message lists the known ones.
 
     Examples
     --------
@@ -133,9 +146,9 @@ def activation_of(name: str) -> Activation:
     """
     key = _normal(name)
     degree = _FAMILY.search(key)
-    known = _FAMILY.sub("^d", key)
+    known = key if degree is None else f"{key[: degree.start()]}^d"
     if known not in GROUPS or key.endswith("^d"):
-        raise SpecError(_unknown(name, key))
+        raise UnknownSymmetryError(_unknown(name, key), name)
     entry = GROUPS[known]
     if degree is not None and callable(entry):
         entry = entry(int(degree[1]))
@@ -180,6 +193,15 @@ def group_of(symmetry: str) -> Group:
 
 def group_of_activation(activation: str) -> Group:
     """Return the group of units with this activation, for specs that follow from activations.
+
+    Parameters
+    ----------
+    activation : str
+        As :func:`group_of` takes it.
+
+    Returns
+    -------
+    Group
 
     Raises
     ------

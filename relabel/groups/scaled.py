@@ -57,7 +57,7 @@ class ScaledPermutation(Group):
         return self.parity is not None
 
     def action(self, role: Role) -> Action | None:
-        """Scale what is written by λ and what is read by λ^(-d); other axes do not tell."""
+        """Scale what is written by λ and what is read by λ^(-d); without an arrow it is either."""
         head = Action(1, self.signs)
         tail = Action(-self.degree, self.parity == "odd")
         return {"head": head, "tail": tail}.get(role)

@@ -46,7 +46,7 @@ class SignedPermutation(Group):
 class GreedySigned(SignedPermutation):
     """Signed permutations, matched slot by slot: each takes the best unit that is left.
 
-    Not the best element; for algorithms that do so.
+    That is not the best element. Algorithms that were published so are run so.
     """
 
     label: ClassVar[str] = "signed permutation, matched greedily"

@@ -45,7 +45,7 @@ def named(**changes) -> xr.Dataset:
 def message(call, *arguments, kind=SpecError) -> str:
     with pytest.raises(RelabelError) as caught:
         call(*arguments)
-    assert type(caught.value) is kind
+    assert isinstance(caught.value, kind)
     return str(caught.value)
 
 
