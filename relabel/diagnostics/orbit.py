@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.groups.elements import Dense, Element
+from relabel.groups.elements import Element
 from relabel.spec.spec import Bound
 
 __all__ = ["Orbit", "orbit"]
@@ -169,12 +169,12 @@ def orbit(
     """
     used = {}
     for units, element in elements.items():
-        if isinstance(element, Dense):
+        if element.mixes:
             continue  # a continuum has no copies to count
         kept = np.ones(element.batch, bool) if excluded is None else ~excluded
         kept = kept if flagged is None else kept & ~flagged[:, None]
         group = bound.group(units)
-        labels = 2 * element.index + (element.factor < 0)
+        labels = element.labels()
         even_signs = group.signs and not group.shifts  # a flip that shifts moves the prior
         order_tested = _order(element.size, signs=even_signs)
         overlap, p_value = _uniformity(
