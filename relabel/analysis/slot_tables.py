@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from relabel._util.progress import reporting
 from relabel.analysis.credible_regions import check_prob, regions
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.convergence import pointwise
 from relabel.diagnostics.diagnosis import Thresholds
+from relabel.diagnostics.kernels.rhat_ess import pointwise
 from relabel.diagnostics.questions import Questions
 from relabel.errors import SpecError
 from relabel.spec.resolve import closest

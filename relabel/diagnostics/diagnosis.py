@@ -70,7 +70,7 @@ class Thresholds:
         ``spare-units``, ``duplicates``: level of the chi-squared quantile that removal and merge
         losses are held against.
     apart : float, default 2.0
-        ``modes``: separation (see :func:`relabel.diagnostics.clusters.clusters`).
+        ``modes``: separation (see :func:`relabel.diagnostics.kernels.clustering.clusters`).
     alpha : float, default 0.01
         ``modes``, ``orbit-not-uniform``, ``scale-law``: level of tests. A hundred sound posteriors
         give one false alarm each.

@@ -16,19 +16,19 @@ from relabel._util.progress import Report
 from relabel.data.containers import Groups
 from relabel.data.roles import TARGET_GROUPS
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.certainty import FEWEST, Certainty, soft_labels
-from relabel.diagnostics.comparison import N_POINTS, invariants, weights_of
-from relabel.diagnostics.convergence import Convergence, convergence
 from relabel.diagnostics.diagnosis import Thresholds
+from relabel.diagnostics.kernels.certainty import FEWEST, Certainty, soft_labels
+from relabel.diagnostics.kernels.empty_components import Occupancy, occupancy
+from relabel.diagnostics.kernels.modes import Mode, find_modes
+from relabel.diagnostics.kernels.null import Null, agreement_of_starts, shuffled_null
+from relabel.diagnostics.kernels.orbits import Orbit, orbit
+from relabel.diagnostics.kernels.quantities import N_POINTS, invariants, weights_of
+from relabel.diagnostics.kernels.removal import Redundancy, redundancy
+from relabel.diagnostics.kernels.rhat_ess import Convergence, convergence
+from relabel.diagnostics.kernels.scales import ScaleLaw, scale_law
+from relabel.diagnostics.kernels.unit_pairs import Pairs, pairs, prior_draws
+from relabel.diagnostics.kernels.widths import Widths
 from relabel.diagnostics.likelihood import Fitted, Likelihood, find_likelihood
-from relabel.diagnostics.modes import Mode, find_modes
-from relabel.diagnostics.null import Null, agreement_of_starts, shuffled_null
-from relabel.diagnostics.occupancy import Occupancy, occupancy
-from relabel.diagnostics.orbit import Orbit, orbit
-from relabel.diagnostics.pairs import Pairs, pairs, prior_draws
-from relabel.diagnostics.redundancy import Redundancy, redundancy
-from relabel.diagnostics.scales import ScaleLaw, scale_law
-from relabel.diagnostics.widths import Widths
 from relabel.errors import SpecError
 from relabel.groups.elements import Element
 from relabel.matching.draws import log_density

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from relabel._util.versions import installed
 from relabel.diagnostics.diagnosis import Diagnosis, Thresholds
-from relabel.diagnostics.pairs import Pair
+from relabel.diagnostics.kernels.removal import KINDS
+from relabel.diagnostics.kernels.unit_pairs import Pair
+from relabel.diagnostics.kernels.widths import Widths
 from relabel.diagnostics.questions import Answers
-from relabel.diagnostics.redundancy import KINDS
-from relabel.diagnostics.widths import Widths
 from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = [

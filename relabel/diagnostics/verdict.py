@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.alignment.provenance import rotations_left
-from relabel.diagnostics.certainty import FEWEST
 from relabel.diagnostics.diagnosis import UNJUDGED, Diagnosis, Finding, Thresholds
+from relabel.diagnostics.kernels.certainty import FEWEST
 from relabel.diagnostics.questions import Answers
 from relabel.diagnostics.summary import (
     chain_names,

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import kolmogorov
 
-from relabel.diagnostics.convergence import convergence
+from relabel.diagnostics.kernels.rhat_ess import convergence
 from relabel.errors import SpecError
 from relabel.groups.elements import Element, monomial
 from relabel.spec.spec import Bound, BoundVariable
