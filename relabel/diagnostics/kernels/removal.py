@@ -54,11 +54,11 @@ class ProximateRank:
     epsilon: Array
     rank: Array
 
-    def summary(self, share: float = 0.9) -> Array:
+    def quantiles(self, share: float = 0.9) -> Array:
         """Lower end, median and upper end of the central interval of draws, shape (3, E)."""
         ends = [(1 - share) / 2, 0.5, (1 + share) / 2]
-        summary: Array = np.quantile(self.rank, ends, axis=0)
-        return summary
+        quantiles: Array = np.quantile(self.rank, ends, axis=0)
+        return quantiles
 
 
 @dataclass(frozen=True)

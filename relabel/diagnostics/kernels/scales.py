@@ -107,13 +107,6 @@ class ScaleLaw:
     n_left: int
     missing: tuple[str, ...] = ()
 
-    def summary(self) -> dict[str, Any]:
-        """Return plain numbers for JSON; None where there is no answer."""
-        numbers = {name: getattr(self, name) for name in ("statistic", "ess", "p_value", "mean")}
-        plain = {name: float(v) if np.isfinite(v) else None for name, v in numbers.items()}
-        counts = {"n": self.n, "n_left": self.n_left, "missing": list(self.missing)}
-        return plain | counts
-
 
 # ---------------------------------------------------------------------- the law of one scale
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -79,7 +79,7 @@ class Pair:
     merge_loss: float
     mergeable: float
     copies: float
-    kind: str
+    kind: Literal["split", "cancelling"]
     closeness: tuple[Closeness, ...]
     duplicated: bool
 
