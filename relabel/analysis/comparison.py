@@ -18,8 +18,8 @@ from relabel.alignment.alignment import align
 from relabel.alignment.provenance import stored_elements
 from relabel.data.containers import sharing, unpack
 from relabel.data.provenance import Provenance
-from relabel.diagnostics.comparison import weights_of
-from relabel.diagnostics.convergence import Convergence, convergence
+from relabel.diagnostics.kernels.quantities import weights_of
+from relabel.diagnostics.kernels.rhat_ess import Convergence, convergence
 from relabel.errors import SpecError
 from relabel.groups import group_of
 from relabel.groups.elements import Dense, Element, Monomial

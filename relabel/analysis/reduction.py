@@ -161,7 +161,7 @@ def reduce(
         return aligned
     read = Aligned.read(aligned)
     plan = _Plan.of(read.bound, read.groups["posterior"], n_ulps)
-    points, where = read.inputs(inputs)
+    points, where = read.inputs("auto" if inputs is None else inputs)
     known = points is not None
     before = plan.read(read)
     yardstick = _Yardstick.at(points, before)

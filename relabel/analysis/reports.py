@@ -14,8 +14,8 @@ from relabel.alignment.provenance import stored_elements
 from relabel.data.containers import sharing, unpack
 from relabel.data.provenance import Provenance
 from relabel.data.roles import find_inputs
-from relabel.diagnostics.comparison import N_POINTS, weights_of
-from relabel.diagnostics.convergence import Convergence, convergence
+from relabel.diagnostics.kernels.quantities import N_POINTS, weights_of
+from relabel.diagnostics.kernels.rhat_ess import Convergence, convergence
 from relabel.errors import SpecError
 from relabel.groups.elements import Monomial
 from relabel.matching.criteria import CRITERIA, Criterion

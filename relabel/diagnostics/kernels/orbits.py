@@ -18,7 +18,6 @@ __all__ = ["Orbit", "orbit"]
 Array = NDArray[Any]
 
 _CELLS = 2**20  # bounds the memory of a block of simulations
-_SHOWN = 10  # copies that the summary lists
 
 
 @dataclass(frozen=True)
@@ -66,20 +65,6 @@ class Orbit:
     overlap: float
     order_tested: int
     p_value: float
-
-    def summary(self) -> dict[str, Any]:
-        """Return plain numbers for JSON; None where there is no answer."""
-        return {
-            "order": self.order,
-            "visited": self.visited,
-            "largest_shares": [float(share) for share in self.shares[:_SHOWN]],
-            "switching": _plain(self.switching),
-            "switching_of_chains": [_plain(rate) for rate in self.switching_of_chains],
-            "n_chains": self.n_chains,
-            "overlap": _plain(self.overlap),
-            "order_tested": self.order_tested,
-            "p_value": _plain(self.p_value),
-        }
 
 
 def orbit(
@@ -291,8 +276,3 @@ def _rank(labels: Array, *, signs: bool) -> Array:
     for slot in range(n_units if signs else 0):
         rank = 2 * rank + labels[..., slot] % 2
     return rank
-
-
-def _plain(value: float) -> float | None:
-    """JSON has no nan."""
-    return float(value) if np.isfinite(value) else None

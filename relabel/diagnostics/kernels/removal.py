@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relabel.diagnostics.kernels.refit import MOST_COUPLED, Site, outgoing
+from relabel.diagnostics.kernels.smaller import MOST_REFITTED, n_refitted, nearest_loss
+from relabel.diagnostics.kernels.widths import Widths
 from relabel.diagnostics.likelihood import Fitted
-from relabel.diagnostics.refit import MOST_COUPLED, Site, outgoing
-from relabel.diagnostics.smaller import MOST_REFITTED, n_refitted, nearest_loss
-from relabel.diagnostics.widths import Widths
 from relabel.errors import SpecError
 from relabel.groups import activation_of, group_of
 from relabel.models.network import Network, matrix_of
@@ -46,11 +46,11 @@ class ProximateRank:
     epsilon: Array
     rank: Array
 
-    def summary(self, share: float = 0.9) -> Array:
+    def quantiles(self, share: float = 0.9) -> Array:
         """Lower end, median and upper end of the central interval of draws, shape (3, E)."""
         ends = [(1 - share) / 2, 0.5, (1 + share) / 2]
-        summary: Array = np.quantile(self.rank, ends, axis=0)
-        return summary
+        quantiles: Array = np.quantile(self.rank, ends, axis=0)
+        return quantiles
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,9 @@ def redundancy(
     loss goes, the rest is refitted, as long as the total loss stays below
     :math:`\tfrac12\chi^2_{0.95}` with as many degrees of freedom as parameters were saved. Where
     the refit of what reads the units does not suffice, their incoming weights are refitted as well
-    (:func:`relabel.diagnostics.smaller.nearest_loss`; up to 64 parameters): a smaller network that
-    does the same need not have the very units of the larger one. One unit at a time over-counts
-    where units share a load, so a slot is called **spare** if it was
+    (:func:`relabel.diagnostics.kernels.smaller.nearest_loss`; up to 64 parameters): a smaller
+    network that does the same need not have the very units of the larger one. One unit at a time
+    over-counts where units share a load, so a slot is called **spare** if it was
     eliminated in more than half of the draws, and no more slots than the likely width (the mode
     over the draws) allows. The median would do where the widths agree; but each spare unit of a
     draw has some noise to explain and so a fair chance to look needed, and the more of them there
