@@ -58,9 +58,9 @@ def diagnose(
         What belongs to the inputs, as an array or as an address (``"constant_data/y"``). By
         default they are looked for among what is stored.
     likelihood : Likelihood or str, optional
-        Of the targets: ``"gaussian"``, ``"bernoulli"``, ``"categorical"``. By default it is read
-        off the targets, if they are given or stored (see :class:`relabel.Likelihood`); what was
-        assumed is among the findings.
+        Likelihood of the targets: ``"normal"``, ``"bernoulli"``, ``"categorical"``, or a family of
+        another package. By default it is read off the targets, if they are given or stored (see
+        :class:`relabel.Likelihood`); what was assumed is among the findings.
     priors : mapping of str to float, optional
         Variable -> standard deviation of its normal prior with mean zero. Lets duplicated pairs be
         held against the prior, and the sampler against the law of the scale (ReLU).

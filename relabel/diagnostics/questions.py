@@ -272,7 +272,7 @@ class Questions:
         """Whether outputs were centred that the likelihood reads as they are: no softmax."""
         fitted, gauges = answers.fitted, answers.aligned.bound.spec.gauges
         centred = [end for end in network.ends if end in centred_axes(gauges)]
-        if fitted is None or not centred or not fitted.nats or fitted.family == "categorical":
+        if fitted is None or not centred or not fitted.nats or fitted.family.shift_invariant:
             return False
         answers.fitted = None
         answers.open.append(
@@ -300,6 +300,11 @@ class Questions:
             targets=self.targets,
         )
         if self._seen_by_the_likelihood(answers, network):
+            return
+        why = answers.fitted.family.why_no_refits
+        if why is not None:
+            remedy = "name another likelihood; relabel.average gives the losses of whole networks"
+            answers.open.append(Open("removal losses, widths, duplicated units", why, remedy))
             return
         if not answers.fitted.nats:
             answers.open.append(
