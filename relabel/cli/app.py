@@ -91,9 +91,12 @@ GaugePairs = Annotated[
 ]
 Inputs = Annotated[str | None, typer.Option(help="Inputs, as in constant_data/X or data.npz:X.")]
 Targets = Annotated[str | None, typer.Option(help="Targets, as in constant_data/y or data.npz:y.")]
-Family = Annotated[str | None, typer.Option(help=f"Of the targets: {', '.join(FAMILIES)}.")]
+Family = Annotated[
+    str | None, typer.Option(help=f"Likelihood of the targets: {', '.join(FAMILIES)}.")
+]
 Noise = Annotated[
-    str | None, typer.Option(help="Noise of a gaussian: a number, or a posterior variable.")
+    str | None,
+    typer.Option(help="Standard deviation of normal noise: a number, or a posterior variable."),
 ]
 
 _MANY = 100  # entries of a slot, beyond which a variable is summarised on request only
@@ -706,7 +709,7 @@ def _likelihood_of(family: str | None, noise: str | None) -> Likelihood | None:
     if family is None:
         if noise is None:
             return None
-        family = "gaussian"
+        family = "normal"
     scale = None if noise is None else _value(noise)
     return Likelihood(family, scale)
 

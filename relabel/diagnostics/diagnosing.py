@@ -72,8 +72,9 @@ def diagnose(
         Targets of these inputs, as an array or as an address (``"constant_data/y"``). ``"auto"``:
         looked for among what is stored. None: none.
     likelihood : Likelihood or str, optional
-        Likelihood of the targets, as its family or in full (see :class:`relabel.Likelihood`). By
-        default it follows from the targets; what was assumed is among the findings.
+        Likelihood of the targets: ``"normal"``, ``"bernoulli"``, ``"categorical"``, a family of
+        another package, or one in full (see :class:`relabel.Likelihood`). By default it follows
+        from the targets; what was assumed is among the findings.
     priors : mapping of str to float or None, optional
         Variable -> standard deviation of its normal prior with mean zero. With it, duplicated
         pairs are compared with the prior, and the sampler with the law of the scale (ReLU).

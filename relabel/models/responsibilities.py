@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.data.containers import pack, unpack
 from relabel.errors import DataError, SpecError
-from relabel.numerics.densities import allocate, check_names, family_of, log_density, smooth
+from relabel.numerics.densities import allocate, check_names, density_of, log_density, smooth
 from relabel.spec.resolve import check_draws, closest
 from relabel.spec.variables import SAMPLE_DIMS, core_dims, is_drawn
 
@@ -277,7 +277,7 @@ class _Model:
     ) -> _Model:
         """Read all variables and check that they fit."""
         check_names(family, parameters)
-        posterior, ranks = _dataset(data, group), family_of(family).ranks
+        posterior, ranks = _dataset(data, group), density_of(family).ranks
         if component is None:
             named = [v for v in (weights, *parameters.values()) if isinstance(v, str)]
             component = _first_dim(posterior, named[0] if named else None)

@@ -534,7 +534,7 @@ def test_strict_ends_with_three(diagnose, call):
 
 
 def test_diagnose_takes_options(diagnose):
-    options = ["--inputs", "constant_data/X", "--likelihood", "gaussian", "--noise", "0.1"]
+    options = ["--inputs", "constant_data/X", "--likelihood", "normal", "--noise", "0.1"]
     found = json.loads(diagnose("--json", *options, "--seed", "3")[1])
     assert "0.1" in found["likelihood"]
     assert found["inputs"] == "constant_data/X"

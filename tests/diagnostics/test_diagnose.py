@@ -552,7 +552,7 @@ def test_noise_of_the_draws_that_take_part():
 
 def test_targets_of_zeros_and_ones_with_a_noise_variable():
     groups, spec = gaussian_data(targets=lambda y: (y > np.median(y)).astype(float))
-    assert likelihood_of(groups, spec).startswith("Gaussian")
+    assert likelihood_of(groups, spec).startswith("Normal noise")
     del groups["posterior"]["sigma"]
     assert likelihood_of(groups, spec).startswith("Bernoulli")
 
@@ -592,7 +592,7 @@ def test_two_units_that_cancel_are_spare_not_duplicated():
     clean["W2"].values[..., 2, :] = -clean["W2"].values[..., 1, :]
     constant = simulated.data["constant_data"].to_dataset()
     tree = xr.DataTree.from_dict({"posterior": clean, "constant_data": constant})
-    kind = relabel.Likelihood("gaussian", scale=0.05)
+    kind = relabel.Likelihood("normal", scale=0.05)
     _, found = relabel.diagnose(relabel.align(tree, simulated.spec), likelihood=kind)
     assert len(found.numbers["spare_units"]["h"]) == 2
     cancelling = [p for p in found.numbers["pairs"] if p["kind"] == "cancelling"]

@@ -482,7 +482,7 @@ def test_a_likelihood_that_sees_the_shift_is_told(rng):
     data = tree["constant_data"].to_dataset().drop_vars("y")
     tree["constant_data"] = data.assign(y=(("obs", "o"), rng.normal(size=(40, Y))))
     _, found = relabel.diagnose(relabel.align(tree, spec))
-    assert "the outputs 'y' were centred, which a gaussian likelihood sees" in str(found)
+    assert "the outputs 'y' were centred, which a normal likelihood sees" in str(found)
 
 
 def test_the_command(rng, tmp_path, monkeypatch, capsys):

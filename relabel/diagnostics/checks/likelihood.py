@@ -57,10 +57,10 @@ class LikelihoodCheck(Check[Fitted]):
         )
         shifted = centred_axes(aligned.bound.spec.gauges)
         centred = [end for end in outputs.network.ends if end in shifted]
-        if centred and fitted.nats and fitted.family != "categorical":
+        if centred and fitted.nats and not fitted.family.shift_invariant:
             return Open(
                 "redundancy",
-                f"the outputs {centred[0]!r} were centred, on which a {fitted.family} likelihood "
+                f"the outputs {centred[0]!r} were centred, on which a {fitted.family.name} likelihood "
                 "depends",
                 f"align without the gauge of {centred[0]!r}, or name the likelihood: categorical",
             )
