@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from relabel.alignment.alignment import align
-from relabel.alignment.provenance import provenance, stored_elements
+from relabel.alignment.provenance import stored_elements
 from relabel.data.containers import sharing, unpack
+from relabel.data.provenance import Provenance
 from relabel.diagnostics.comparison import weights_of
 from relabel.diagnostics.convergence import Convergence, convergence
 from relabel.errors import SpecError
@@ -335,7 +336,7 @@ def _run(
     begin = time.process_time()
     aligned = align(data, spec, criterion=criterion, progress=progress, **options)
     seconds = time.process_time() - begin
-    notes, groups = provenance(aligned), unpack(aligned)
+    notes, groups = Provenance.of(aligned).as_dict(), unpack(aligned)
     _, transformation = stored_elements(groups, "")
     bound = Spec.from_dict(notes["spec"]).bind(sharing(groups))
     run = Run(

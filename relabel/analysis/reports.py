@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.alignment.provenance import provenance, stored_elements
+from relabel.alignment.provenance import stored_elements
 from relabel.data.containers import sharing, unpack
+from relabel.data.provenance import Provenance
 from relabel.data.roles import find_inputs
 from relabel.diagnostics.comparison import N_POINTS, weights_of
 from relabel.diagnostics.convergence import Convergence, convergence
@@ -86,7 +87,7 @@ def alignment_report(before: Any, aligned: Any) -> AlignmentReport:
     >>> found.facts[0]
     ('units', 'h: 3 × tanh (signed permutation)')
     """
-    notes = provenance(aligned)
+    notes = Provenance.of(aligned).as_dict()
     old, new = unpack(before), unpack(aligned)
     bound = Spec.from_dict(notes["spec"]).bind(sharing(new))
     table = [

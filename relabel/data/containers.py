@@ -6,18 +6,20 @@ an ``InferenceData`` (arviz 0.x), an :class:`xarray.DataTree` (arviz 1.x) or a D
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import xarray as xr
 
+from relabel.data.provenance import Provenance
 from relabel.errors import DataError
 from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = [
     "OWN",
     "PREFIX",
+    "Data",
+    "DrawsLike",
     "Groups",
     "is_inference_data",
     "own_variables",
@@ -26,8 +28,21 @@ __all__ = [
     "unpack",
 ]
 
-Data = TypeVar("Data")
 Groups = dict[str, xr.Dataset]
+
+
+class InferenceDataLike(Protocol):
+    """``InferenceData`` of arviz 0.x, by what is used of it."""
+
+    def to_datatree(self) -> xr.DataTree:
+        """Return the groups as a tree."""
+
+
+#: Posterior draws as functions take them.
+DrawsLike: TypeAlias = xr.DataTree | xr.Dataset | InferenceDataLike
+
+#: Draws of one type: what goes in comes out.
+Data = TypeVar("Data", bound=DrawsLike)
 
 #: Groups that an alignment adds.
 OWN = ("relabel", "warmup_relabel")
@@ -161,15 +176,11 @@ def own_variables(dataset: xr.Dataset) -> list[str]:
     """Return the names of what an alignment, and what came after it, added to a plain Dataset."""
     if "relabel" not in dataset.attrs:
         return []
-    try:
-        notes = json.loads(dataset.attrs["relabel"])
-        units = notes["spec"]["units"]
-        added = [*notes.get("flags", ()), *notes.get("offsets", ()), *notes.get("added", ())]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError("the attribute 'relabel' of the dataset is damaged") from error
+    provenance = Provenance.read(dataset.attrs)
     kinds = ("index", "factor", "rotation", "margin")
-    written = [f"{name}_{kind}" for name in units for kind in kinds]
-    written += ["loss", "start", "excluded", *added]
+    written = [f"{name}_{kind}" for name in provenance.spec.units for kind in kinds]
+    written += ["loss", "start", "excluded"]
+    written += [*provenance.flags, *provenance.offsets, *provenance.added]
     return [f"{PREFIX}{name}" for name in written if f"{PREFIX}{name}" in dataset.data_vars]
 
 
