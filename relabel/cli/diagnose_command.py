@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-def command(
-    file: AlignedFile,
-    result: OutputOptions,
-    evidence: EvidenceOptions,
+@dataclass(frozen=True, kw_only=True)
+class JudgementOptions:
+    """What is held against the prior, where lines are drawn, and what is random."""
+
     priors: Annotated[
         Pairs,
         typer.Option(
@@ -37,7 +37,7 @@ def command(
             autocompletion=completion.priors,
             help="Standard deviation of a variable's normal prior, as in W1=1 (repeatable).",
         ),
-    ] = None,
+    ] = None
     thresholds: Annotated[
         Pairs,
         typer.Option(
@@ -46,12 +46,37 @@ def command(
             autocompletion=completion.thresholds,
             help="A threshold of relabel.Thresholds, as in null_gap=0.2 (repeatable).",
         ),
-    ] = None,
+    ] = None
+    rng: Rng = 0
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keywords of :func:`relabel.diagnose`."""
+        return {
+            "priors": numbers_of(self.priors, "--priors W1=1"),
+            "thresholds": self._thresholds(),
+            "seed": self.rng,
+        }
+
+    def _thresholds(self) -> Thresholds:
+        from relabel.diagnostics.diagnosis import Thresholds
+
+        known = [entry.name for entry in fields(Thresholds)]
+        chosen = numbers_of(self.thresholds, "--set null_gap=0.2") or {}
+        for name in chosen:
+            if name not in known:
+                raise SpecError(f"there is no threshold {name!r}; there are {', '.join(known)}")
+        return Thresholds(**chosen)  # type: ignore[arg-type]
+
+
+def command(
+    file: AlignedFile,
+    result: OutputOptions,
+    evidence: EvidenceOptions,
+    judgement: JudgementOptions,
     as_json: Json = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with status 3 if labels are unreliable.")
     ] = False,
-    rng: Rng = 0,
 ) -> None:
     """Report what remains in draws that `align` wrote: labels, chains, units and modes.
 
@@ -70,12 +95,7 @@ def command(
         relabelled(draws)  # draws that were not aligned have no record to add findings to
     with reporting(shows_progress(result.quiet)) as progress:
         data, diagnosis = diagnose(
-            draws,
-            priors=numbers_of(priors, "--priors W1=1"),
-            thresholds=_thresholds_of(thresholds),
-            seed=rng,
-            progress=progress,
-            **evidence.arguments(),
+            draws, progress=progress, **evidence.arguments(), **judgement.arguments()
         )
     if result.output is not None:
         result.save(data, source=file, changed=relabelled(data))
@@ -86,15 +106,3 @@ def command(
         result.announce()
     if strict and not diagnosis.labels_trustworthy:
         raise typer.Exit(3)
-
-
-def _thresholds_of(pairs: Pairs) -> Thresholds:
-    """Return thresholds with some of them set."""
-    from relabel.diagnostics.diagnosis import Thresholds
-
-    known = [entry.name for entry in fields(Thresholds)]
-    chosen = numbers_of(pairs, "--set null_gap=0.2") or {}
-    for name in chosen:
-        if name not in known:
-            raise SpecError(f"there is no threshold {name!r}; there are {', '.join(known)}")
-    return Thresholds(**chosen)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -16,8 +17,10 @@ __all__ = ["command"]
 _MANY = 100  # entries of a slot, beyond which a variable is summarised on request only
 
 
-def command(
-    file: AlignedFile,
+@dataclass(frozen=True, kw_only=True)
+class SlotOptions:
+    """Which units and variables are summarised, and how."""
+
     units: Annotated[
         Pairs,
         typer.Option(
@@ -25,7 +28,7 @@ def command(
             autocompletion=completion.units_of_record,
             help="A set of units; all by default (repeatable).",
         ),
-    ] = None,
+    ] = None
     var_names: Annotated[
         Pairs,
         typer.Option(
@@ -33,13 +36,18 @@ def command(
             autocompletion=completion.variables,
             help=f"A variable; by default all of at most {_MANY} entries a slot (repeatable).",
         ),
-    ] = None,
+    ] = None
     ci_prob: Annotated[
         float,
         typer.Option(
             metavar="NUMBER", help="Probability content of the intervals and of the region."
         ),
-    ] = 0.9,
+    ] = 0.9
+
+
+def command(
+    file: AlignedFile,
+    chosen: SlotOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Summarise the slots of draws that `align` wrote: labels, entries, a region for all of them.
@@ -51,12 +59,12 @@ def command(
     from relabel.io.files import open_draws
 
     draws = open_draws(file)
-    real("--ci-prob", ci_prob, 0, 1, open_ends=True)
-    labels = slots(draws, units)
-    numbers = {} if var_names else entries_per_slot(draws, units)
+    ci_prob = real("--ci-prob", chosen.ci_prob, 0, 1, open_ends=True)
+    labels = slots(draws, chosen.units)
+    numbers = {} if chosen.var_names else entries_per_slot(draws, chosen.units)
     wide = [name for name, number in numbers.items() if number > _MANY]
-    chosen = var_names or [name for name in numbers if name not in wide]
-    entries = summary(draws, units, var_names=chosen, prob=ci_prob) if chosen else None
+    names = chosen.var_names or [name for name in numbers if name not in wide]
+    entries = summary(draws, chosen.units, var_names=names, prob=ci_prob) if names else None
     share = None if entries is None else entries.attrs["share"]
     if as_json:
         rows = {"slots": records(labels), "entries": [] if entries is None else records(entries)}
