@@ -46,6 +46,7 @@ __all__ = [
 Pairs = list[str] | None
 
 _SPEC = "Spec"
+_WITH_NOISE = "gaussian"  # the likelihood that --noise alone stands for
 _SHOWN = 20  # lines of a spec that are printed beside the report
 
 AlignedFile = Annotated[Path, typer.Argument(metavar="FILE", help="Aligned draws: netCDF or Zarr.")]
@@ -369,7 +370,7 @@ class EvidenceOptions:
         if self.likelihood is None and self.noise is None:
             return None
         scale = None if self.noise is None else value_of(self.noise)
-        return Likelihood(self.likelihood or "gaussian", scale)
+        return Likelihood(self.likelihood or _WITH_NOISE, scale)
 
 
 def _found_by_default(option: str, text: str) -> Any:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from files import DATA, REPOSITORY, SPEC, fingerprint, small_tree, write
 
 import relabel
 from relabel.analysis.reports import as_planted
+from relabel.cli import demo_command
 from relabel.data.provenance import Provenance
 from relabel.diagnostics.diagnosis import schema
 
@@ -387,6 +389,19 @@ def test_demo(call, tmp_path):
     assert (tmp_path / "new" / "folder" / "aligned_tanh_deep.nc").exists()
 
 
+def test_the_draws_of_the_demo_are_found_where_a_wheel_puts_them(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_command, "__file__", str(tmp_path / "relabel" / "cli" / "demo.py"))
+    status, out, err = call("demo")
+    assert (status, out) == (2, "")
+    assert err == "error: the draws of the demo were not installed with the package\n"
+    (tmp_path / "relabel" / "_demo").mkdir(parents=True)
+    for file in (SHALLOW, DEEP):
+        shutil.copy(file, tmp_path / "relabel" / "_demo")
+    status, out, err = call("demo")
+    assert (status, err) == (0, "")
+    assert "labels  100.0 % of units and signs as planted" in out
+
+
 def test_planted_share_is_counted():
     draws = relabel.open_draws(DEEP)
     spec = relabel.propose(draws).spec
@@ -432,6 +447,10 @@ def test_planted_share_is_counted():
         (["align", "no.nc", *ALIGN[2:]], "no.nc: no such file"),
         (["inspect", "no.nc"], "no.nc: no such file"),
         (["undo", "no.nc", "-o", "out.nc"], "no.nc: no such file"),
+        (["summary", "in.nc", "--ci-prob", "2"], "--ci-prob must be a number between 0 and 1"),
+        (["align", "in.nc", "-o", "out.nc", "--units", "=tanh"], "'=tanh' is not a pair"),
+        ([*ALIGN, "--sizes", "x=two"], "'two' is not a number; write it as in --sizes x=3"),
+        ([*ALIGN, "--n-first", "0"], "--n-first"),
         (["vanish"], "No such command"),
     ],
 )
