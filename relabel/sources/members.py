@@ -352,7 +352,7 @@ def single(arrays: Mapping[str, Any], label: str, axes: str | None) -> xr.DataTr
         raise DataError(
             f"{label}: is this one member, or are its arrays stacked draws? Its names do not begin "
             "with a member's; say axes='draw' (or 'chain draw', 'draw chain') if they are stacked, "
-            "axes='' if it is one member (of the command: --sample-axes)"
+            "axes='' if it is one member (of the command: --sample-dims)"
         )
     copies = {name: np.array(as_array(value, name, label)) for name, value in arrays.items()}
     return tree_of(copies, source=label, axes=axes)

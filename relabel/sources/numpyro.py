@@ -90,7 +90,7 @@ def from_numpyro(
     ...
     relabel.errors.DataError: numpyro: all arrays begin with the sizes (4, 100): say which they \
 are, by axes='chain draw', axes='draw chain' or, if only the first is an axis of draws, \
-axes='draw' (of the command: --sample-axes)
+axes='draw' (of the command: --sample-dims)
     >>> draws = from_numpyro(samples, axes="chain draw")
     >>> sorted(draws["posterior"].data_vars)
     ['nn.Dense_0.kernel', 'sigma']

@@ -183,7 +183,7 @@ def _axes_from_shapes(arrays: Mapping[str, Array], source: str) -> str:
         raise DataError(
             f"{source}: all arrays begin with the sizes {shapes[0][:2]}: say which they are, by "
             "axes='chain draw', axes='draw chain' or, if only the first is an axis of draws, "
-            "axes='draw' (of the command: --sample-axes)"
+            "axes='draw' (of the command: --sample-dims)"
         )
     return "draw"
 

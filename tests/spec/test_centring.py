@@ -501,7 +501,7 @@ def test_the_command(rng, tmp_path, monkeypatch, capsys):
     lines = [word for name, line in HEAD.items() for word in ("--axes", f"{name}: {line}")]
     for more in (lines, []):
         start = ["align", "in.nc", "-o", "out.nc", "--force", "--units", "h=tanh"]
-        told = call(*start, *more, "--gauge", "y=centred")
+        told = call(*start, *more, "--gauges", "y=centred")
         assert "what is written to 'y' was centred" in told
     assert "labels can be believed" in call("diagnose", "out.nc")
     assert "V" in call("summary", "out.nc")

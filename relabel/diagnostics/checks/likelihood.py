@@ -60,8 +60,8 @@ class LikelihoodCheck(Check[Fitted]):
         if centred and fitted.nats and not fitted.family.shift_invariant:
             return Open(
                 "redundancy",
-                f"the outputs {centred[0]!r} were centred, on which a {fitted.family.name} likelihood "
-                "depends",
+                f"the outputs {centred[0]!r} were centred, on which a {fitted.family.name} "
+                "likelihood depends",
                 f"align without the gauge of {centred[0]!r}, or name the likelihood: categorical",
             )
         return fitted
