@@ -33,8 +33,8 @@ from relabel.analysis.slot_tables import entries_per_slot, slots, summary
 from relabel.data.containers import sharing, unpack
 from relabel.data.roles import find_inputs
 from relabel.diagnostics.diagnosing import diagnose
-from relabel.diagnostics.diagnosis import Thresholds
 from relabel.diagnostics.likelihood import FAMILIES, Likelihood
+from relabel.diagnostics.thresholds import Thresholds
 from relabel.errors import FileError, RelabelError, SpecError
 from relabel.io.files import check_target, load, open_draws, read_point, read_spec, save
 from relabel.matching.criteria import CRITERIA, Criterion, ToReference, criterion_of, options_of

@@ -424,7 +424,7 @@ def test_proximate_rank():
     grid = [1e-4, 2e-3, 0.03, 0.06, 10.0]
     found = redundancy(network, arrays, x, gaussian(1), epsilon=grid)["h"].proximate
     np.testing.assert_array_equal(found.rank, [[5, 4, 3, 2, 0]])
-    assert found.summary().shape == (3, 5)
+    assert found.quantiles().shape == (3, 5)
 
 
 def test_proximate_rank_of_units_that_cancel():
