@@ -12,8 +12,10 @@ from .analysis.slot_tables import summary
 from .data.containers import DrawsLike
 from .data.provenance import Provenance
 from .diagnostics.diagnosing import diagnose
-from .diagnostics.diagnosis import Diagnosis, Finding, Thresholds
+from .diagnostics.diagnosis import Diagnosis
+from .diagnostics.finding import Finding
 from .diagnostics.likelihood import Likelihood
+from .diagnostics.thresholds import Thresholds
 from .errors import DataError, FileError, RelabelError, SpecError
 from .io.files import open_draws, save
 from .models.presets import factor_model, hmm, mixture, mlp, topic_model

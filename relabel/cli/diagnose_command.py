@@ -20,7 +20,7 @@ from relabel.cli.options import (
 from relabel.cli.output import shows_progress
 
 if TYPE_CHECKING:
-    from relabel.diagnostics.diagnosis import Thresholds
+    from relabel.diagnostics.thresholds import Thresholds
 
 __all__ = ["command"]
 
@@ -57,7 +57,7 @@ class JudgementOptions:
         }
 
     def _thresholds(self) -> Thresholds:
-        from relabel.diagnostics.diagnosis import Thresholds
+        from relabel.diagnostics.thresholds import Thresholds
 
         return Thresholds(**(numbers_of(self.thresholds, "--set null_gap=0.2") or {}))
 

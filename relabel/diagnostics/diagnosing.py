@@ -15,7 +15,7 @@ from relabel._util.validate import real, seed_of
 from relabel._util.versions import installed
 from relabel.data.containers import Data, Groups, pack, unpack
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.checks import CHECKS
+from relabel.diagnostics.checks import CHECKS, registered
 from relabel.diagnostics.checks.base import SUBJECTS, Case, Check
 from relabel.diagnostics.checks.certainty import CertaintyCheck
 from relabel.diagnostics.checks.chains import ChainsCheck
@@ -150,7 +150,7 @@ def diagnose(
     groups = unpack(data)
     aligned = Aligned.read(data) if "relabel" in groups else _as_it_is(data, groups)
     _check_priors(priors, [v.name for v in aligned.bound.measured()])
-    checks = [thresholds.applied(check) for check in in_order(CHECKS.values())]
+    checks = [thresholds.applied(check) for check in in_order(registered())]
     with reporting(progress) as report:
         case = Case(aligned, inputs, targets, likelihood, priors, seed, report)
         done = run_checks(case, checks)

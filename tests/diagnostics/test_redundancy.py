@@ -428,6 +428,20 @@ def test_proximate_rank():
     assert found.quantiles().shape == (3, 5)
 
 
+def test_proximate_rank_of_units_with_two_incoming_weights():
+    """Units are near only if both are: the distance is over the entries of both arrays."""
+    W, U = [[[2.0, 2.0, 1.0]]], [[[0.0, 0.5, 4.0]]]
+    arrays = {"W": W, "U": U, "V": [[[100.0], [100.0], [100.0]]]}
+    arrays = {name: np.array(values) for name, values in arrays.items()}
+    network = declared({"h": "tanh"}, {"W": "x -> h", "U": "x -> h", "V": "h -> y"}, arrays)
+    x, grid = np.linspace(-1, 1, 20)[:, None], [0.4, 0.6, 1.9, 2.5, 4.1]
+    found = redundancy(network, arrays, x, gaussian(1), epsilon=grid)["h"].proximate
+    np.testing.assert_array_equal(found.rank, [[3, 2, 2, 1, 0]])
+    swapped = {"W": arrays["U"], "U": arrays["W"], "V": arrays["V"]}
+    again = redundancy(network, swapped, x, gaussian(1), epsilon=grid)["h"].proximate
+    np.testing.assert_array_equal(again.rank, found.rank)
+
+
 def test_proximate_rank_of_units_that_cancel():
     W, b = [[[2.0, -2.0]]], [[0.5, -0.5]]
     network, arrays = one_layer(W, b, [[[1.0], [1.0]]], [[0.0]])
