@@ -15,7 +15,8 @@ from .diagnostics.diagnosing import diagnose
 from .diagnostics.diagnosis import Diagnosis, Finding, Thresholds
 from .diagnostics.likelihood import Likelihood
 from .errors import DataError, FileError, RelabelError, SpecError
-from .io.files import open_draws, save
+from .io.reading import open_draws
+from .io.writing import save
 from .models.presets import factor_model, hmm, mixture, mlp, topic_model
 from .proposals.proposal import Proposal, propose
 from .spec.spec import Spec

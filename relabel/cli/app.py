@@ -36,7 +36,9 @@ from relabel.diagnostics.diagnosing import diagnose
 from relabel.diagnostics.diagnosis import Thresholds
 from relabel.diagnostics.likelihood import FAMILIES, Likelihood
 from relabel.errors import FileError, RelabelError, SpecError
-from relabel.io.files import check_target, load, open_draws, read_point, read_spec, save
+from relabel.io.reading import load, open_draws, read_point
+from relabel.io.spec_files import read_spec
+from relabel.io.writing import check_target, save
 from relabel.matching.criteria import CRITERIA, Criterion, ToReference, criterion_of, options_of
 from relabel.models.network import Network
 from relabel.proposals.proposal import Proposal, propose
@@ -147,7 +149,7 @@ def inspect_command(
 ) -> None:
     """Show the variables of FILE and a spec for them: the given one, or a proposal."""
     with _errors():
-        draws = open_draws(files, axes=sample_axes, truncate=truncate)
+        draws = open_draws(files, sample_dims=sample_axes, truncate=truncate)
         groups = unpack(draws)
         shared = sharing(groups)
         declared = read_spec(spec)[0] if spec else None
@@ -230,7 +232,7 @@ def align_command(
     """
     with _errors():
         check_target(output, files, force=force)
-        draws = open_draws(files, axes=sample_axes, truncate=truncate)
+        draws = open_draws(files, sample_dims=sample_axes, truncate=truncate)
         declared, table, assumed = _spec_of(
             draws, spec, activation, _Tables(units, axes, values, size, gauge)
         )
@@ -342,7 +344,7 @@ def compare_command(
 ) -> None:
     """Align the draws of FILE by several criteria; say where they agree. Nothing is written."""
     with _errors():
-        draws = open_draws(files, axes=sample_axes, truncate=truncate)
+        draws = open_draws(files, sample_dims=sample_axes, truncate=truncate)
         declared, _, assumed = _spec_of(
             draws, spec, activation, _Tables(units, axes, values, size, gauge)
         )
@@ -430,7 +432,7 @@ def convert_command(
     """
     with _errors():
         check_target(output, files, force=force)
-        draws = open_draws(files, axes=sample_axes, truncate=truncate)
+        draws = open_draws(files, sample_dims=sample_axes, truncate=truncate)
         save(draws, output, source=files, changed=(), force=force)
         if not quiet:
             typer.echo(f"wrote {output}")
