@@ -96,6 +96,18 @@ def test_a_pattern_takes_files_in_the_order_of_their_numbers(chains, tmp_path):
     assert dict(from_stan(str(tmp_path / "chain_2.csv"))["posterior"].sizes)["chain"] == 1
 
 
+def test_numbers_anywhere_in_a_path_order_the_files_of_a_pattern(tmp_path):
+    """Numbers count as numbers, also in names of folders, and come before what goes on longer."""
+    order = ["run_2/fit.csv", "run_2/fit_9.csv", "run_2/fit_10.csv", "run_2/fit_10b.csv",
+             "run_10/fit.csv"]  # fmt: skip
+    for number, name in enumerate(order):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, "lp__,a", [(-1, number)])
+    assert from_stan(tmp_path / "run_*" / "*.csv")["posterior/a"].values.ravel().tolist() == [
+        0.0, 1.0, 2.0, 3.0, 4.0
+    ]  # fmt: skip
+
+
 def test_a_relative_pattern(chains, tmp_path, monkeypatch):
     (tmp_path / "a.csv").write_bytes(chains[0].read_bytes())
     monkeypatch.chdir(tmp_path)
