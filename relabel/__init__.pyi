@@ -17,7 +17,8 @@ from .diagnostics.finding import Finding
 from .diagnostics.likelihood import Likelihood
 from .diagnostics.thresholds import Thresholds
 from .errors import DataError, FileError, RelabelError, SpecError
-from .io.files import open_draws, save
+from .io.reading import open_draws
+from .io.writing import save
 from .models.presets import factor_model, hmm, mixture, mlp, topic_model
 from .proposals.proposal import Proposal, propose
 from .spec.spec import Spec

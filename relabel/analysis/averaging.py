@@ -20,6 +20,7 @@ from relabel.diagnostics.likelihood import Family, Likelihood, Variables, guesse
 from relabel.errors import DataError, SpecError
 from relabel.matching.features import layer_size
 from relabel.models.network import Network
+from relabel.sources.samples import sample_dims_of
 from relabel.spec.spec import SAMPLE_DIMS, Bound
 from relabel.spec.variables import is_drawn
 
@@ -326,10 +327,10 @@ def _mean_of(posterior: xr.Dataset, share: Array) -> tuple[xr.Dataset, list[str]
 
 def _of_one(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
     """What a source noted of its draws, for a single one: files then hold its arrays alone."""
-    if "sample_axes" not in attrs:
+    if sample_dims_of(attrs) is None:
         return dict(attrs)
-    kept = {key: note for key, note in attrs.items() if key not in ("form", "separator")}
-    return kept | {"sample_axes": ""}
+    gone = ("form", "separator", "sample_axes")
+    return {key: note for key, note in attrs.items() if key not in gone} | {"sample_dims": ""}
 
 
 def _mean_values(array: xr.DataArray, weights: xr.DataArray) -> Array | None:

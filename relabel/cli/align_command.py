@@ -103,7 +103,7 @@ class CriterionOptions:
 
 def _point_of(text: str) -> tuple[Any, list[str]]:
     """Return what --reference names: a draw, the point in a file, or a word of the criterion."""
-    from relabel.io.files import read_point
+    from relabel.io.reading import read_point
 
     path = Path(text)
     if "=" in text and not path.exists():
@@ -186,7 +186,7 @@ def command(
     from relabel.alignment.alignment import align
     from relabel.alignment.provenance import relabelled
     from relabel.analysis.reports import alignment_report
-    from relabel.io.files import load
+    from relabel.io.reading import load
 
     result.check(source.files)
     draws = source.open()

@@ -18,7 +18,7 @@ def command(
     the draws as they were before.
     """
     from relabel.analysis.averaging import average
-    from relabel.io.files import open_draws
+    from relabel.io.reading import open_draws
 
     result.check(file)
     found = average(open_draws(file), **evidence.arguments())

@@ -41,7 +41,8 @@ def _align(file: Path, target: Path | None, *, force: bool) -> None:
     from relabel.alignment.alignment import align
     from relabel.alignment.provenance import relabelled
     from relabel.analysis.reports import alignment_report, as_planted
-    from relabel.io.files import check_target, open_draws, save
+    from relabel.io.reading import open_draws
+    from relabel.io.writing import check_target, save
     from relabel.proposals.proposal import propose
 
     if target is not None:

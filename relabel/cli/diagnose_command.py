@@ -81,7 +81,7 @@ def command(
     from relabel._util.progress import reporting
     from relabel.alignment.provenance import relabelled
     from relabel.diagnostics.diagnosing import diagnose
-    from relabel.io.files import open_draws
+    from relabel.io.reading import open_draws
 
     result.check(file)
     draws = open_draws(file)

@@ -100,9 +100,9 @@ class SourceOptions:
 
     def open(self) -> Any:
         """Open the draws."""
-        from relabel.io.files import open_draws
+        from relabel.io.reading import open_draws
 
-        return open_draws(self.files, axes=self.sample_dims, truncate=self.truncate)
+        return open_draws(self.files, sample_dims=self.sample_dims, truncate=self.truncate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ class OutputOptions:
 
     def check(self, source: Path | Sequence[Path]) -> None:
         """Refuse an output that cannot be written, before any work is done."""
-        from relabel.io.files import check_target
+        from relabel.io.writing import check_target
 
         if self.output is not None:
             check_target(self.output, source, force=self.force)
@@ -131,7 +131,7 @@ class OutputOptions:
         changed: Sequence[str] | None = None,
     ) -> None:
         """Write the draws."""
-        from relabel.io.files import save
+        from relabel.io.writing import save
 
         if self.output is not None:
             save(data, self.output, source=source, changed=changed, force=self.force)
@@ -232,7 +232,7 @@ class SpecOptions:
         SpecError
             If none is given, or several, or the draws do not tell its axes.
         """
-        from relabel.io.files import read_spec
+        from relabel.io.spec_files import read_spec
         from relabel.proposals.proposal import propose
 
         if self.spec is not None:

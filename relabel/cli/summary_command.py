@@ -56,7 +56,7 @@ def command(
     """
     from relabel._util.validate import real
     from relabel.analysis.slot_tables import entries_per_slot, slots, summary
-    from relabel.io.files import open_draws
+    from relabel.io.reading import open_draws
 
     draws = open_draws(file)
     ci_prob = real("--ci-prob", chosen.ci_prob, 0, 1, open_ends=True)

@@ -11,7 +11,7 @@ def command(file: AlignedFile, result: RequiredOutputOptions) -> None:
     """Write the draws of FILE as they were before they were aligned."""
     from relabel.alignment.inverse import undo
     from relabel.alignment.provenance import relabelled
-    from relabel.io.files import load, open_draws
+    from relabel.io.reading import load, open_draws
 
     result.check(file)
     aligned = open_draws(file)

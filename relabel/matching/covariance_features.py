@@ -60,7 +60,7 @@ def with_covariances(
         if name in posterior and name not in declared:
             raise SpecError(
                 f"criterion wasserstein: the spec does not say how {name!r} follows its units; "
-                "extend it by relabel.sources.gaussian_spec(spec, data)"
+                "extend it by relabel.sources.gaussian_spec(data, spec)"
             )
     if criterion.covariance == "diagonal" or not covered:
         return problem

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from relabel._util.text import natural_key
 from relabel.proposals.feedforward import Array
 
 __all__ = ["Reading", "follows_conventions", "read_names"]
@@ -218,23 +219,16 @@ def _orders(modules: Sequence[Module]) -> Iterator[list[Module]]:
     """Orders of the modules that are worth trying."""
     yield list(modules)
     keys: tuple[Callable[[Module], object], ...] = (
-        lambda m: _natural(m.name),
+        lambda m: natural_key(m.name),
         lambda m: (m.kind == "layer" and m.n_spatial == 0, bool(_LAST.search(m.name)), m.numbers),
     )
     for key in keys:
         yield sorted(modules, key=key)  # type: ignore[arg-type]
     if any("kernel" in module.parts for module in modules):  # f(Dense()(g(Dense()(x)))) in Flax
-        yield sorted(modules, key=lambda m: _natural(m.name), reverse=True)
+        yield sorted(modules, key=lambda m: natural_key(m.name), reverse=True)
         yield sorted(
             modules, key=lambda m: (m.kind == "layer" and m.n_spatial == 0, [-n for n in m.numbers])
         )
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort 2 before 10."""
-    return [
-        (int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", name)
-    ]
 
 
 def _chain(modules: Sequence[Module]) -> Reading | None:

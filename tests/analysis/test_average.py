@@ -85,7 +85,7 @@ def test_mean_of_an_ensemble_is_better_than_its_members(symmetry):
 def test_snapshots_of_one_basin_stay_as_they_are():
     _, data = ensemble()
     with np.load(DATA / "sgmcmc_10-64-64-1_first10.npz") as stored:
-        tree = tree_of(dict(stored), source="a test", axes="draw")
+        tree = tree_of(dict(stored), source="a test", sample_dims="draw")
     aligned = relabel.align(tree, relabel.mlp(2, "permutation", **NAMES))
     own = aligned["relabel"]
     notes = json.loads(own.attrs["relabel"])
@@ -263,7 +263,7 @@ def test_a_file_of_it_holds_one_network(tmp_path):
     mean = relabel.average(relabel.align(tree, spec, n_kicks=0)).data
     for suffix in ("npz", "safetensors"):
         relabel.save(mean, tmp_path / f"mean.{suffix}")
-        read = relabel.open_draws(tmp_path / f"mean.{suffix}", axes="")["posterior"]
+        read = relabel.open_draws(tmp_path / f"mean.{suffix}", sample_dims="")["posterior"]
         assert set(read.data_vars) == set(tree["posterior"].data_vars)
         np.testing.assert_array_equal(
             read["2.weight"].values, mean["posterior"]["2.weight"].values, strict=True

@@ -483,7 +483,7 @@ def test_ctrl_c_anywhere(call, small, tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    places = ("alignment.alignment.align", "analysis.reports.alignment_report", "io.files.save")
+    places = ("alignment.alignment.align", "analysis.reports.alignment_report", "io.writing.save")
     for place in places:
         with monkeypatch.context() as patched:
             patched.setattr(f"relabel.{place}", interrupted)

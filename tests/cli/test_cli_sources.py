@@ -44,7 +44,7 @@ def test_an_ensemble_from_its_file_to_the_mean_network(call):
     loss = json.loads(out)["loss"]
     assert loss["before"] == pytest.approx(0.8312, abs=1e-3)
     assert loss["mean_network"] < 0.61
-    assert arrays("mean.safetensors", axes="")["4.bias"].shape == (1, 1, 1)
+    assert arrays("mean.safetensors", sample_dims="")["4.bias"].shape == (1, 1, 1)
 
 
 def test_weights_go_in_and_come_out_in_the_form_they_had(call):
@@ -138,10 +138,11 @@ def test_walkers(call):
          "give one"),
         (["align", DATA / "stan_chain_1.csv", "--activation", "tanh"], "do not look like one"),
         (["align", DATA / "stan_chain_1.csv", "--sample-dims", "draw", "--units", "j=tanh"],
-         "leave axes='draw' out"),
+         "leave sample_dims='draw' out"),
         (["align", DATA / "ensemble.safetensors", "--activation", "tahn"], "unknown activation"),
         (["align", DATA / "emcee.h5", DATA / "emcee.h5", "--units", "h=tanh"], "given twice"),
-        (["align", DATA / "emcee.h5", "--truncate", "--units", "h=tanh"], "only chains of Stan"),
+        (["align", DATA / "emcee.h5", "--truncate", "--units", "h=tanh"],
+         "truncate=True is for Stan CSV; this is emcee"),
         (["align", DATA / "emcee.h5", "--units", "h=tanh", "--sizes", "x=1.5"], "an integer"),
         (["align", DATA / "emcee.h5", "--units", "h=tanh", "--sizes", "x=nan"], "an integer"),
         (["align", "nothing_*.csv", "--units", "h=tanh"], "no file fits this pattern"),

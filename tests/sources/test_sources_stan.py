@@ -10,7 +10,8 @@ from files import RECORDED
 
 import relabel
 from relabel.errors import DataError, FileError
-from relabel.sources.stan import from_stan, is_stan_csv
+from relabel.sources.kinds import source_of
+from relabel.sources.stan import from_stan
 
 SPEC = relabel.Spec({"feature": "permutation"}, {"beta": "feature"})
 HEADER = """# stan_version_major = 2
@@ -95,6 +96,18 @@ def test_a_pattern_takes_files_in_the_order_of_their_numbers(chains, tmp_path):
     assert dict(from_stan(str(tmp_path / "chain_2.csv"))["posterior"].sizes)["chain"] == 1
 
 
+def test_numbers_anywhere_in_a_path_order_the_files_of_a_pattern(tmp_path):
+    """Numbers count as numbers, also in names of folders, and come before what goes on longer."""
+    order = ["run_2/fit.csv", "run_2/fit_9.csv", "run_2/fit_10.csv", "run_2/fit_10b.csv",
+             "run_10/fit.csv"]  # fmt: skip
+    for number, name in enumerate(order):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, "lp__,a", [(-1, number)])
+    assert from_stan(tmp_path / "run_*" / "*.csv")["posterior/a"].values.ravel().tolist() == [
+        0.0, 1.0, 2.0, 3.0, 4.0
+    ]  # fmt: skip
+
+
 def test_a_relative_pattern(chains, tmp_path, monkeypatch):
     (tmp_path / "a.csv").write_bytes(chains[0].read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -159,17 +172,17 @@ def test_numbers_that_are_not_finite(tmp_path):
     assert draws["posterior/b"].values.tolist() == [[np.inf, 1e-320]]
 
 
-def test_what_a_file_is_told_by_its_content(chains, folder, tmp_path):
-    assert is_stan_csv(chains[0])
-    assert is_stan_csv(str(folder / "stan_variational.csv"))
-    plain = tmp_path / "table.csv"
-    plain.write_text("a,b\n1,2\n")
+def test_files_are_recognised_by_their_content(chains, folder, tmp_path):
     bare = tmp_path / "bare"
     bare.write_text("lp__,a\n1,2\n")
-    assert is_stan_csv(bare)
+    for path in (chains[0], folder / "stan_variational.csv", bare):
+        assert source_of(path).name == "Stan CSV"
+    plain = tmp_path / "table.csv"
+    plain.write_text("a,b\n1,2\n")
     (tmp_path / "profile.csv").write_text("name,thread_id,total_time\n")
-    others = [plain, tmp_path / "profile.csv", folder / "emcee.h5", tmp_path, tmp_path / "none"]
-    assert not any(is_stan_csv(path) for path in others)
+    for path in (plain, tmp_path / "profile.csv", tmp_path):
+        assert source_of(path) is None
+    assert source_of(folder / "emcee.h5").name == "emcee"
 
 
 # What is refused
@@ -251,7 +264,7 @@ def test_two_runs_in_one_file(tmp_path):
 def test_chains_of_unequal_length(tmp_path):
     one = write(tmp_path / "one.csv", "lp__,a", [(-1, 1), (-2, 3), (-3, 5)])
     other = write(tmp_path / "other.csv", "lp__,a", [(-1, 7), (-2, 9)])
-    message = r"unequal length: of draws, \S*one.csv has 3, \S*other.csv has 2; .*truncate=True"
+    message = r"differ in length: of draws, \S*one.csv has 3, \S*other.csv has 2; .*truncate=True"
     with pytest.raises(DataError, match=message):
         from_stan([one, other])
     draws = from_stan([one, other], truncate=True)
@@ -265,7 +278,7 @@ def test_other_columns(tmp_path):
         with pytest.raises(DataError, match=r"different columns: only \S*one.csv has 'a.2'"):
             from_stan(files)
     turned = write(tmp_path / "turned.csv", "lp__,a.2,a.1", [(-1, 1, 2)])
-    with pytest.raises(DataError, match="their order is not the same"):
+    with pytest.raises(DataError, match="different columns: in another order"):
         from_stan([one, turned])
 
 
@@ -334,7 +347,7 @@ def test_files_without_draws(tmp_path, text, message):
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(FileError, match="No such file"):
         from_stan(tmp_path / "none.csv")
-    with pytest.raises(FileError, match="no file is named like this"):
+    with pytest.raises(FileError, match="no file fits this pattern"):
         from_stan(tmp_path / "none_*.csv")
     with pytest.raises(FileError, match=r"not \[\]"):
         from_stan([])
