@@ -187,7 +187,7 @@ def best(simulated: Simulated) -> dict[str, Shares]:
 def by_true_loadings(simulated: Simulated, variables: tuple[str, ...] | None) -> Shares:
     """Recovery by squared distance to the true values of some variables, or all."""
     point = simulated.data["truth"].to_dataset()
-    criterion = relabel.criteria.ToReference(to=point, scale="none", variables=variables)
+    criterion = relabel.criteria.ToReference(point, scale="none", var_names=variables)
     aligned = relabel.align(simulated.data, simulated.spec, criterion=criterion)
     return pair_of(recovery(aligned["relabel"], simulated.planted))
 

@@ -246,8 +246,8 @@ def align_command(
                 exclude_flagged=exclude_flagged,
                 n_first=first_draws,
                 n_random=random_starts,
-                n_kicks=kicks,
-                seed=seed,
+                n_perturbations=kicks,
+                rng=seed,
                 progress=progress,
             )
         found = None if quiet else alignment_report(draws, aligned)
@@ -331,7 +331,8 @@ def compare_command(
     options: Annotated[
         Pairs,
         typer.Option(
-            "--set", help="An option of all criteria that have it, or of one, as in order.by=mu."
+            "--set",
+            help="An option of all criteria that have it, or of one: order.var_names=mu.",
         ),
     ] = None,
     sample_axes: SampleAxes = None,
@@ -656,20 +657,18 @@ def _criterion_of(
             return None, []
         return criterion_of(name or "mean", settings), []
     name = name or ToReference.name
-    if name != ToReference.name and "pivot" not in options_of(name):
+    if "reference" not in options_of(name):
         raise SpecError(
-            "--reference goes with the criterion 'reference' and with those that have a pivot, "
-            f"not with {name!r}"
+            "--reference goes with criteria that have an option 'reference', and criterion "
+            f"{name!r} has none"
         )
     point, told = _reference_of(reference)
-    if name != ToReference.name:
-        return criterion_of(name, settings | {"pivot": point}), told
-    return criterion_of(ToReference.name, settings | {"to": point}), told
+    return criterion_of(name, settings | {"reference": point}), told
 
 
 def _criteria_of(names: Pairs, options: Pairs) -> list[Criterion] | None:
     """Criteria of a comparison; an option without a criterion's name goes to all that know it."""
-    pairs = [_split(pair, "=", "--set stephens.start=labels") for pair in options or []]
+    pairs = [_split(pair, "=", "--set stephens.reference=labels") for pair in options or []]
     if not names:
         if pairs:
             raise SpecError("--set needs --criterion: name the criteria that are compared")

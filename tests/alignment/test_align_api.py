@@ -106,7 +106,7 @@ def test_numbers_of_any_kind_are_stored(of):
     aligned = relabel.align(
         small_tree(),
         SPEC,
-        criterion=relabel.criteria.ToReference(to=to),
+        criterion=relabel.criteria.ToReference(to),
         seed=np.int64(3),
         n_random=np.int32(1),
     )
@@ -120,15 +120,15 @@ def test_numbers_of_any_kind_are_stored(of):
 
 CRITERIA = [
     relabel.criteria.Mean(scale="none"),
-    relabel.criteria.Mean(variables=("W1",)),
+    relabel.criteria.Mean(var_names=("W1",)),
     relabel.criteria.Gaussian(shrinkage=1.5),
     relabel.criteria.Activations(),
     relabel.criteria.Activations(scale="pooled", n_inputs=5),
     relabel.criteria.Order(),
-    relabel.criteria.Order(by={"h": "W1[1]"}, pin="b1"),
+    relabel.criteria.Order(var_names={"h": "W1[1]"}, pin="b1"),
     relabel.criteria.ToReference(),
-    relabel.criteria.ToReference(to="medoid"),
-    relabel.criteria.ToReference(to={"chain": 1, "draw": 0}, scale="none"),
+    relabel.criteria.ToReference("medoid"),
+    relabel.criteria.ToReference({"chain": 1, "draw": 0}, scale="none"),
 ]
 
 
@@ -147,11 +147,11 @@ def test_every_criterion(criterion):
 def test_a_reference_as_a_dataset():
     tree = small_tree()
     point = tree["posterior"].to_dataset().isel(chain=1, draw=5)
-    aligned = relabel.align(tree, SPEC, criterion=relabel.criteria.ToReference(to=point))
-    by_place = relabel.criteria.ToReference(to={"chain": 2, "draw": 50})
+    aligned = relabel.align(tree, SPEC, criterion=relabel.criteria.ToReference(point))
+    by_place = relabel.criteria.ToReference({"chain": 2, "draw": 50})
     same(aligned, relabel.align(tree, SPEC, criterion=by_place))
     lone = tree["posterior"].to_dataset().isel(chain=[1], draw=[5])
-    same(aligned, relabel.align(tree, SPEC, criterion=relabel.criteria.ToReference(to=lone)))
+    same(aligned, relabel.align(tree, SPEC, criterion=relabel.criteria.ToReference(lone)))
     wrong = {
         "no variable 'b1'": point.drop_vars("b1"),
         "'W1' has the shape": point.isel(W1_dim_1=slice(2)),
@@ -160,12 +160,12 @@ def test_a_reference_as_a_dataset():
     }
     for message, other in wrong.items():
         with pytest.raises(relabel.RelabelError, match=message):
-            relabel.align(tree, SPEC, criterion=relabel.criteria.ToReference(to=other))
+            relabel.align(tree, SPEC, criterion=relabel.criteria.ToReference(other))
     with pytest.raises(SpecError, match="'to' is 'map', 'medoid'"):
-        relabel.criteria.ToReference(to="mode")
+        relabel.criteria.ToReference("mode")
     tree["sample_stats"].dataset = tree["sample_stats"].to_dataset().drop_vars("lp")
     with pytest.raises(DataError, match="'map' needs the log density"):
-        relabel.align(tree, SPEC, criterion=relabel.criteria.ToReference(to="map"))
+        relabel.align(tree, SPEC, criterion=relabel.criteria.ToReference("map"))
 
 
 # ---------------------------------------------------------------------- inputs, seeds
@@ -256,7 +256,7 @@ def test_dask_stays_lazy():
 def test_aligned_draws_compose():
     tree = small_tree()
     first = relabel.align(tree, SPEC)
-    criterion = relabel.criteria.ToReference(to={"chain": 1, "draw": 20})
+    criterion = relabel.criteria.ToReference({"chain": 1, "draw": 20})
     second = relabel.align(first, SPEC, criterion=criterion)
     assert Provenance.of(second).earlier == Provenance.of(first)
     xr.testing.assert_identical(relabel.undo(second), tree)
@@ -332,7 +332,7 @@ def test_other_first_draws_can_only_lower_the_loss():
     assert "n_first" not in Provenance.of(one).options
     again = relabel.align(five, spec, n_first=5)
     np.testing.assert_array_equal(again["relabel"]["h_index"], five["relabel"]["h_index"])
-    kept = relabel.align(tree, spec, n_first=3, criterion=relabel.criteria.ToReference(to="map"))
+    kept = relabel.align(tree, spec, n_first=3, criterion=relabel.criteria.ToReference("map"))
     assert len(Provenance.of(kept).losses) == 1
     with pytest.raises(SpecError, match="n_first is 1 or more"):
         relabel.align(tree, spec, n_first=0)
