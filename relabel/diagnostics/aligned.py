@@ -120,8 +120,7 @@ class Aligned:
         Criteria that read allocations are judged by these, not by parameters that may say little:
         by the probabilities, or the allocations as zeros and ones, of some observations.
         """
-        original = self.rebuilt.criterion
-        read = {} if original is None else original.reads
+        read = self.rebuilt.reads
         for kind in ("prob", "z"):
             for variable in self.bound.variables:
                 if read.get(kind) in (variable.address, variable.name):

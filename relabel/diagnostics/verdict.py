@@ -406,6 +406,8 @@ def _on_the_sampler(answers: Answers, t: Thresholds) -> Iterator[Finding]:
 
 def _remarks(answers: Answers) -> Iterator[Finding]:
     """What was assumed, and what stayed open."""
+    if answers.aligned.rebuilt.stand_in:
+        yield Finding("criterion", "info", answers.aligned.rebuilt.stand_in)
     excluded = int(answers.aligned.draws.excluded.sum())
     if excluded:
         yield Finding(

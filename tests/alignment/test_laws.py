@@ -346,7 +346,7 @@ def test_lazy_equals_eager(net, chains, draws_per_chunk, core, rng):
 def test_any_block_size_gives_the_same(net, block_size, n_random, rng):
     draws = net.store(net.random_weights(rng, (2, 20)))
     found = [
-        solved(net, draws, Mean(), block_size=size, row=3, n_random=n_random, seed=5)[0]
+        solved(net, draws, Mean(), block_size=size, row=3, n_random=n_random, rng=5)[0]
         for size in (None, block_size)
     ]
     one, two = found
@@ -359,7 +359,7 @@ def test_any_block_size_gives_the_same(net, block_size, n_random, rng):
 
 def test_the_seed_decides_and_nothing_else():
     sim = network((2, 4, 4, 4, 1), noise=1.0, draws=15)
-    first, again = (relabel.align(sim.data, sim.spec, n_random=3, seed=4) for _ in range(2))
+    first, again = (relabel.align(sim.data, sim.spec, n_random=3, rng=4) for _ in range(2))
     xr.testing.assert_identical(first["relabel"].to_dataset(), again["relabel"].to_dataset())
 
 

@@ -600,7 +600,7 @@ def test_draws_that_are_not_finite_are_left_out(criterion):
         (relabel.criteria.Order(var_names="nu"), "'nu' is not one coordinate"),
         (
             relabel.criteria.Order(),
-            "no unique bias; name one, as in var_names='mu': there are mu, ",
+            "unique bias; name one, as in var_names='mu': there are mu, ",
         ),
         (relabel.criteria.Permutations(np.zeros((2, 6, 2), int)), r"must be .*\(2, 6, 3\)"),
         (relabel.criteria.Permutations("allocation/z"), "shape"),
@@ -622,7 +622,7 @@ def test_what_does_not_fit_is_named(criterion, message):
         (
             relabel.criteria.DataBased,
             {"reference": "labels"},
-            "reference must be one of 'draw', 'data'",
+            "reference must be one of",
         ),
         (relabel.criteria.SJW, {"assign": "worst"}, "assign must be"),
         (relabel.criteria.SJW, {"parameters": {}}, "parameters must be a table"),
@@ -631,7 +631,7 @@ def test_what_does_not_fit_is_named(criterion, message):
         (
             relabel.criteria.SJW,
             {"max_sweeps": 0},
-            "sjw: max_sweeps must be a positive integer, not 0",
+            "max_sweeps must be a positive integer, not 0",
         ),
         (relabel.criteria.Pivotal, {"method": "mus"}, "method must be one of"),
         (relabel.criteria.Pivotal, {"linkage": "ward"}, "linkage must be one of"),

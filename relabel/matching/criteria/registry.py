@@ -118,25 +118,43 @@ def current_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A criterion as far as a record tells it.
+    """A criterion as far as a record holds it.
 
     Attributes
     ----------
     criterion : Criterion or None
         None where it cannot be rebuilt.
     reason : str
-        Why it could not be rebuilt, or which options the record does not hold; empty where nothing
-        is missing.
+        Why it cannot be rebuilt, or which options the record does not hold; empty where nothing is
+        missing.
+    given : tuple of str
+        Options that were arrays or datasets, which the record does not hold.
     """
 
     criterion: Criterion | None
     reason: str = ""
+    given: tuple[str, ...] = ()
 
     @property
     def for_features(self) -> Criterion:
-        """The criterion used to realign shuffled units; the default where it cannot be rebuilt."""
+        """Criterion used to realign shuffled units; the default where the original cannot be."""
         found = None if self.criterion is None else self.criterion.for_features()
         return Mean() if found is None else found
+
+    @property
+    def reads(self) -> dict[str, Any]:
+        """What the criterion read beside the features of units, as far as the record holds it."""
+        read = {} if self.criterion is None else self.criterion.reads
+        return {name: address for name, address in read.items() if name not in self.given}
+
+    @property
+    def stand_in(self) -> str:
+        """Say what is compared instead of what the criterion compared; empty where nothing is."""
+        if self.criterion is None:
+            return f"{self.reason}: units are realigned by criterion {self.for_features.name!r}"
+        if set(self.criterion.reads) & set(self.given) & {"z", "prob"}:
+            return f"{self.reason}: units are compared by their parameters"
+        return ""
 
 
 def rebuilt(described: Mapping[str, Any]) -> Rebuilt:
@@ -155,8 +173,8 @@ def rebuilt(described: Mapping[str, Any]) -> Rebuilt:
     --------
     >>> rebuilt({"name": "mean", "scale": "none"}).criterion
     Mean(scale='none', max_sweeps=100, var_names=None)
-    >>> rebuilt({"name": "trimmed"})
-    Rebuilt(criterion=None, reason="criterion 'trimmed' is not installed")
+    >>> rebuilt({"name": "median"}).stand_in
+    "criterion 'median' is not installed: units are realigned by criterion 'mean'"
     """
     name = str(described.get("name"))
     if name not in CRITERIA:
@@ -167,14 +185,14 @@ def rebuilt(described: Mapping[str, Any]) -> Rebuilt:
         criterion = CRITERIA[name].from_record(options)
     except (SpecError, TypeError) as error:
         return Rebuilt(None, f"criterion {name!r} cannot be rebuilt from the record: {error}")
-    given = [key for key, value in options.items() if not is_fully_described(value)]
+    given = tuple(key for key, value in options.items() if not is_fully_described(value))
     if not given:
         return Rebuilt(criterion)
-    return Rebuilt(
-        criterion,
+    reason = (
         f"criterion {name!r} was given {' and '.join(given)} as an array or dataset, which the "
-        "record does not hold",
+        "record does not hold"
     )
+    return Rebuilt(criterion, reason, given)
 
 
 def is_fully_described(described: Any) -> bool:
