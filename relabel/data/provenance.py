@@ -16,7 +16,7 @@ from typing import Any
 import xarray as xr
 
 from relabel._util.text import plain
-from relabel.errors import DataError, SpecError
+from relabel.errors import DataError, SpecError, UnknownSymmetryError
 from relabel.spec.spec import Spec
 
 __all__ = ["ATTRIBUTE", "FORMAT", "Provenance"]
@@ -134,10 +134,16 @@ class Provenance:
         Raises
         ------
         DataError
-            If it cannot be read, or if a later version of relabel wrote it.
+            If it cannot be read, or if a later version of relabel wrote it, or if it names a
+            symmetry of a package that is not installed.
         """
         try:
             return _parsed(attrs[ATTRIBUTE])
+        except UnknownSymmetryError as error:
+            raise DataError(
+                f"these draws were aligned with the symmetry {error.symmetry!r}, which no "
+                "installed package brings; install the package that brings it, and try again"
+            ) from error
         except (KeyError, TypeError, ValueError, SpecError) as error:
             raise DataError(
                 f"the group 'relabel' is damaged: its attribute cannot be read ({error})"

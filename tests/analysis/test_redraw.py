@@ -15,7 +15,7 @@ from relabel import DataError, Spec, SpecError
 from relabel.analysis.redrawing import _without, redraw_scale
 from relabel.data.containers import unpack
 from relabel.data.provenance import Provenance
-from relabel.diagnostics.scales import scale_law
+from relabel.diagnostics.kernels.scales import scale_law
 from relabel.simulate import network
 
 DATA = RECORDED

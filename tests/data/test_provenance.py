@@ -87,7 +87,6 @@ def test_draws_that_were_not_aligned():
         lambda values: 7,
         lambda values: json.dumps({**values, "spec": None}),
         lambda values: json.dumps({**values, "spec": {"units": 3}}),
-        lambda values: json.dumps({**values, "spec": {"units": {"h": "no such"}}}),
         lambda values: json.dumps({**values, "criterion": "mean"}),
         lambda values: json.dumps({**values, "criterion": {}}),
         lambda values: json.dumps({**values, "criterion": {"name": 3}}),
@@ -106,3 +105,12 @@ def test_damaged_records_are_refused(change):
     text = change(Provenance.of(data).as_dict())
     with pytest.raises(DataError, match=r"'relabel' is damaged|has the format"):
         Provenance.of(data.assign_attrs(relabel=text))
+
+
+def test_a_symmetry_of_a_package_that_is_not_installed():
+    data = aligned()
+    values = Provenance.of(data).as_dict() | {"spec": {"units": {"component": "theirs"}}}
+    with pytest.raises(
+        DataError, match=r"the symmetry 'theirs', which no installed package brings"
+    ):
+        Provenance.read({"relabel": json.dumps(values)})

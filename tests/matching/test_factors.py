@@ -16,7 +16,7 @@ from relabel import Spec
 from relabel.cli.app import app
 from relabel.criteria import RSP, MatchAlign, Mean, Procrustes, ToReference, WeightedProcrustes
 from relabel.data.provenance import Provenance
-from relabel.diagnostics.comparison import invariants
+from relabel.diagnostics.kernels.quantities import invariants
 from relabel.errors import DataError, SpecError
 from relabel.groups import GreedySigned, SignedPermutation
 from relabel.matching.criteria.base import unary_distance
