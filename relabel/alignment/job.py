@@ -176,8 +176,8 @@ def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
         elements[units] = type(element)(*(joined(list(a)) for a in arrays))
     warnings = [f"{_APART}: {text}" for other in others for text in other.remarks.warnings]
     variables = {
-        name: joined([solution.remarks.variables[name] for solution in solutions])
-        for name in first.remarks.variables
+        name: joined([solution.remarks.values[name] for solution in solutions])
+        for name in first.remarks.values
     }
     return replace(
         first,

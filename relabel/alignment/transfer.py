@@ -112,7 +112,7 @@ def _carried_over(
 
 
 def _spec_for(groups: Mapping[str, xr.Dataset], provenance: Provenance) -> Spec:
-    """The stored spec; where none of its variables is there, dimensions tell, if named so."""
+    """Return the stored spec; or the dims-only form, where none of its variables is there."""
     stored, known = provenance.spec, provenance.variables
     there = {f"{group}/{name}" for group, ds in groups.items() for name in ds.data_vars}
     dims = {dim for dataset in groups.values() for dim in dataset.dims}

@@ -37,7 +37,7 @@ def given_elements(draws: Draws, index: Any, factor: Any) -> dict[str, Monomial]
     Raises
     ------
     SpecError
-        If units are not told apart, or arrays have another shape than the draws.
+        If it is unclear which units an array is for, or arrays have another shape than the draws.
     DataError
         If what is given is no permutation, or no signs.
     """
@@ -92,7 +92,7 @@ def _variable(groups: Mapping[str, xr.Dataset], address: str, what: str) -> Arra
     group, _, name = address.rpartition("/")
     if group == "relabel":
         raise SpecError(
-            f"criterion permutations: {address!r} tells how these draws have been relabelled "
+            f"criterion permutations: {address!r} holds how these draws have been relabelled "
             "already; to relabel other draws of the same chains alike, use relabel.apply"
         )
     found = [g for g, dataset in groups.items() if name in dataset and group in ("", g)]

@@ -175,7 +175,7 @@ class View:
 
     @cached_property
     def rounding(self) -> dict[str, Array]:
-        """Gain of each set of units that is no more than rounding, shape (draws,)."""
+        """Gain of each set of units that is only rounding, shape (draws,)."""
         found = {}
         for units, score in self.unary.items():
             size = np.abs(score.even).max(axis=(1, 2))
@@ -188,7 +188,7 @@ class View:
 
     @property
     def tolerance(self) -> Array:
-        """Gain of every draw that is no more than rounding, shape (draws,)."""
+        """Gain of every draw that is only rounding, shape (draws,)."""
         largest: Array = np.maximum.reduce(list(self.rounding.values()))
         return largest
 

@@ -226,6 +226,37 @@ def test_equal_seeds_give_equal_results():
     xr.testing.assert_identical(relabel.align(draws, spec, **options), one)
 
 
+def test_a_generator_gives_the_seed_that_is_recorded():
+    one = relabel.align(small_tree(), SPEC, n_random=1, rng=np.random.default_rng(8))
+    seed = Provenance.of(one).options["rng"]
+    assert isinstance(seed, int)
+    xr.testing.assert_identical(one, relabel.align(small_tree(), SPEC, n_random=1, rng=seed))
+    again = relabel.align(small_tree(), SPEC, n_random=1, rng=np.random.default_rng(8))
+    xr.testing.assert_identical(one, again)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rng": -1}, "rng must be a non-negative integer or a numpy.random.Generator"),
+        ({"n_random": 1.5}, "n_random must be a non-negative integer, not 1.5"),
+        ({"n_perturbations": -1}, "n_perturbations must be a non-negative integer, not -1"),
+        ({"nonfinite": "drop"}, "nonfinite must be one of 'raise', 'skip', not 'drop'"),
+        ({"criterion": 3}, "criterion must be a name or an object such as relabel.criteria.Mean"),
+        ({"criterion": "maen"}, r"unknown criterion 'maen' \(did you mean 'mean'\?\)"),
+    ],
+)
+def test_options_that_do_not_fit(options, message):
+    with pytest.raises(SpecError, match=message):
+        relabel.align(small_tree(), SPEC, **options)
+
+
+def test_a_bar_is_shown_and_nothing_else_changes(capsys):
+    one, two = (relabel.align(small_tree(), SPEC, progress=shown) for shown in (True, False))
+    xr.testing.assert_identical(one, two)
+    assert capsys.readouterr().out == ""
+
+
 def test_progress_is_told():
     told = []
     relabel.align(small_tree(), SPEC, progress=lambda *step: told.append(step))

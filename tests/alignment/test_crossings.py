@@ -200,7 +200,7 @@ def test_what_looks_wrong_is_told():
     aligned = relabel.align(draws, spec)
     told = " ".join(json.loads(aligned.attrs["relabel"])["warnings"])
     assert "'tau' had one sign" in told
-    assert "'z' holds whole numbers" in told
+    assert "'z' holds integers" in told
     assert "attribute says relu" in told
     assert "both declared as biases of 'h'" in told
     quiet = relabel.align(sim.data, sim.spec)

@@ -122,12 +122,12 @@ class Remarks:
     ----------
     warnings : list of str
         Sentences for the record.
-    variables : dict of str to ndarray of shape (draws,)
-        Numbers for the group ``relabel``, by their names there.
+    values : dict of str to ndarray of shape (draws,)
+        Variables for the group ``relabel``, by their names there.
     """
 
     warnings: list[str] = field(default_factory=list)
-    variables: dict[str, Array] = field(default_factory=dict)
+    values: dict[str, Array] = field(default_factory=dict)
 
 
 class Criterion(ABC):
@@ -242,7 +242,7 @@ class Criterion(ABC):
     # ------------------------------------------------------------------ before the loop
 
     def resolved(self, bound: Bound) -> Criterion:
-        """Return the criterion with everything filled in that the draws tell.
+        """Return the criterion with everything filled in that follows from the draws.
 
         Raises
         ------

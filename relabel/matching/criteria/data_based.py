@@ -21,7 +21,7 @@ __all__ = ["DataBased"]
 
 Array = NDArray[Any]
 
-_LEAST = 1e-12  # share of a variance that is no more than rounding
+_LEAST = 1e-12  # share of a variance that is only rounding
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class OfLoadings(ByMean):
     """The mean of the aligned loadings, on the scale on which they come.
 
     Subclasses are dataclasses with the fields `variable`, the name of the loadings (by default as
-    :func:`relabel.models.loadings.loadings_of` tells), and, where the reference is formed anew,
+    :func:`relabel.models.loadings.loadings_of` finds it), and, where the reference is formed anew,
     `max_sweeps`. Scores and whatever else the factors carry follow.
     """
 

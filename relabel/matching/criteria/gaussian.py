@@ -32,7 +32,7 @@ class Gaussian(Criterion):
     weights between two sets of units as :math:`N(m, \tau^2)` with one variance per variable, and
     the loss of a draw is minus its log density (constants in 2π left out). Shrinkage is a prior
     on :math:`\Sigma_k`, an inverse Wishart with mode *T* (the diagonal of the covariance pooled
-    over slots, at the start) worth ``shrinkage`` draws per feature:
+    over slots, at the start) with the weight of ``shrinkage`` draws per feature:
 
     .. math:: \hat\Sigma_k = \frac{n S_k + \nu T}{n + \nu}, \qquad \nu = \text{shrinkage} \cdot R
 

@@ -28,8 +28,8 @@ class Procrustes(OfLoadings):
     .. math:: \sum_t \min_{G_t' G_t = I} \lVert \Lambda_t G_t' - \bar\Lambda \rVert^2
 
     over the rotations and the mean in turn, so the loss never rises. Each rotation is the polar
-    factor of :math:`\bar\Lambda' \Lambda_t`. The loss does not tell one rotation of all draws from
-    another, so a last one, the same for all, may be put on top.
+    factor of :math:`\bar\Lambda' \Lambda_t`. The loss is the same for any further rotation of
+    all draws, so a last one, the same for all, may be put on top.
 
     Parameters
     ----------

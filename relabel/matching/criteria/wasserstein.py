@@ -93,7 +93,7 @@ class Wasserstein(Criterion):
 
     Examples
     --------
-    Means that tell nothing, and standard deviations that do:
+    Fits that differ in their standard deviations only:
 
     >>> import numpy as np, xarray as xr, relabel
     >>> dims = ("chain", "draw", "component")

@@ -60,8 +60,8 @@ class Layout:
         Own features of each set, in order.
     pairs : tuple of Pair
     centre : dict of str to ndarray of shape (R,)
-        Subtracted from own features before they are compared: no distance changes by it, but
-        digits are kept where features lie far from zero. Zero for features that flip.
+        Subtracted from own features before they are compared: no distance changes, but digits are
+        kept where features lie far from zero. Zero for features that flip.
     """
 
     sizes: dict[str, int]
@@ -99,10 +99,11 @@ class Layout:
         return [p for p, q in enumerate(self.pairs) if q.two_sided and q.units[0] == units]
 
     def informed_order(self) -> list[str]:
-        """Order the sets so that each comes when most is known that tells its units apart.
+        """Order the sets so that each comes when most features of its units are known.
 
-        That is the number of features that its units have by themselves, or share with sets that
-        come before. The order in which the sets were declared decides only where these are equal.
+        These are the features that its units have by themselves, or share with sets that come
+        before. The order in which the sets were declared decides only where their numbers are
+        equal.
         """
         known = {units: len(self.columns[units]) for units in self.sizes}
         order: list[str] = []
@@ -133,11 +134,11 @@ class Block:
     norms : tuple of pairs of ndarray, shapes (draws, K1) and (draws, K2)
         Squared norms of the units on either side of each pair.
     beside : dict of str to ndarray
-        What criteria read that is no feature of a unit (allocations), draws first.
+        Arrays that criteria read instead of features of units (allocations), draws first.
     fixed : dict of str to ndarray
         Likewise, the same in every draw (data, a pivot).
     memo : dict of str to ndarray
-        A few numbers per draw that a criterion works out once.
+        A few numbers per draw that a criterion computes once.
     """
 
     own: dict[str, Array]
@@ -149,7 +150,7 @@ class Block:
 
     @classmethod
     def of(cls, own: dict[str, Array], pairs: tuple[Array, ...]) -> Block:
-        """Build a block, working out the norms."""
+        """Build a block and compute its norms."""
         norms = []
         for array in pairs:
             squares = np.einsum("dijr,dijr->dij", array, array)
@@ -172,7 +173,34 @@ class Block:
 
 
 def aligned_own(block: Block, layout: Layout, units: str, element: Element) -> Array:
-    """Own features of one set in slot order, centred, shape (draws, K, R)."""
+    """Return the own features of one set of units in slot order, centred.
+
+    Parameters
+    ----------
+    block : Block
+        The features of some draws.
+    layout : Layout
+        What they mean.
+    units : str
+        The set of units.
+    element : Element
+        Its elements, one per draw.
+
+    Returns
+    -------
+    ndarray of shape (draws, K, R)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from relabel.groups import Permutation
+    >>> from relabel.groups.elements import Monomial
+    >>> block = Block.of({"h": np.array([[[1.0], [2.0]]])}, ())
+    >>> layout = Layout({"h": 2}, {"h": Permutation()}, {"h": (Column("b", 0, False, True),)}, ())
+    >>> aligned_own(block, layout, "h", Monomial(np.array([[1, 0]]), np.ones((1, 2))))
+    array([[[2.],
+            [1.]]])
+    """
     features = layout.features(block, units)
     return element.act_on_features(features, layout.signed(units))
 
@@ -180,7 +208,37 @@ def aligned_own(block: Block, layout: Layout, units: str, element: Element) -> A
 def aligned_pair(
     block: Block, layout: Layout, number: int, elements: Mapping[str, Element]
 ) -> Array:
-    """One pair in slot order on both sides, shape (draws, K1, K2, R)."""
+    """Return what two sets of units share, in slot order on both sides.
+
+    Parameters
+    ----------
+    block : Block
+        The features of some draws.
+    layout : Layout
+        What they mean.
+    number : int
+        Which of ``layout.pairs``.
+    elements : mapping of str to Element
+        Units -> elements, one per draw.
+
+    Returns
+    -------
+    ndarray of shape (draws, K1, K2, R)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from relabel.groups import Permutation
+    >>> from relabel.groups.elements import Monomial
+    >>> pair = Pair("P", ("state", "state"), (False, False), (False, False))
+    >>> layout = Layout({"state": 2}, {"state": Permutation()}, {"state": ()}, (pair,))
+    >>> values = np.array([[[[9.0], [1.0]], [[2.0], [8.0]]]])
+    >>> block = Block.of({"state": np.zeros((1, 2, 0))}, (values,))
+    >>> swap = Monomial(np.array([[1, 0]]), np.ones((1, 2)))
+    >>> aligned_pair(block, layout, 0, {"state": swap})[..., 0]
+    array([[[8., 2.],
+            [1., 9.]]])
+    """
     pair, values = layout.pairs[number], block.pairs[number]
     for side in (0, 1):
         values = elements[pair.units[side]].act(values, side, power=0, signed=pair.signed[side])
