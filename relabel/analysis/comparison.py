@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from relabel._util.progress import Report
 from relabel.alignment.alignment import align
 from relabel.alignment.provenance import stored_elements
 from relabel.data.containers import sharing, unpack
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "Difference", "Run", "compare"]
 
 Array = NDArray[Any]
-Progress = Callable[[str, int, int], None]
 
 #: Compared when nothing is named, as far as the draws hold what they read.
 _USUAL = ("mean", "gaussian", "stephens", "ecr-iterative-1", "ecr-iterative-2")
@@ -203,7 +203,7 @@ def compare(
     spec: Spec | Mapping[str, str],
     criteria: Sequence[str | Criterion] | Mapping[str, Criterion] | None = None,
     *,
-    progress: Progress | None = None,
+    progress: bool | Report = False,
     **options: Any,
 ) -> Comparison:
     r"""Align the same draws by several criteria and compare what they found.
@@ -225,7 +225,7 @@ def compare(
         Which criteria; by default mean and gaussian, and stephens and both iterations of ECR where
         there are ``allocation/z`` and ``allocation/prob``; rsp, procrustes and matchalign where
         the only units rotate.
-    progress : callable, optional
+    progress : bool or callable, default False
         As for :func:`relabel.align`.
     **options
         Passed on to :func:`relabel.align`.
@@ -329,7 +329,7 @@ def _run(
     spec: Spec,
     name: str,
     criterion: Criterion,
-    progress: Progress | None,
+    progress: bool | Report,
     options: Mapping[str, Any],
 ) -> tuple[Run, Bound, dict[str, Element], dict[str, xr.Dataset]]:
     """Align by one criterion; its elements tell the way from the draws as they came."""

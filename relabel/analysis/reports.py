@@ -18,7 +18,7 @@ from relabel.diagnostics.kernels.quantities import N_POINTS, weights_of
 from relabel.diagnostics.kernels.rhat_ess import Convergence, convergence
 from relabel.errors import SpecError
 from relabel.groups.elements import Monomial
-from relabel.matching.criteria import CRITERIA, Criterion
+from relabel.matching.criteria import rebuilt
 from relabel.matching.solve import STARTS
 from relabel.models.network import Network, outputs_of
 from relabel.spec.spec import SAMPLE_DIMS, Bound, Spec
@@ -94,7 +94,7 @@ def alignment_report(before: Any, aligned: Any) -> AlignmentReport:
         ("weights before", convergence(weights_of(bound, old["posterior"]))),
         ("weights after", convergence(weights_of(bound, new["posterior"]))),
     ]
-    remarks = [*notes["warnings"], _on_allocations(bound, notes["criterion"]["name"])]
+    remarks = [*notes["warnings"], _on_allocations(bound, notes["criterion"])]
     where = notes["options"]["inputs"]
     outputs = _outputs(bound, old, where)
     after = _outputs(bound, new, where)
@@ -143,11 +143,12 @@ def as_planted(aligned: Any) -> float | None:
     return float(np.mean(right))
 
 
-def _on_allocations(bound: Bound, criterion: str) -> str:
+def _on_allocations(bound: Bound, described: Mapping[str, Any]) -> str:
     """Point to criteria that compare allocations, where there are some and they were not used."""
     labels = [v.address for v in bound.variables if v.labels_of is not None]
     prob = [v.address for v in bound.variables if v.group == "allocation" and v.labels_of is None]
-    if not (labels or prob) or CRITERIA[criterion].reads is not Criterion.reads:
+    criterion = rebuilt(described).criterion
+    if not (labels or prob) or criterion is None or criterion.reads:
         return ""
     named = [("ecr-iterative-1", "z", labels), ("stephens", "prob", prob)]
     offers = [f"--criterion {c} --set {kind}={found[0]}" for c, kind, found in named if found]

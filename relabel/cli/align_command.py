@@ -86,15 +86,14 @@ class CriterionOptions:
             chosen = criterion_of(name or "mean", settings) if name or settings else None
             return chosen, []
         name = name or "reference"
-        option = next((o for o in ("reference", "to", "pivot") if o in options_of(name)), None)
-        if option is None:
+        if "reference" not in options_of(name):
             raise SpecError(
                 f"--reference: criterion {name!r} has no option 'reference'; use the criterion "
                 "'reference', or another that has one"
             )
         point, notes = _point_of(self.reference)
         try:
-            return criterion_of(name, settings | {option: point}), notes
+            return criterion_of(name, settings | {"reference": point}), notes
         except SpecError as error:
             if isinstance(point, str):
                 raise SpecError(f"{error}; and there is no file {point!r}") from error
@@ -165,8 +164,8 @@ class SearchOptions:
             "exclude_flagged": self.exclude_flagged,
             "n_first": self.n_first,
             "n_random": self.n_random,
-            "n_kicks": self.n_perturbations,
-            "seed": self.rng,
+            "n_perturbations": self.n_perturbations,
+            "rng": self.rng,
         }
 
 

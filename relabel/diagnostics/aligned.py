@@ -15,16 +15,8 @@ from relabel.alignment.provenance import refuse_reduced, stored_elements
 from relabel.data.containers import Groups, sharing, unpack
 from relabel.data.roles import find_inputs, find_targets
 from relabel.errors import SpecError
-from relabel.matching.criteria import (
-    CRITERIA,
-    PRA,
-    Activations,
-    Criterion,
-    Mean,
-    ToReference,
-    Wasserstein,
-    criterion_of,
-)
+from relabel.matching.criteria import Criterion, Mean, rebuilt
+from relabel.matching.criteria.registry import Rebuilt
 from relabel.matching.draws import Draws
 from relabel.matching.features import Layout, Problem
 from relabel.matching.moments import pooled_moments
@@ -142,23 +134,14 @@ class Aligned:
         return self.transformation.inverse().apply(shared, self.bound)["posterior"]
 
     @cached_property
-    def criterion(self) -> Criterion:
-        """Criterion used to realign shuffled units; the default where the original cannot be.
+    def rebuilt(self) -> Rebuilt:
+        """The criterion of the alignment, as far as the record tells it."""
+        return rebuilt(self.notes["criterion"])
 
-        A given point is not in the record, and neither activations nor allocations are features of
-        single units.
-        """
-        settings = {k: v for k, v in self.notes["criterion"].items() if k != "name"}
-        name = self.notes["criterion"]["name"]
-        if CRITERIA[name].reads is not Criterion.reads:
-            return Mean()
-        if name == Wasserstein.name:
-            return Mean(scale="none", variables=settings["variables"])
-        if name == Activations.name or issubclass(CRITERIA[name], ToReference):
-            keep = {k: v for k, v in settings.items() if k in ("scale", "variables")}
-            keep |= {"scale": "none"} if name == PRA.name else {}
-            return criterion_of(Mean.name, keep)
-        return criterion_of(name, settings)
+    @property
+    def criterion(self) -> Criterion:
+        """Criterion used to realign shuffled units; the default where the original cannot be."""
+        return self.rebuilt.for_features
 
     @cached_property
     def problem(self) -> Problem:
@@ -177,7 +160,7 @@ class Aligned:
         Where the criterion read allocations, these are the features, since parameters may say
         little: the probabilities, or the allocations as zeros and ones, of some observations.
         """
-        read = {k: v for k, v in self.notes["criterion"].items() if k in ("prob", "z")}
+        read = self.rebuilt.reads
         for kind in ("prob", "z"):
             for variable in self.bound.variables:
                 if read.get(kind) in (variable.address, variable.name):
@@ -226,7 +209,9 @@ class Aligned:
         gauges = dict.fromkeys(scaled, "unit")
         spec = replace(bound.spec, gauges={**bound.spec.gauges, **gauges})
         used = [variable.name for variable in self.problem.used]
-        return Problem(replace(bound, spec=spec), self.problem.arrays, used, ways=self.problem.ways)
+        return Problem(
+            replace(bound, spec=spec), self.problem.arrays, used, rules=self.problem.rules
+        )
 
     def features(self, units: str) -> SlotFeatures:
         """All features that distinguish the units of one set."""

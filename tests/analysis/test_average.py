@@ -69,7 +69,7 @@ def member(posterior, chain, draw):
 @pytest.mark.parametrize("symmetry", ["relu", "permutation"])
 def test_mean_of_an_ensemble_is_better_than_its_members(symmetry):
     tree, data = ensemble()
-    aligned = relabel.align(tree, relabel.mlp(2, symmetry, **NAMES), n_kicks=0)
+    aligned = relabel.align(tree, relabel.mlp(2, symmetry, **NAMES), n_perturbations=0)
     found = relabel.average(
         aligned, forward=relu_network, inputs=data["X_test"], targets=data["y_test"]
     )
@@ -260,7 +260,7 @@ def test_names_of_the_source_reach_the_function():
 def test_a_file_of_it_holds_one_network(tmp_path):
     tree, _ = ensemble()
     spec = relabel.mlp(2, "relu", **NAMES)
-    mean = relabel.average(relabel.align(tree, spec, n_kicks=0)).data
+    mean = relabel.average(relabel.align(tree, spec, n_perturbations=0)).data
     for suffix in ("npz", "safetensors"):
         relabel.save(mean, tmp_path / f"mean.{suffix}")
         read = relabel.open_draws(tmp_path / f"mean.{suffix}", sample_dims="")["posterior"]

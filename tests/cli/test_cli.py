@@ -288,10 +288,10 @@ def test_seed_and_random_starts(call):
         assert status == 0, err
     one, two = relabel.open_draws("one.nc"), relabel.open_draws("two.nc")
     xr.testing.assert_identical(one, two)
-    assert Provenance.of(one).options | {"n_kicks": 0} == {
+    assert Provenance.of(one).options | {"n_perturbations": 0} == {
         "inputs": None,
         "n_random": 2,
-        "n_kicks": 0,
+        "n_perturbations": 0,
         "seed": 5,
     }
 
@@ -405,7 +405,7 @@ def test_the_draws_of_the_demo_are_found_where_a_wheel_puts_them(call, tmp_path,
 def test_planted_share_is_counted():
     draws = relabel.open_draws(DEEP)
     spec = relabel.propose(draws).spec
-    one = relabel.criteria.ToReference(to={"chain": 0, "draw": 0}, variables=("b1", "b2"))
+    one = relabel.criteria.ToReference({"chain": 0, "draw": 0}, var_names=("b1", "b2"))
     assert as_planted(relabel.align(draws, spec, criterion=one)) < 0.9
     aligned = relabel.align(draws, spec)
     assert as_planted(aligned) == 1.0

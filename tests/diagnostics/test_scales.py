@@ -336,7 +336,7 @@ def test_deep_networks_use_the_scales_of_all_sets():
     axes = {"W1": "x -> h1", "b1": "-> h1", "W2": "h1 -> h2", "b2": "-> h2", "W3": "h2 -> y"}
     spec = Spec({"h1": "relu", "h2": "relu"}, axes)
     bound = spec.bind(draws)
-    aligned = relabel.align(xr.DataTree.from_dict({"posterior": draws}), spec, n_kicks=0)
+    aligned = relabel.align(xr.DataTree.from_dict({"posterior": draws}), spec, n_perturbations=0)
     stored = Transformation.from_dataset(aligned["relabel"].to_dataset(), ["h1", "h2"])
     fresh = values_of(aligned["posterior"].to_dataset())
     before = scale_law(values_of(draws), bound, priors)

@@ -139,7 +139,7 @@ def test_scrambled_fits_come_back(source):
     factor = rng.choice([-1.0, 1.0], size=index.shape)
     factor[0, 0] = 1
     moved = Transformation({"h": Monomial(index, factor)}).apply(groups, spec.bind(groups))
-    criterion = relabel.criteria.Wasserstein(to={"chain": 0, "draw": 0})
+    criterion = relabel.criteria.Wasserstein(reference={"chain": 0, "draw": 0})
     one = relabel.align(groups["posterior"], spec, criterion=criterion)
     two = relabel.align(moved["posterior"], spec, criterion=criterion)
     for name in groups["posterior"]:

@@ -535,7 +535,7 @@ def test_an_ensemble_in_a_file_of_pytorch_averages_as_well(tmp_path):
         points = {"inputs": data["X_test"], "targets": data["y_test"]}
     spec = relabel.propose(read, activation="relu").spec
     losses = [
-        relabel.average(relabel.align(members, spec, n_kicks=0), **points).loss
+        relabel.average(relabel.align(members, spec, n_perturbations=0), **points).loss
         for members in (draws, read)
     ]
     assert losses[0].mean_network == losses[1].mean_network < 0.61

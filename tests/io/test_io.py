@@ -255,7 +255,7 @@ def test_aligning_an_aligned_file_composes(suffix, tmp_path):
     source = write(tree, tmp_path / f"in.{suffix}")
     align_file(source, tmp_path / f"one.{suffix}")
     draws = relabel.open_draws(tmp_path / f"one.{suffix}")
-    criterion = relabel.criteria.ToReference(to={"chain": 2, "draw": 50})
+    criterion = relabel.criteria.ToReference({"chain": 2, "draw": 50})
     aligned = relabel.align(draws, SPEC, criterion=criterion)
     target = tmp_path / f"two.{suffix}"
     relabel.save(aligned, target, source=tmp_path / f"one.{suffix}", changed=relabelled(aligned))

@@ -102,7 +102,7 @@ def distance(one, two, rows, full):
 def test_assignment_is_the_best_of_the_whole_group(symmetry, n_units, full):
     mean, cov = members(n_units, 4 if n_units < 5 else 2)
     tree = relabel.sources.from_gaussian(mean, cov=cov, layout=shapes(n_units))
-    criterion = Wasserstein("blocks" if full else "diagonal", to={"chain": 0, "draw": 0})
+    criterion = Wasserstein("blocks" if full else "diagonal", reference={"chain": 0, "draw": 0})
     spec = relabel.sources.gaussian_spec(tree, spec_of(symmetry))
     aligned = relabel.align(tree, spec, criterion=criterion)
     rows = rows_of_units(n_units)
@@ -212,7 +212,7 @@ def test_two_layers_with_weights_between_them():
     aligned = relabel.align(
         tree,
         relabel.sources.gaussian_spec(tree, spec),
-        criterion=Wasserstein(to={"chain": 0, "draw": 0}),
+        criterion=Wasserstein(reference={"chain": 0, "draw": 0}),
     )
     numbers = np.arange(6).reshape(2, 3), 6 + np.arange(9).reshape(3, 3), np.arange(15, 18)
     rows = [*(numbers[0].T), *(numbers[2].reshape(3, 1)), *(numbers[1].reshape(9, 1))]
@@ -366,7 +366,7 @@ def test_covariances_of_single_variables():
         tree, relabel.Spec({"h": "tanh"}, {"W": "x -> h", "b": "-> h", "V": "h -> y"})
     )
     assert spec.axes["W_cov"] == "(x -> h) (x -> h)"
-    criterion = Wasserstein(to={"chain": 0, "draw": 0})
+    criterion = Wasserstein(reference={"chain": 0, "draw": 0})
     aligned = relabel.align(tree, spec, criterion=criterion)
     block = np.zeros_like(cov)
     for at in names.values():

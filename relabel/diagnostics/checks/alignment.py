@@ -44,7 +44,7 @@ class AlignmentCheck(Check[Course]):
     name: ClassVar = "alignment"
     subject: ClassVar = "labels"
     place: ClassVar = 15
-    codes: ClassVar = ("not-aligned", "many-sweeps")
+    codes: ClassVar = ("not-aligned", "criterion", "many-sweeps")
     measurements: ClassVar = AlignmentMeasurements
 
     sweeps: Annotated[
@@ -66,7 +66,10 @@ class AlignmentCheck(Check[Course]):
         return AlignmentMeasurements(result.n_sweeps)
 
     def findings(self, case: Case, result: Course | None) -> Iterator[Finding]:
-        """Point out draws that were not aligned, or took long."""
+        """Point out draws that were not aligned, or took long, and criteria that are not known."""
+        stand_in = case.aligned.rebuilt.stand_in
+        if stand_in:
+            yield Finding("criterion", "info", stand_in)
         if result is None:
             yield Finding(
                 "not-aligned",
