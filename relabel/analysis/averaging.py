@@ -20,9 +20,8 @@ from relabel.diagnostics.likelihood import Likelihood, fitting_targets, log_pred
 from relabel.errors import DataError, SpecError
 from relabel.matching.features import layer_size
 from relabel.models.network import Network
-from relabel.spec.resolve import closest
-from relabel.spec.spec import SAMPLE_DIMS, Bound
-from relabel.spec.variables import is_drawn
+from relabel.spec.arrays import SAMPLE_DIMS, closest, is_drawn
+from relabel.spec.spec import Bound
 
 __all__ = ["Average", "AverageLoss", "average"]
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.data.containers import Groups, unpack
 from relabel.errors import DataError, SpecError
-from relabel.spec.resolve import closest
-from relabel.spec.spec import SAMPLE_DIMS
+from relabel.spec.arrays import SAMPLE_DIMS, closest
 
 __all__ = ["BOUNDS", "check_prob", "regions"]
 

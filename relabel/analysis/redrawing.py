@@ -25,9 +25,9 @@ from relabel.diagnostics.scales import (
 )
 from relabel.errors import SpecError
 from relabel.groups.elements import monomial
+from relabel.spec.arrays import SAMPLE_DIMS, closest
 from relabel.spec.centring import centred_variables
-from relabel.spec.resolve import closest
-from relabel.spec.spec import SAMPLE_DIMS, Bound, non_finite
+from relabel.spec.spec import Bound, non_finite
 from relabel.spec.transformation import Transformation
 
 __all__ = ["redraw_scale"]

@@ -18,7 +18,9 @@ from relabel.diagnostics.aligned import Aligned
 from relabel.errors import DataError, SpecError
 from relabel.groups import Group
 from relabel.models.network import Layer, Network, function_of
-from relabel.spec.spec import SAMPLE_DIMS, Bound, BoundVariable
+from relabel.spec.arrays import SAMPLE_DIMS
+from relabel.spec.spec import Bound
+from relabel.spec.variables import BoundVariable
 
 __all__ = ["reduce"]
 

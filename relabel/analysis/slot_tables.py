@@ -16,8 +16,8 @@ from relabel.diagnostics.convergence import pointwise
 from relabel.diagnostics.diagnosis import Thresholds
 from relabel.diagnostics.questions import Questions
 from relabel.errors import SpecError
-from relabel.spec.resolve import closest
-from relabel.spec.spec import SAMPLE_DIMS, BoundVariable
+from relabel.spec.arrays import SAMPLE_DIMS, closest
+from relabel.spec.variables import BoundVariable
 
 if TYPE_CHECKING:
     import pandas as pd

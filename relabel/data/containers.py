@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import xarray as xr
 
@@ -18,6 +18,8 @@ from relabel.spec.spec import SAMPLE_DIMS
 __all__ = [
     "OWN",
     "PREFIX",
+    "Data",
+    "DrawsLike",
     "Groups",
     "is_inference_data",
     "own_variables",
@@ -26,8 +28,21 @@ __all__ = [
     "unpack",
 ]
 
-Data = TypeVar("Data")
 Groups = dict[str, xr.Dataset]
+
+
+class InferenceDataLike(Protocol):
+    """``InferenceData`` of arviz 0.x, by what is used of it."""
+
+    def to_datatree(self) -> xr.DataTree:
+        """Return the groups as a tree."""
+
+
+#: Posterior draws as functions take them.
+DrawsLike: TypeAlias = xr.DataTree | xr.Dataset | InferenceDataLike
+
+#: Draws of one type: what goes in comes out.
+Data = TypeVar("Data", bound=DrawsLike)
 
 #: Groups that an alignment adds.
 OWN = ("relabel", "warmup_relabel")

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from relabel.numerics.labels import Labels, labels_in
-from relabel.spec.variables import SAMPLE_DIMS, core_dims, is_drawn
+from relabel.spec.arrays import SAMPLE_DIMS, core_dims, is_drawn
 
 __all__ = ["could_name", "labels_of"]
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import xarray as xr
 
-from relabel.spec.variables import is_drawn
+from relabel.spec.arrays import is_drawn
 
 __all__ = ["tied_weights"]
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from relabel.errors import SpecError
 from relabel.numerics.rotations import varimax
-from relabel.spec.spec import Bound, BoundVariable
+from relabel.spec.spec import Bound
+from relabel.spec.variables import BoundVariable
 
 __all__ = ["loadings_of", "rotations_of"]
 

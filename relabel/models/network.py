@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from scipy import special
 
 from relabel.errors import SpecError
+from relabel.spec.arrays import SAMPLE_DIMS
 from relabel.spec.centring import centred
 from relabel.spec.gauges import centred_axes
 from relabel.spec.notation import parse
-from relabel.spec.spec import Bound, BoundVariable
-from relabel.spec.variables import SAMPLE_DIMS
+from relabel.spec.spec import Bound
+from relabel.spec.variables import BoundVariable
 
 __all__ = [
     "FUNCTIONS",

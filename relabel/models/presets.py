@@ -7,7 +7,7 @@ from typing import Literal
 
 from relabel.errors import SpecError
 from relabel.groups import group_of_activation
-from relabel.spec.resolve import closest
+from relabel.spec.arrays import closest
 from relabel.spec.spec import Spec
 
 __all__ = [

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from relabel.data.containers import pack, unpack
 from relabel.errors import DataError, SpecError
 from relabel.numerics.densities import allocate, check_names, family_of, log_density, smooth
-from relabel.spec.resolve import check_draws, closest
-from relabel.spec.variables import SAMPLE_DIMS, core_dims, is_drawn
+from relabel.spec.arrays import SAMPLE_DIMS, check_draws, closest, core_dims, is_drawn
 
 __all__ = ["allocation_probabilities", "state_probabilities", "with_allocation"]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import xarray as xr
 
-from relabel.spec.variables import core_dims
+from relabel.spec.arrays import core_dims
 
 __all__ = [
     "Architecture",

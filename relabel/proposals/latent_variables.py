@@ -11,8 +11,8 @@ import xarray as xr
 
 from relabel.data.labels_in_draws import could_name, labels_of
 from relabel.errors import RelabelError
+from relabel.spec.arrays import SAMPLE_DIMS, core_dims, is_drawn
 from relabel.spec.spec import Spec
-from relabel.spec.variables import SAMPLE_DIMS, core_dims, is_drawn
 
 __all__ = ["Completed", "complete", "known_dims"]
 

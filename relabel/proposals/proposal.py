@@ -28,9 +28,8 @@ from relabel.proposals.feedforward import (
 from relabel.proposals.latent_variables import complete, known_dims
 from relabel.proposals.layer_names import Reading, follows_conventions, read_names
 from relabel.proposals.model_zoo import Known, known_network
-from relabel.spec.resolve import check_draws, closest
+from relabel.spec.arrays import check_draws, closest, core_dims, is_drawn
 from relabel.spec.spec import Spec
-from relabel.spec.variables import core_dims, is_drawn
 
 __all__ = ["Proposal", "propose"]
 

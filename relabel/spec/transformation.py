@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from relabel.errors import DataError
 from relabel.groups.elements import Dense, Element, Monomial, monomial
 from relabel.numerics.labels import moved_labels
+from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
 from relabel.spec.centring import Offsets
-from relabel.spec.spec import SAMPLE_DIMS, Bound, BoundVariable, Shift
+from relabel.spec.spec import Bound
+from relabel.spec.variables import BoundVariable, Shift
 
 __all__ = ["Transformation"]
 
@@ -25,7 +27,7 @@ _ORTHOGONAL = 1e-6  # largest entry of G G' - 1 that can be rounding, were it st
 
 @dataclass(frozen=True)
 class Transformation:
-    """One group element per draw and set of units.
+    """One element of the symmetry group for every draw and set of units.
 
     Attributes
     ----------
@@ -67,13 +69,13 @@ class Transformation:
         return replace(both, offsets=back._carried(self.offsets).plus(other.offsets))
 
     def _negative(self) -> Offsets:
-        """Offsets of the inverse: to be added, in the labels that the elements lead to."""
+        """Return the offsets of the inverse: added, in the labels after the elements."""
         assert self.offsets is not None
         moved = self._carried(self.offsets)
         return replace(moved, values={name: -array for name, array in moved.values.items()})
 
     def _carried(self, offsets: Offsets) -> Offsets:
-        """Offsets with the elements acting on their axes."""
+        """Return offsets on whose axes the elements have acted."""
         draws, bound = offsets.as_draws()
         moved = Transformation(self.elements).apply({"posterior": draws}, bound)
         return offsets.from_draws(moved["posterior"])
@@ -160,7 +162,7 @@ class Transformation:
         return new
 
     def _used(self, parts: Sequence[BoundVariable], moving: Sequence[Shift]) -> list[str]:
-        """Every set of units that acts on these parts of a variable."""
+        """Return the sets of units that act on these parts of a variable."""
         used = dict.fromkeys(units for part in parts for _, units, _ in part.unit_axes())
         used |= dict.fromkeys(shift.units for shift in moving if shift.bias in parts)
         used |= dict.fromkeys(part.labels_of for part in parts if part.labels_of is not None)
@@ -213,10 +215,10 @@ class Transformation:
                 key = f"{name}_{kind}"
                 if key not in dataset:
                     raise DataError(f"the group 'relabel' has no variable {key!r}; it is damaged")
-                arrays.append(dataset[key].transpose(*SAMPLE_DIMS, name).values)
+                arrays.append(chain_draw_values(dataset[key], name))
             index, factor = arrays[0].astype(np.int64), arrays[1].astype(float)
             if not (np.sort(index, axis=-1) == np.arange(index.shape[-1])).all():
-                raise DataError(f"relabel/{name}_index holds rows that are no permutations")
+                raise DataError(f"relabel/{name}_index holds rows that are not permutations")
             if not (np.isfinite(factor) & (factor != 0)).all():
                 raise DataError(f"relabel/{name}_factor holds factors that are zero or not finite")
             elements[name] = Monomial(index, factor)
@@ -224,7 +226,7 @@ class Transformation:
 
 
 def _labelled(units: str, element: Element) -> list[xr.DataArray]:
-    """What an element consists of, as arrays with dimensions of their own."""
+    """Return the arrays of an element with dimension names of their own."""
     return [
         xr.DataArray(
             part, dims=(*SAMPLE_DIMS, *(f"__{units}_{i}_{a}" for a in range(part.ndim - 2)))
@@ -234,8 +236,8 @@ def _labelled(units: str, element: Element) -> list[xr.DataArray]:
 
 
 def _stored_rotation(stored: xr.DataArray, units: str) -> Dense:
-    """Read rotations back, checked."""
-    matrix = stored.transpose(*SAMPLE_DIMS, units, f"{units}_unit").values.astype(float)
+    """Read rotations back; raise DataError unless they are orthogonal."""
+    matrix = chain_draw_values(stored, units, f"{units}_unit").astype(float)
     rest = matrix @ matrix.swapaxes(-1, -2) - np.eye(matrix.shape[-1])
     if not (np.abs(rest) < _ORTHOGONAL).all():
         raise DataError(f"relabel/{units}_rotation holds matrices that are not orthogonal")
@@ -254,10 +256,10 @@ def act_on(variable: BoundVariable, values: Array, elements: Mapping[str, Elemen
 
 
 def shift_of(shift: Shift, reader: Array, element: Element) -> Array:
-    """What an affine flip adds to a bias: the sum of what its reader reads of flipped units.
+    """Return what an affine flip adds to a bias: the sum of what its reader reads of flipped units.
 
-    One axis for each of the bias, products split; `reader` is not yet transformed. Draws in which
-    nothing is flipped get zeros, whatever they hold.
+    The result has the axes of the bias, products split; `reader` is not yet transformed. It is zero
+    in draws without flips, whatever these hold.
     """
     element = monomial(element)
     flipped = np.zeros((*element.batch, element.size))
@@ -282,7 +284,7 @@ def sum_over_units(shift: Shift, reader: Array, weight: Array) -> Array:
 
 
 def _kept_axes(shift: Shift) -> list[int]:
-    """Positions in the reader of the axes of the bias; those of one name in their order."""
+    """Return the positions in the reader of the axes of the bias; equal names in their order."""
     free = [i for i, axis in enumerate(shift.reader.axes) if axis.role != "tail"]
     kept = []
     for axis in shift.bias.axes:

@@ -299,7 +299,7 @@ def test_apply_to_other_data(rng):
     assert largest(relabel.undo(new), named) == 0
     wrong = draws[["V"]].isel(V_dim_0=slice(0, 3)).assign(b=draws["b"])
     lines = Spec(spec.units, {"V": "_ -> y", "b": "-> h"}, gauges=spec.gauges)
-    with pytest.raises(DataError, match=r"'V' has the shape \(5,\) a draw.* need \(3,\)"):
+    with pytest.raises(DataError, match=r"'V' have the shape \(5,\) a draw.* need \(3,\)"):
         relabel.apply(wrong, aligned, spec=lines)
 
 
