@@ -149,9 +149,8 @@ def _recurrent(names: Mapping[str, Array], activation: str) -> Iterator[Candidat
         "bias": f"{prefix}bias_hh_l0" in names,
         "readout": _readout(names, states, size * (1 + both_ways)),
     }
-    if cell is rnn:  # its names do not tell tanh from relu
-        options["nonlinearity"] = "relu" if activation == "relu" else "tanh"
-        options["symmetry"] = "full" if activation in ("tanh", "relu") else "permutation"
+    if cell is rnn:  # names do not distinguish tanh from relu
+        options["activation"] = activation if activation in ("tanh", "relu") else "permutation"
     yield f"relabel.{cell.__name__}({len(layers)}, prefix={prefix!r})", partial(cell, **options)
 
 

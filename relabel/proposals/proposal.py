@@ -14,7 +14,7 @@ from relabel.data.ties import tied_weights
 from relabel.errors import RelabelError, SpecError
 from relabel.groups import group_of, group_of_activation
 from relabel.models.convolutional import of_channels
-from relabel.models.presets import dense_line, hidden_names
+from relabel.models.tables import dense_line, hidden_names
 from relabel.proposals.feedforward import (
     Architecture,
     Array,
