@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 import relabel
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.certainty import soft_labels
+from relabel.diagnostics.kernels.certainty import soft_labels
 from relabel.numerics.assignment import assign
 from relabel.simulate import Simulated, SimulatedPosterior, network, posterior, structureless
 from relabel.spec.transformation import Transformation

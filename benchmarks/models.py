@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 import relabel
-from relabel.alignment.provenance import provenance
+from relabel.data.provenance import Provenance
 from relabel.matching.criteria import Criterion
 from relabel.numerics.rotations import varimax
 
@@ -83,7 +83,7 @@ def aligned(draws: Array, symmetry: str, criterion: Criterion) -> tuple[float, i
     spec = relabel.Spec({"factor": symmetry}, {"Lambda": "item factor"})
     result: list[Any] = []
     seconds = timed(lambda: result.append(relabel.align(data, spec, criterion=criterion)))
-    return seconds, len(provenance(result[-1])["losses"])
+    return seconds, len(Provenance.of(result[-1]).losses)
 
 
 def assignments(draws: Array) -> float:

@@ -46,7 +46,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.stats import chi2
 
 import relabel
-from relabel.diagnostics.convergence import convergence
+from relabel.diagnostics.kernels.rhat_ess import convergence
 
 Array = NDArray[Any]
 

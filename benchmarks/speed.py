@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 import relabel
-from relabel.alignment.provenance import provenance
+from relabel.data.provenance import Provenance
 from relabel.matching.features import Problem
 from relabel.matching.solve import STARTS
 from relabel.simulate import Simulated, network
@@ -51,7 +51,7 @@ def measure(simulated: Simulated) -> list[str]:
     """Time one case."""
     aligned, seconds = timed(simulated)
     assignment, products = floors(simulated, aligned)
-    sweeps = len(provenance(aligned)["losses"])
+    sweeps = len(Provenance.of(aligned).losses)
     starts = count_starts(aligned)
     ratio = seconds / ((assignment + products) * (sweeps + starts))
     return [

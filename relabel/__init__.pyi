@@ -2,7 +2,6 @@ from . import criteria, groups, models, simulate, sources, stats
 from ._util.versions import __version__
 from .alignment.alignment import align
 from .alignment.inverse import undo
-from .alignment.provenance import Provenance
 from .alignment.transfer import apply
 from .analysis.averaging import Average, AverageLoss, average
 from .analysis.comparison import Comparison, compare
@@ -11,6 +10,7 @@ from .analysis.reduction import reduce
 from .analysis.reports import AlignmentReport
 from .analysis.slot_tables import summary
 from .data.containers import DrawsLike
+from .data.provenance import Provenance
 from .diagnostics.diagnosing import diagnose
 from .diagnostics.diagnosis import Diagnosis, Finding, Thresholds
 from .diagnostics.likelihood import Likelihood

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import xarray as xr
 
 if TYPE_CHECKING:
-    from relabel.alignment.provenance import Provenance
+    from relabel.data.provenance import Provenance
     from relabel.diagnostics.diagnosis import Diagnosis
     from relabel.spec.spec import Spec
 
@@ -65,7 +65,7 @@ class RelabelAccessor(Generic[Data]):
     @property
     def provenance(self) -> Provenance:
         """How aligned draws were made: see :class:`relabel.Provenance`."""
-        from relabel.alignment.provenance import Provenance
+        from relabel.data.provenance import Provenance
 
         return Provenance.of(self._data)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DataError", "FileError", "RelabelError", "SpecError"]
+__all__ = ["DataError", "FileError", "RelabelError", "SpecError", "UnknownSymmetryError"]
 
 
 class RelabelError(ValueError):
@@ -11,6 +11,20 @@ class RelabelError(ValueError):
 
 class SpecError(RelabelError):
     """The spec, or an option, is wrong in itself or does not fit the draws."""
+
+
+class UnknownSymmetryError(SpecError):
+    """A spec names a symmetry that neither this package nor an installed one brings.
+
+    Attributes
+    ----------
+    symmetry : str
+        The name.
+    """
+
+    def __init__(self, message: str, symmetry: str) -> None:
+        super().__init__(message)
+        self.symmetry = symmetry
 
 
 class DataError(RelabelError):

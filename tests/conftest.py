@@ -1,5 +1,7 @@
 """Hypothesis draws the same examples in every run, and may take its time over each.
 
+The profile ``explore`` (RELABEL_HYPOTHESIS=explore) draws thousands of new ones instead.
+
 BLAS gets one thread: the products are small, and every core has a worker of its own.
 """
 
@@ -21,7 +23,13 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-settings.load_profile("relabel")
+settings.register_profile(
+    "explore",
+    settings.get_profile("relabel"),
+    derandomize=False,
+    max_examples=2000,
+)
+settings.load_profile(os.environ.get("RELABEL_HYPOTHESIS", "relabel"))
 
 
 @pytest.fixture

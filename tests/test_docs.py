@@ -11,7 +11,7 @@ import pytest
 from files import REPOSITORY
 
 from relabel.cli import app as cli
-from relabel.groups import SYMMETRIES
+from relabel.groups import GROUPS
 from relabel.io.files import read_spec
 
 ROOT = REPOSITORY
@@ -99,7 +99,7 @@ def test_the_table_of_activations_names_no_unknown_one():
     rows = re.findall(r"^\| (?:odd|even): ([^|]*)\|", text, re.MULTILINE)
     assert len(rows) == 2
     for row in rows:
-        assert {name.strip() for name in row.split(",")} <= set(SYMMETRIES)
+        assert {name.strip() for name in row.split(",")} <= set(GROUPS)
 
 
 MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -175,11 +176,14 @@ def align(
         found["warmup_"] = (warm, job.follow_warmup(warm, draws, solution))
     changed: dict[str, xr.Dataset | None] = {}
     for prefix, (part, result) in found.items():
-        notes = provenance_of(part, result, criterion, job.options)
+        provenance = provenance_of(part, result, criterion, job.options)
         if exclude_flagged:
-            notes["no_part_in_reference"] = np.flatnonzero(flagged).tolist()
+            apart = tuple(np.flatnonzero(flagged).tolist())
+            provenance = replace(provenance, no_part_in_reference=apart)
         own = found_variables(part, result)
-        changed |= transformed(groups, prefix, part.bound, part.transformation(result), own, notes)
+        changed |= transformed(
+            groups, prefix, part.bound, part.transformation(result), own, provenance
+        )
     return pack(data, changed)
 
 

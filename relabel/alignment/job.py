@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -11,9 +10,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.text import plain
 from relabel.alignment.provenance import (
     stored_elements,
 )
+from relabel.data.provenance import Provenance
 from relabel.errors import DataError, SpecError
 from relabel.groups.elements import Element, Monomial, monomial
 from relabel.matching.allocation_features import AllocationProblem
@@ -226,12 +227,12 @@ def _aligned_alike(
     if "relabel" not in groups or options["inputs"] == "given" or given:
         return False
     stored_elements(groups, "")
-    notes = json.loads(groups["relabel"].attrs["relabel"])
-    same_options = all(notes["options"].get(key) == value for key, value in options.items())
-    same_criterion = notes["criterion"] == json.loads(json.dumps(criterion.describe()))
+    earlier = Provenance.within(groups)
+    same_options = all(earlier.options.get(key) == value for key, value in options.items())
+    same_criterion = earlier.criterion == plain(criterion.describe())
     loss = groups["relabel"]["loss"].values
     same_draws = bool(
-        np.isclose(np.nansum(loss), notes.get("loss_of_draws", np.nan), rtol=1e-9, atol=0)
+        np.isclose(np.nansum(loss), earlier.loss_of_draws or np.nan, rtol=1e-9, atol=0)
     )
     return same_options and bool(same_criterion) and same_draws
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +9,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from relabel._util.text import plain
 from relabel._util.versions import installed
 from relabel.alignment.checks import suspicions
 from relabel.data.containers import sharing, unpack
-from relabel.errors import DataError, SpecError
+from relabel.data.provenance import Provenance
+from relabel.errors import DataError
 from relabel.matching.criteria import Criterion
 from relabel.matching.draws import Draws
 from relabel.matching.solve import STARTS, Solution
@@ -25,7 +26,6 @@ from relabel.spec.transformation import Transformation
 __all__ = [
     "check_same_draws",
     "found_variables",
-    "provenance",
     "provenance_of",
     "refuse_reduced",
     "relabelled",
@@ -68,8 +68,8 @@ def provenance_of(
     solution: Solution,
     criterion: Criterion,
     options: dict[str, Any],
-) -> dict[str, Any]:
-    """How the result was made, as JSON-able values."""
+) -> Provenance:
+    """How the result was made."""
     n_moved = int(np.logical_or.reduce([g.moves() for g in solution.elements.values()]).sum())
     loss = solution.losses[-1]
     sentence = (
@@ -78,32 +78,23 @@ def provenance_of(
     )
     shifted = said_of(draws.bound)
     sentence += f"; {shifted} (this preserves the likelihood, not the prior)" if shifted else ""
-    more = {"flags": list(solution.remarks.variables)} if solution.remarks.variables else {}
-    return more | {
-        "version": installed("posterior-relabel"),
-        "spec": draws.bound.resolved().as_dict(),
-        "criterion": _plain(criterion.describe()),
-        "options": _plain(options),
-        "versions": {p: installed(p) for p in ("numpy", "scipy", "xarray")}
+    return Provenance(
+        version=installed("posterior-relabel"),
+        spec=draws.bound.resolved(),
+        criterion=plain(criterion.describe()),
+        options=plain(options),
+        versions={package: installed(package) for package in ("numpy", "scipy", "xarray")}
         | {"python": platform.python_version()},
-        "variables": draws.bound.addresses(),
-        "loss_before": solution.loss_before,
-        "losses": solution.losses,
-        "converged": solution.converged,
-        "loss_of_draws": float(solution.loss.sum()),
-        "n_moved": n_moved,
-        "result": sentence,
-        "warnings": _warnings(draws, solution),
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Make NumPy's numbers and tables of any kind ready for JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return value.item() if isinstance(value, np.generic) else value
+        variables=tuple(draws.bound.addresses()),
+        loss_before=solution.loss_before,
+        losses=tuple(solution.losses),
+        converged=solution.converged,
+        loss_of_draws=float(solution.loss.sum()),
+        n_moved=n_moved,
+        result=sentence,
+        warnings=tuple(_warnings(draws, solution)),
+        flags=tuple(solution.remarks.variables),
+    )
 
 
 def _on_the_prior(bound: Bound) -> list[str]:
@@ -183,14 +174,8 @@ def rotations_left(bound: Bound) -> str:
 
 def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec, Transformation]:
     """Read spec and elements of an earlier alignment."""
-    if f"{prefix}relabel" not in groups:
-        raise DataError("these draws were not aligned: there is no group 'relabel'")
+    spec = Provenance.within(groups, prefix).spec
     dataset = groups[f"{prefix}relabel"]
-    try:
-        notes = json.loads(dataset.attrs["relabel"])
-        spec = Spec.from_dict(notes["spec"])
-    except (KeyError, TypeError, SpecError, json.JSONDecodeError) as error:
-        raise DataError("the group 'relabel' is damaged: its attribute cannot be read") from error
     check_same_draws(dataset, groups[f"{prefix}posterior"])
     bound = None
     if centred_axes(spec.gauges):
@@ -201,7 +186,7 @@ def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec
 
 def refuse_reduced(groups: Mapping[str, xr.Dataset]) -> None:
     """Refuse draws that were reduced: their values are no longer those of the draws."""
-    if "relabel" in groups and "reduced" in json.loads(groups["relabel"].attrs["relabel"]):
+    if "relabel" in groups and Provenance.within(groups).reduced is not None:
         raise DataError(
             "these draws were reduced (relabel.reduce), so their values are no longer those of the "
             "draws; use the aligned draws from which they were made"
@@ -221,20 +206,6 @@ def check_same_draws(own: xr.Dataset, posterior: xr.Dataset) -> None:
             )
 
 
-def provenance(data: Any) -> dict[str, Any]:
-    """Return what the group ``relabel`` says of how it was made.
-
-    Raises
-    ------
-    DataError
-        If the draws were not aligned, or the record is damaged.
-    """
-    groups = unpack(data)
-    stored_elements(groups, "")
-    notes: dict[str, Any] = json.loads(groups["relabel"].attrs["relabel"])
-    return notes
-
-
 def relabelled(aligned: Any) -> list[str]:
     """Return the addresses ``group/name`` of all variables that an alignment wrote.
 
@@ -243,11 +214,11 @@ def relabelled(aligned: Any) -> list[str]:
     DataError
         If the draws were not aligned, or the record is damaged.
     """
-    provenance(aligned)
     groups = unpack(aligned)
+    stored_elements(groups, "")
     return [
         f"{prefix}{address}"
         for prefix in ("", "warmup_")
         if f"{prefix}relabel" in groups
-        for address in json.loads(groups[f"{prefix}relabel"].attrs["relabel"])["variables"]
+        for address in Provenance.within(groups, prefix).variables
     ]

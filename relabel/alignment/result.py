@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import replace
 
 import xarray as xr
-from numpy.typing import NDArray
 
 from relabel.alignment.provenance import (
     stored_elements,
 )
 from relabel.data.containers import sharing
+from relabel.data.provenance import Provenance
 from relabel.errors import SpecError
 from relabel.spec.spec import SAMPLE_DIMS, Bound
 from relabel.spec.transformation import Transformation
 
 __all__ = ["transformed"]
-
-Array = NDArray[Any]
-Data = TypeVar("Data")
 
 
 def transformed(
@@ -29,7 +25,7 @@ def transformed(
     bound: Bound,
     transformation: Transformation,
     own: xr.Dataset,
-    notes: dict[str, Any],
+    provenance: Provenance,
 ) -> dict[str, xr.Dataset | None]:
     """Changed groups of the result: the relabelled ones, and the record, composed if need be."""
     shared = sharing(groups, prefix)
@@ -47,13 +43,13 @@ def transformed(
                 "composed; undo the first (relabel.undo), then align"
             )
         transformation = transformation @ done
-        earlier = json.loads(groups[f"{prefix}relabel"].attrs["relabel"])
-        notes["earlier"] = {k: v for k, v in earlier.items() if k not in ("diagnosis", "added")}
+        earlier = Provenance.within(groups, prefix).without_findings()
+        provenance = replace(provenance, earlier=earlier)
     stored = own.assign(transformation.to_dataset().data_vars)
     if transformation.offsets is not None:
-        notes["offsets"] = list(transformation.offsets.values)
+        provenance = replace(provenance, offsets=tuple(transformation.offsets.values))
     coords = {d: shared["posterior"][d] for d in SAMPLE_DIMS if d in shared["posterior"].coords}
     stored = stored.assign_coords(coords)
-    stored.attrs = {"relabel": json.dumps(notes)}
+    stored.attrs = provenance.attrs()
     changed[f"{prefix}relabel"] = stored
     return changed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from relabel.alignment.provenance import (
 )
 from relabel.alignment.result import transformed
 from relabel.data.containers import pack, sharing, unpack
+from relabel.data.provenance import Provenance
 from relabel.errors import DataError, SpecError
 from relabel.groups import group_of
 from relabel.spec.spec import Spec, spec_of
@@ -89,7 +89,7 @@ def _carried_over(
     shared = sharing(groups, prefix)
     check_same_draws(source[f"{prefix}relabel"], shared["posterior"])
     if spec is None:
-        spec = _spec_for(shared, source[f"{prefix}relabel"], stored_spec)
+        spec = _spec_for(shared, Provenance.within(source, prefix))
     elif prefix:
         spec = spec.present_in(shared)
     bound = spec.bind(shared)
@@ -106,20 +106,19 @@ def _carried_over(
                 f"declare them {was!r}; '{units}^0' in axes is for what is only permuted"
             )
     own = source[f"{prefix}relabel"]
-    notes = json.loads(own.attrs["relabel"])
-    own = own.drop_vars(notes.pop("offsets", []))
+    provenance = Provenance.within(source, prefix)
+    own = own.drop_vars(provenance.offsets)
     if transformation.offsets is not None:
         transformation = replace(transformation, offsets=transformation.offsets.restricted(bound))
-    notes |= {
-        "spec": bound.resolved().as_dict(),
-        "variables": [v.address for v in bound.variables],
-    }
-    return transformed(groups, prefix, bound, transformation, own.drop_attrs(deep=False), notes)
+    addresses = tuple(variable.address for variable in bound.variables)
+    provenance = replace(provenance, spec=bound.resolved(), variables=addresses, offsets=())
+    own = own.drop_attrs(deep=False)
+    return transformed(groups, prefix, bound, transformation, own, provenance)
 
 
-def _spec_for(groups: Mapping[str, xr.Dataset], own: xr.Dataset, stored: Spec) -> Spec:
+def _spec_for(groups: Mapping[str, xr.Dataset], provenance: Provenance) -> Spec:
     """The stored spec; where none of its variables is there, dimensions tell, if named so."""
-    known = json.loads(own.attrs["relabel"])["variables"]
+    stored, known = provenance.spec, provenance.variables
     there = {f"{group}/{name}" for group, ds in groups.items() for name in ds.data_vars}
     dims = {dim for dataset in groups.values() for dim in dataset.dims}
     return stored if there & set(known) or not dims & set(stored.units) else Spec(stored.units)

@@ -517,7 +517,7 @@ def _networks(
         network = Network.of(read.bound)
     except SpecError as error:
         return f"{error}; pass forward=, a function that evaluates the network"
-    found, where = read.inputs(inputs)
+    found, where = read.inputs("auto" if inputs is None else inputs)
     if found is None:
         return where
     names = {v.name: v.name for v in read.bound.measured()}

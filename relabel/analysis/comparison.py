@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from relabel.alignment.alignment import align
-from relabel.alignment.provenance import provenance, stored_elements
+from relabel.alignment.provenance import stored_elements
 from relabel.data.containers import sharing, unpack
-from relabel.diagnostics.comparison import weights_of
-from relabel.diagnostics.convergence import Convergence, convergence
+from relabel.data.provenance import Provenance
+from relabel.diagnostics.kernels.quantities import weights_of
+from relabel.diagnostics.kernels.rhat_ess import Convergence, convergence
 from relabel.errors import SpecError
 from relabel.groups import group_of
-from relabel.groups.elements import Dense, Element, Monomial, nearest
+from relabel.groups.elements import Dense, Element, Monomial
 from relabel.matching.allocation_features import located, with_labels
 from relabel.matching.criteria import CRITERIA, Criterion, criterion_of
 from relabel.matching.criteria.ecr import allocated
@@ -336,7 +337,7 @@ def _run(
     begin = time.process_time()
     aligned = align(data, spec, criterion=criterion, progress=progress, **options)
     seconds = time.process_time() - begin
-    notes, groups = provenance(aligned), unpack(aligned)
+    notes, groups = Provenance.of(aligned).as_dict(), unpack(aligned)
     _, transformation = stored_elements(groups, "")
     bound = Spec.from_dict(notes["spec"]).bind(sharing(groups))
     run = Run(
@@ -372,8 +373,7 @@ def _differing(one: Mapping[str, Element], two: Mapping[str, Element], kept: Arr
     """
     parts = []
     for units, element in one.items():
-        both = _towards_usual(element @ two[units].inverse())
-        labels = 2 * both.index + (both.factor < 0)
+        labels = _labels_towards_usual(element @ two[units].inverse())
         parts.append(labels.reshape(-1, element.size))
     codes = np.concatenate(parts, axis=1)
     kinds, counts = np.unique(codes[kept.ravel()], axis=0, return_counts=True)
@@ -381,20 +381,21 @@ def _differing(one: Mapping[str, Element], two: Mapping[str, Element], kept: Arr
     return differing
 
 
-def _towards_usual(relative: Element) -> Monomial:
-    """Signed permutations that are left when the rotation that all draws have alike is undone.
+def _labels_towards_usual(relative: Element) -> Array:
+    """Units and signs that are left when the rotation that all draws have alike is undone.
 
     That rotation is the mean over the draws that are nearest to the most frequent labels.
     """
-    labels = nearest(relative)
-    if isinstance(relative, Monomial):
+    labels = relative.labels()
+    if not relative.mixes:
         return labels
-    rows = (2 * labels.index + (labels.factor < 0)).reshape(-1, labels.size)
+    size, matrices = relative.size, relative.matrices()
+    rows = labels.reshape(-1, size)
     _, kind, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     alike = kind.reshape(-1) == counts.argmax()
-    mean = relative.matrix.reshape(-1, labels.size, labels.size)[alike].mean(axis=0)
-    back = Dense(np.broadcast_to(procrustes(mean), relative.matrix.shape)).inverse()
-    return nearest(relative @ back)
+    mean = matrices.reshape(-1, size, size)[alike].mean(axis=0)
+    back = Dense(np.broadcast_to(procrustes(mean), matrices.shape)).inverse()
+    return (relative @ back).labels()
 
 
 def _agreement(elements: Sequence[Mapping[str, Element]], kept: Array) -> Array:

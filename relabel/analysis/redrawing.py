@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from relabel.alignment.provenance import refuse_reduced, stored_elements
 from relabel.data.containers import pack, sharing, unpack
-from relabel.diagnostics.scales import (
+from relabel.diagnostics.kernels.scales import (
     Priors,
     checked_priors,
     draw_scale,
@@ -71,8 +71,8 @@ def redraw_scale(
         Gibbs sweeps over the sets of units. By default one, which is exact, unless sets of scaled
         units share weights, as neighbouring layers do; then as many as bring the influence of the
         start below 1e-3: a dozen for two layers of a few units, 73 for the layers 10-64-64-1 (see
-        :func:`relabel.diagnostics.scales.enough_sweeps`). A sweep takes some microseconds for
-        each unit of each draw.
+        :func:`relabel.diagnostics.kernels.scales.enough_sweeps`). A sweep takes some microseconds
+        for each unit of each draw.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def redraw_scale(
 
     See Also
     --------
-    relabel.diagnostics.scales.scale_law : Whether the sampler's own scales follow the law.
+    relabel.diagnostics.kernels.scales.scale_law : Whether the sampler's own scales follow the law.
 
     Notes
     -----

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from relabel.data.containers import pack, unpack
 from relabel.diagnostics.aligned import Aligned
 from relabel.errors import DataError, SpecError
-from relabel.groups import Group
-from relabel.models.network import Layer, Network, function_of
+from relabel.groups import Group, activation_of
+from relabel.models.network import Layer, Network
 from relabel.spec.arrays import SAMPLE_DIMS
 from relabel.spec.spec import Bound
 from relabel.spec.variables import BoundVariable
@@ -163,7 +163,7 @@ def reduce(
         return aligned
     read = Aligned.read(aligned)
     plan = _Plan.of(read.bound, read.groups["posterior"], n_ulps)
-    points, where = read.inputs(inputs)
+    points, where = read.inputs("auto" if inputs is None else inputs)
     known = points is not None
     before = plan.read(read)
     yardstick = _Yardstick.at(points, before)
@@ -258,12 +258,6 @@ class _Hidden:
         return all(bias is not None for _, bias in self.outgoing)
 
     @property
-    def degree(self) -> int:
-        """Degree of homogeneity, 0 where there is none."""
-        action = self.group.action("tail")
-        return 0 if action is None else -action.power
-
-    @property
     def kinds(self) -> tuple[_Kind, ...]:
         """The signs by which one unit can stand for another."""
         action = self.group.action("tail")
@@ -356,7 +350,7 @@ def _hidden(layer: Layer, network: Network, bound: Bound) -> _Hidden | None:
         for variable, tail in reader.weights
         if tail == layer.name
     )
-    function = function_of(layer.activation) if layer.activation else None
+    function = activation_of(layer.activation).function if layer.activation else None
     if not outgoing or function is None:
         return None
     return _Hidden(
@@ -569,7 +563,7 @@ def _merge_duplicates(block: _Block, hidden: _Hidden) -> bool:
         near &= kept[:, :, None] & kept[:, None, :]
         for unit, into in np.argwhere(near.any(axis=0)):
             rows = np.flatnonzero(near[:, unit, into] & kept[:, unit] & kept[:, into])
-            factor = kind.factor * _ratio(norms[rows, unit], norms[rows, into], hidden.degree)
+            factor = kind.factor * _ratio(norms[rows, unit], norms[rows, into], hidden.group.degree)
             block.remove(hidden, _Removal(rows, unit, into, factor, kind.constant))
             found |= rows.size > 0
     return found
@@ -579,7 +573,7 @@ def _directions(block: _Block, hidden: _Hidden) -> tuple[Array, Array]:
     """Incoming weights and bias of every unit, to norm 1 where scales do not matter; the norms."""
     into = np.concatenate([block.incoming(hidden), block.bias(hidden)[..., None]], axis=2)
     norms = np.linalg.norm(into, axis=2)
-    if hidden.degree:
+    if hidden.group.degree:
         into /= np.where(norms > 0, norms, 1.0)[..., None]
     return into, norms
 
@@ -680,7 +674,7 @@ def _diagonal(kept: Array) -> tuple[Array, Array]:
 def _best_merges(block: _Block, hidden: _Hidden, values: Array) -> tuple[Array, Array, Array]:
     """Largest change of a unit's activation by merging each pair; by which factor and constant."""
     norms = _directions(block, hidden)[1]
-    ratio = _ratio(norms[:, :, None], norms[:, None, :], hidden.degree)
+    ratio = _ratio(norms[:, :, None], norms[:, None, :], hidden.group.degree)
     least, factor, constant = (np.full(ratio.shape, fill) for fill in (np.inf, 0.0, 0.0))
     for unit, kind in product(range(values.shape[2]), hidden.kinds):
         by = kind.factor * ratio[:, unit]

@@ -10,13 +10,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.alignment.provenance import provenance, stored_elements
+from relabel.alignment.provenance import stored_elements
 from relabel.data.containers import sharing, unpack
+from relabel.data.provenance import Provenance
 from relabel.data.roles import find_inputs
-from relabel.diagnostics.comparison import N_POINTS, weights_of
-from relabel.diagnostics.convergence import Convergence, convergence
+from relabel.diagnostics.kernels.quantities import N_POINTS, weights_of
+from relabel.diagnostics.kernels.rhat_ess import Convergence, convergence
 from relabel.errors import SpecError
-from relabel.groups.elements import Dense, Monomial
+from relabel.groups.elements import Monomial
 from relabel.matching.criteria import CRITERIA, Criterion
 from relabel.matching.solve import STARTS
 from relabel.models.network import Network, outputs_of
@@ -87,7 +88,7 @@ def alignment_report(before: Any, aligned: Any) -> AlignmentReport:
     >>> found.facts[0]
     ('units', 'h: 3 × tanh (signed permutation)')
     """
-    notes = provenance(aligned)
+    notes = Provenance.of(aligned).as_dict()
     old, new = unpack(before), unpack(aligned)
     bound = Spec.from_dict(notes["spec"]).bind(sharing(new))
     table = [
@@ -131,14 +132,13 @@ def as_planted(aligned: Any) -> float | None:
     _, found = stored_elements(groups, "")
     right = []
     for number, element in enumerate(found.elements.values(), 1):
-        if isinstance(element, Dense):
+        if element.mixes:
             return None
         index = constant[f"scramble_perm{number}"].values[:, None]
         factor = constant[f"scramble_sign{number}"].values[:, None]
         shape = (*element.batch, element.size)
         planted = Monomial(np.broadcast_to(index, shape), np.broadcast_to(factor, shape))
-        both = element @ planted
-        labels = (2 * both.index + (both.factor < 0)).reshape(-1, element.size)
+        labels = (element @ planted).labels().reshape(-1, element.size)
         kinds, counts = np.unique(labels, axis=0, return_counts=True)
         right.append(labels == kinds[counts.argmax()])
     return float(np.mean(right))

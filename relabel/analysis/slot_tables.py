@@ -9,12 +9,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel._util.progress import reporting
 from relabel.analysis.credible_regions import check_prob, regions
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.convergence import pointwise
-from relabel.diagnostics.diagnosis import Thresholds
-from relabel.diagnostics.questions import Questions
+from relabel.diagnostics.diagnosing import label_confidence
+from relabel.diagnostics.kernels.rhat_ess import pointwise
 from relabel.errors import SpecError
 from relabel.spec.arrays import SAMPLE_DIMS, closest
 from relabel.spec.variables import BoundVariable
@@ -259,11 +257,9 @@ def _believed(read: Aligned, units: Sequence[str]) -> tuple[Array, dict[str, Arr
     stored = read.groups["relabel"]
     names = {name: f"{name}_label_probability" for name in units}
     if not all(name in stored for name in names.values()):
-        with reporting(False) as report:
-            answers = Questions(None, None, None, Thresholds(), 0, report).ask_labels(read)
+        sound, known = label_confidence(read)
         unknown = {name: np.full(read.bound.sizes[name], np.nan) for name in units}
-        known = {name: answers.confidence(name) for name in units if name in answers.certainty}
-        return answers.sound, unknown | known
+        return sound, unknown | {name: known[name] for name in units if name in known}
     sound = np.ones(len(read.draws.chain), dtype=bool)
     if "chain_flagged" in stored:
         flagged = stored["chain_flagged"].values.astype(bool)

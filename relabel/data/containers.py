@@ -6,12 +6,12 @@ an ``InferenceData`` (arviz 0.x), an :class:`xarray.DataTree` (arviz 1.x) or a D
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar
 
 import xarray as xr
 
+from relabel.data.provenance import Provenance
 from relabel.errors import DataError
 from relabel.spec.arrays import SAMPLE_DIMS
 
@@ -181,15 +181,11 @@ def own_variables(dataset: xr.Dataset) -> list[str]:
     """Return the names of the variables that an alignment and a diagnosis added to a Dataset."""
     if "relabel" not in dataset.attrs:
         return []
-    try:
-        notes = json.loads(dataset.attrs["relabel"])
-        units = notes["spec"]["units"]
-        added = [*notes.get("flags", ()), *notes.get("offsets", ()), *notes.get("added", ())]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError("the attribute 'relabel' of the dataset is damaged") from error
+    provenance = Provenance.read(dataset.attrs)
     kinds = ("index", "factor", "rotation", "margin")
-    written = [f"{name}_{kind}" for name in units for kind in kinds]
-    written += ["loss", "start", "excluded", *added]
+    written = [f"{name}_{kind}" for name in provenance.spec.units for kind in kinds]
+    written += ["loss", "start", "excluded"]
+    written += [*provenance.flags, *provenance.offsets, *provenance.added]
     return [f"{PREFIX}{name}" for name in written if f"{PREFIX}{name}" in dataset.data_vars]
 
 

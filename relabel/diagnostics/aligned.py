@@ -1,4 +1,4 @@
-"""Aligned draws as the questions about them see them: read once, checked, laid out."""
+"""Aligned draws as checks see them: read once, validated, laid out."""
 
 from __future__ import annotations
 
@@ -34,16 +34,24 @@ from relabel.spec.gauges import in_circles
 from relabel.spec.spec import SAMPLE_DIMS, Bound, BoundVariable, Spec
 from relabel.spec.transformation import Transformation
 
-__all__ = ["Aligned", "SlotFeatures"]
+__all__ = ["Aligned", "SlotFeatures", "record_of"]
 
 Array = NDArray[Any]
 
 _MOST_OBSERVATIONS = 200  # evenly spaced, by which labels of allocations are judged
+_MEMBERS = ("members", "named members")  # forms of sources that keep draws one by one
+_MOST_MEMBERS = 100  # more draws that were kept one by one are snapshots of a chain
+
+
+def record_of(groups: Groups) -> dict[str, Any]:
+    """Return the record of the alignment, as it is stored."""
+    record: dict[str, Any] = json.loads(groups["relabel"].attrs["relabel"])
+    return record
 
 
 @dataclass(frozen=True)
 class SlotFeatures:
-    """Everything by which the units of one set are told apart, the other sets held fixed.
+    """All features that distinguish the units of one set, the other sets held fixed.
 
     Attributes
     ----------
@@ -60,7 +68,7 @@ class SlotFeatures:
 
 @dataclass(frozen=True)
 class Aligned:
-    """Aligned draws, the record of the alignment, and what is known beside.
+    """Aligned draws, the record of the alignment, and all other groups of the data.
 
     Attributes
     ----------
@@ -69,9 +77,9 @@ class Aligned:
     notes : dict
         The record of the alignment.
     draws : Draws
-        The draws, bound to the spec; those that are not finite take no part.
+        The draws, bound to the spec; those that are not finite are excluded.
     transformation : Transformation
-        What was done to the original draws.
+        The elements that carry the original draws into the aligned ones.
     """
 
     groups: Groups
@@ -91,12 +99,12 @@ class Aligned:
         groups = unpack(data)
         spec, transformation = stored_elements(groups, "")
         refuse_reduced(groups)
-        notes = json.loads(groups["relabel"].attrs["relabel"])
-        return cls(groups, notes, Draws.read(sharing(groups), spec, "skip"), transformation)
+        draws = Draws.read(sharing(groups), spec, "skip")
+        return cls(groups, record_of(groups), draws, transformation)
 
     @classmethod
     def unaligned(cls, groups: Groups, spec: Spec) -> Aligned:
-        """Take draws as they are for aligned, for questions to which labels do not matter."""
+        """Take draws as they are, for checks that do not depend on labels."""
         draws = Draws.read(sharing(groups), spec, "skip")
         identity = Transformation.identity(draws.bound.sizes, draws.excluded.shape)
         return cls(groups, {"criterion": Mean().describe(), "options": {}}, draws, identity)
@@ -106,9 +114,36 @@ class Aligned:
         """The spec, bound to the draws."""
         return self.draws.bound
 
+    @property
+    def was_aligned(self) -> bool:
+        """Whether there is a record of an alignment."""
+        return "relabel" in self.groups
+
+    @property
+    def members(self) -> bool:
+        """Whether the draws are networks that were trained independently: no Markov chain."""
+        n_chains, n_draws = self.draws.excluded.shape
+        form = self.groups["posterior"].attrs.get("form")
+        return n_chains == 1 and n_draws <= _MOST_MEMBERS and form in _MEMBERS
+
+    @property
+    def chain_names(self) -> list[int | str]:
+        """Coordinates of the chains, or their numbers."""
+        posterior = self.groups["posterior"]
+        if "chain" not in posterior.coords:
+            return list(range(posterior.sizes["chain"]))
+        names = posterior["chain"].values.tolist()
+        return [name if isinstance(name, (int, str)) else str(name) for name in names]
+
+    @cached_property
+    def original(self) -> xr.Dataset:
+        """The posterior as it was before the alignment."""
+        shared = self.draws.groups
+        return self.transformation.inverse().apply(shared, self.bound)["posterior"]
+
     @cached_property
     def criterion(self) -> Criterion:
-        """The criterion of the alignment; of one that no shuffled units could follow, the mean.
+        """Criterion used to realign shuffled units; the default where the original cannot be.
 
         A given point is not in the record, and neither activations nor allocations are features of
         single units.
@@ -131,11 +166,16 @@ class Aligned:
         return self.draws.problem(self.criterion)
 
     @cached_property
-    def compared(self) -> tuple[Problem, Criterion]:
-        """What told the labels, as features, and a criterion that units dealt anew can follow.
+    def arrays(self) -> dict[str, Array]:
+        """Values of every declared variable of the posterior, (draws, ...), by part."""
+        return self.bound.by_part(self.problem.arrays)
 
-        Criteria that read allocations are judged by these, not by parameters that may say little:
-        by the probabilities, or the allocations as zeros and ones, of some observations.
+    @cached_property
+    def compared(self) -> tuple[Problem, Criterion]:
+        """Features that determined the labels, and a criterion usable on permuted units.
+
+        Where the criterion read allocations, these are the features, since parameters may say
+        little: the probabilities, or the allocations as zeros and ones, of some observations.
         """
         read = {k: v for k, v in self.notes["criterion"].items() if k in ("prob", "z")}
         for kind in ("prob", "z"):
@@ -168,7 +208,7 @@ class Aligned:
 
     @cached_property
     def layout(self) -> Layout:
-        """What the features mean, centred at their means."""
+        """Layout of the features, centred at their means."""
         return replace(self.problem.layout, centre=pooled_moments(self.problem).centre)
 
     @cached_property
@@ -189,7 +229,7 @@ class Aligned:
         return Problem(replace(bound, spec=spec), self.problem.arrays, used, ways=self.problem.ways)
 
     def features(self, units: str) -> SlotFeatures:
-        """Everything by which the units of one set are told apart."""
+        """All features that distinguish the units of one set."""
         problem = self.smooth
         layout = replace(problem.layout, centre=pooled_moments(problem).centre)
         touching = layout.touching(units)
@@ -218,7 +258,7 @@ class Aligned:
 
     @cached_property
     def not_dense(self) -> NotDenseError | None:
-        """Why the network cannot be evaluated, where its layers are the reason and not the spec."""
+        """Why the network cannot be evaluated, if that is because of its layers, not the spec."""
         try:
             Network.of(self.bound)
         except NotDenseError as error:
@@ -227,44 +267,57 @@ class Aligned:
             pass
         return None
 
-    def inputs(self, wanted: Array | str | None) -> tuple[Array | None, str]:
-        """Inputs of the network and where they are from, or why there are none.
+    @property
+    def has_arrows(self) -> bool:
+        """Whether the spec has arrows, as those of networks do."""
+        axes = [axis for variable in self.bound.measured() for axis in variable.axes]
+        return any(axis.role in ("head", "tail") for axis in axes)
+
+    def inputs(self, wanted: Array | str | None = "auto") -> tuple[Array | None, str]:
+        """Return the inputs of the network and where they are from, or why there are none.
 
         Parameters
         ----------
-        wanted : ndarray, str or None
-            As an array, or as an address; None for those that the alignment used, or else the only
-            variable that fits, or the only one of those with as many rows as there are targets.
+        wanted : ndarray, str or None, default "auto"
+            As an array, or as an address. ``"auto"``: those that the alignment used, or else the
+            only variable that fits, or the only one of those with as many rows as there are
+            targets. None: none.
 
         Raises
         ------
         SpecError
             If inputs are named and do not fit, or if the spec describes no network.
         """
+        auto = isinstance(wanted, str) and wanted == "auto"
         if self.network is None:
-            dense = self.not_dense
-            if wanted is not None and dense is not None:
-                raise SpecError(f"inputs: {dense}: {ONLY_DENSE}")
-            if wanted is not None:
+            if wanted is not None and not auto:
                 raise SpecError(
                     "inputs: the spec describes no network that could be evaluated; its axes need "
                     "arrows, as in 'x -> h'"
+                    if self.not_dense is None
+                    else f"inputs: {self.not_dense}: {ONLY_DENSE}"
                 )
             return None, "the spec describes no network that could be evaluated"
-        used = self.notes["options"].get("inputs")
-        found = find_inputs(self.groups, self.network.n_inputs)
-        paired = [address for address in found if self._targets_for(address)]
-        found = paired if len(paired) == 1 else found
-        if wanted is None and used in self._addresses():
-            wanted = used
-        elif wanted is None and len(found) == 1:
-            wanted = found[0]
         if wanted is None:
-            several = f"several variables could be: {', '.join(found)}" if found else "none stored"
-            return None, f"no inputs are known ({several}); name them with inputs="
+            return None, "none are to be used (inputs=None)"
+        if auto:
+            used = self.notes["options"].get("inputs")
+            found = self._fitting_inputs()
+            if used not in self._addresses() and len(found) != 1:
+                several = f"several variables could be: {', '.join(found)}" if found else ""
+                why = several or "none stored"
+                return None, f"no inputs are known ({why}); name them with inputs="
+            wanted = used if used in self._addresses() else found[0]
         points, where = input_values(self.network, self.groups, wanted)
         assert points is not None
         return points, str(where)
+
+    def _fitting_inputs(self) -> list[str]:
+        """Addresses of variables that fit; only the one that targets go with, if there is one."""
+        assert self.network is not None
+        found = find_inputs(self.groups, self.network.n_inputs)
+        paired = [address for address in found if self._targets_for(address)]
+        return paired if len(paired) == 1 else found
 
     def _addresses(self) -> list[str]:
         """Addresses of everything that is stored with the draws."""
@@ -276,5 +329,5 @@ class Aligned:
         return find_targets(self.groups, len(self.groups[group][name]))
 
     def by_chain(self, values: Array) -> Array:
-        """Lay values of the draws that take part out over (chain, draw); nan elsewhere."""
+        """Scatter values of the included draws to (chain, draw); nan elsewhere."""
         return self.draws.spread(np.asarray(values, dtype=float), np.nan)

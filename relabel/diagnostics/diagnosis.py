@@ -1,139 +1,50 @@
-"""What a diagnosis says: thresholds, findings, and the report of both."""
+"""What a diagnosis says: measurements, findings, the report of both, and the schema of its JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from importlib import resources
-from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any
 
-from relabel.errors import SpecError
+import numpy as np
+import xarray as xr
+
+from relabel.data.containers import DrawsLike, unpack
+from relabel.diagnostics.aligned import record_of
+from relabel.diagnostics.checks import BUILT_IN, CHECKS
+from relabel.diagnostics.checks.base import Check
+from relabel.diagnostics.finding import Finding
+from relabel.diagnostics.measurements import always_there, schema_of
+from relabel.diagnostics.thresholds import Thresholds
+from relabel.errors import DataError, SpecError
+from relabel.spec.spec import SAMPLE_DIMS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["UNJUDGED", "Diagnosis", "Finding", "Thresholds", "schema"]
+__all__ = [
+    "Diagnosis",
+    "Finding",
+    "Thresholds",
+    "by_place",
+    "schema",
+    "stored_confidence",
+    "unjudged_codes",
+]
 
-#: Codes of findings that say that labels cannot be judged; as errors they say why for some units.
-UNJUDGED = ("certainty-unknown", "null-unknown")
-
-Severity = Literal["error", "warning", "info"]
-_NAMES = {
-    "weights_before": "weights before",
-    "weights_after": "weights after",
-    "weights_after_unflagged": "weights after, without flagged chains",
-    "invariant": "sums over units",
-    "function": "outputs",
-    "function_unflagged": "outputs, without flagged chains",
-}
-_MOST_SHOWN = 20  # slots of the report
-_LEAST_SHOWN = 0.005  # share of draws that is named
 _MARK = {"error": "!!", "warning": "! ", "info": "- "}
 
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Where :func:`relabel.diagnose` draws its lines; none depends on the data set.
-
-    On the command line each is set as in ``--set null_gap=0.2``.
-
-    Parameters
-    ----------
-    confidence : float, default 0.9
-        ``loose-slots``: a slot's label can be believed if it is right with this mean probability.
-        One wrong label in ten moves a slot's mean by a tenth of the distance of two units, which is
-        what a plot shows.
-    ambiguous : float, default 0.9
-        ``ambiguous-draws``: a draw is ambiguous if all its labels are right with a lower
-        probability. In posteriors that are identified it is hardly any draw, in diffuse ones most;
-        more than one less this share of them are pointed out.
-    null_gap : float, default 0.1
-        ``null``: the slots must explain this much more of the variance than those of shuffled
-        units. The null's own spread is some hundredths at most; below a tenth little more than
-        noise was sorted.
-    agreement : float, default 0.9
-        ``starts-disagree``: share of labels that must come out alike from other starts (median over
-        starts): below it the labels tell the start, not the draws.
-    sweeps : int, default 10
-        ``many-sweeps``: more are worth a remark: sharp modes settle in fewer than five.
-    rhat : float, default 1.05
-        ``rhat-weights``: larger values are pointed out. Vehtari et al. (2021) ask for 1.01, of
-        which weights of networks are seldom capable.
-    n_sd, n_nats : float, default 5.0
-        ``chains-flagged``: gap of a chain's median `lp` beyond which it is flagged, in standard
-        deviations within chains plus nats (see :func:`relabel.numerics.chains.flag_chains`).
-    function_sd : float, default 3.0
-        ``chains-flagged``: distance of a chain's mean outputs, in standard deviations.
-    level : float, default 0.95
-        ``spare-units``, ``duplicates``: level of the chi-squared quantile that removal and merge
-        losses are held against.
-    apart : float, default 2.0
-        ``modes``: separation (see :func:`relabel.diagnostics.clusters.clusters`).
-    alpha : float, default 0.01
-        ``modes``, ``orbit-not-uniform``, ``scale-law``: level of tests. A hundred sound posteriors
-        give one false alarm each.
-    equivalent : float, default 1.0
-        ``equivalent-modes``: distance in function, in standard deviations, below which two modes
-        have nearly one function: predictions hardly tell them apart.
-
-    Raises
-    ------
-    SpecError
-        If a threshold is not a positive number, or a probability not below one.
-    """
-
-    confidence: float = 0.9
-    ambiguous: float = 0.9
-    null_gap: float = 0.1
-    agreement: float = 0.9
-    sweeps: int = 10
-    rhat: float = 1.05
-    n_sd: float = 5.0
-    n_nats: float = 5.0
-    function_sd: float = 3.0
-    level: float = 0.95
-    apart: float = 2.0
-    alpha: float = 0.01
-    equivalent: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check that all are numbers that make sense."""
-        shares = ("confidence", "ambiguous", "null_gap", "agreement", "level", "alpha")
-        for entry in fields(self):
-            value: Any = getattr(self, entry.name)
-            number = isinstance(value, Real) and not isinstance(value, bool)
-            most = 1.0 if entry.name in shares else float("inf")
-            if not number or not 0 < value < most:
-                raise SpecError(
-                    f"threshold {entry.name} lies between 0 and {most:g}, not {value!r}"
-                )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that the user should know.
-
-    Attributes
-    ----------
-    code : str
-        Stable name, such as ``"null"`` or ``"chains-flagged"``.
-    severity : {"error", "warning", "info"}
-        An error: labels cannot be believed. A warning: something to act upon.
-    message : str
-        In plain words.
-    evidence : dict
-        The numbers behind it.
-    remedy : str
-        What to do; empty where there is nothing.
-    """
-
-    code: str
-    severity: Severity
-    message: str
-    evidence: dict[str, Any] = field(default_factory=dict)
-    remedy: str = ""
+#: Keys of the JSON that belong to no check, with their types and descriptions.
+_FRAME: dict[str, Any] = {
+    "labels_trustworthy": Annotated[
+        bool,
+        "Whether every label of the chains that are not flagged can be believed; false also where "
+        "draws are too few to tell.",
+    ],
+    "version": Annotated[str, "Of the package."],
+    "findings": Annotated[list[Finding], "The gravest first."],
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -186,11 +97,13 @@ class Diagnosis:
     def _headline(self) -> str:
         if self.labels_trustworthy:
             return "labels can be believed"
-        unjudged = [finding for finding in self.findings if finding.code in UNJUDGED]
+        codes = unjudged_codes()
+        unjudged = [finding for finding in self.findings if finding.code in codes]
         if not unjudged or any(finding.severity == "error" for finding in self.findings):
             return "labels CANNOT all be believed"
-        number = unjudged[0].evidence["n_draws"]
-        return f"labels cannot be judged from {number} draw{'s' * (number != 1)}"
+        number = unjudged[0].evidence.get("n_draws")
+        few = "" if number is None else f" from {number} draw{'s' * (number != 1)}"
+        return f"labels cannot be judged{few}"
 
     def __repr__(self) -> str:
         """Show the report, as ``print`` does."""
@@ -203,8 +116,8 @@ class Diagnosis:
         flagged = self.numbers["chains_flagged"]
         if flagged and len(flagged) < len(self.numbers["chains"]):
             lines[0] += f" ({len(flagged)} of {len(self.numbers['chains'])} chains left out)"
-        facts = _facts(self.numbers)
-        width = max(len(word) for word, _ in facts) if facts else 0
+        facts = [fact for check in by_place() for fact in _facts(check, self.numbers)]
+        width = max((len(word) for word, _ in facts), default=0)
         lines += [f"{word:<{width}}  {line}" for word, line in facts]
         for finding in self.findings:
             lines.append(f"{_MARK[finding.severity]} {finding.code}: {finding.message}")
@@ -213,48 +126,149 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def _facts(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The figures of the report: a word and a line each."""
-    facts = [
-        ("confidence", f"{units}: {_first(slots)}")
-        for units, slots in numbers["confidence"].items()
-    ]
-    if numbers["variance_explained"] is not None:
-        low, high = (_shown(end, ".3f") for end in numbers["variance_explained_null_interval"])
-        explained = _shown(numbers["variance_explained"], ".3f")
-        shuffled = _shown(numbers["variance_explained_null"], ".3f")
-        line = f"slots explain {explained} of the variance, shuffled ones {shuffled}"
-        facts.append(("structure", f"{line} ({low} to {high})"))
-    for word, key, form in (("max R-hat", "rhat", ".3f"), ("min ESS", "ess", ".0f")):
-        known = {k: v for k, v in numbers[key].items() if v is not None}
-        named = ", ".join(f"{_NAMES.get(k, k)} {format(v, form)}" for k, v in known.items())
-        facts += [(word, named)] if known else []
-    for units, law in numbers["scale_law"].items():
-        if law["p_value"] is not None:
-            facts.append(("scale law", f"{units}: p = {law['p_value']:.2g}"))
-    for units, width in numbers["effective_width"].items():
-        pmf = enumerate(width["pmf"])
-        needed = ", ".join(f"{n} in {share:.0%}" for n, share in pmf if share >= _LEAST_SHOWN)
-        facts.append(("width", f"{units}: {needed} of the draws"))
-    if numbers["modes"]:
-        facts.append(("modes", str(len(numbers["modes"]))))
-    return facts
+def by_place(checks: Iterable[type[Check[Any]]] | None = None) -> list[type[Check[Any]]]:
+    """Return checks in the order of the report and of the keys of the JSON; all by default."""
+    return sorted(CHECKS.values() if checks is None else checks, key=lambda check: check.place)
 
 
-def _first(slots: list[float | None]) -> str:
-    """The confidence of the first slots, and how many there are if that is not all."""
-    more = f" ... ({len(slots)} slots)" if len(slots) > _MOST_SHOWN else ""
-    return " ".join(_shown(value, ".2f") for value in slots[:_MOST_SHOWN]) + more
+def unjudged_codes() -> set[str]:
+    """Codes of findings that say that labels could not be judged."""
+    return {code for check in CHECKS.values() for code in check.unjudged}
 
 
-def _shown(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+def _facts(check: type[Check[Any]], numbers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Lines of a check, if its measurements are there: an older version may not have had it."""
+    keys = {entry.name for entry in fields(check.measurements) if always_there(entry)}
+    if not keys <= numbers.keys():
+        return
+    try:
+        yield from check().lines(numbers)
+    except Exception as error:
+        if check in BUILT_IN:
+            raise
+        yield check.name, f"cannot be shown ({type(error).__name__}: {error})"
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of :meth:`Diagnosis.to_json`."""
-    text = (
-        resources.files("relabel.diagnostics").joinpath("diagnosis.schema.json").read_text("utf-8")
-    )
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+# ---------------------------------------------------------------------- schema
+
+
+def schema(checks: Iterable[type[Check[Any]]] | None = None) -> dict[str, Any]:
+    """Return the JSON Schema of :meth:`Diagnosis.to_json`.
+
+    It follows from the types of the measurements that checks declare. The file
+    ``diagnosis.schema.json`` in the package is that of its own checks.
+
+    Parameters
+    ----------
+    checks : iterable of Check classes, optional
+        All that are registered by default, those of other packages too.
+
+    Raises
+    ------
+    SpecError
+        If two checks measure the same, or what belongs to no check.
+    """
+    checks = by_place(checks)
+    frame = {key: schema_of(hint) for key, hint in _FRAME.items()}
+    findings = frame.pop("findings")
+    keys: dict[str, Any] = {}
+    for check in checks:
+        for key, own in schema_of(check.measurements)["properties"].items():
+            shared = own.get("type") == "object" and "properties" not in own
+            if key in (*_FRAME, "slots") or (key in keys and not (shared and keys[key] == own)):
+                raise SpecError(
+                    f"the check {check.name!r} measures {key!r}, which is there already"
+                )
+            keys[key] = own
+    properties = frame | keys | {"slots": _slots(checks), "findings": findings}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Diagnosis of aligned posterior draws",
+        "description": "What relabel.diagnose found. What is not known is null; chains are named "
+        "by their coordinates, slots by their numbers.",
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _slots(checks: Iterable[type[Check[Any]]]) -> dict[str, Any]:
+    """Schema of the table of slots; columns that are not always there are not required."""
+    columns: dict[str, Any] = {"units": schema_of(str), "slot": schema_of(int)}
+    required = list(columns)
+    for check in checks:
+        if check.slot is None:
+            continue
+        for name, own in schema_of(check.slot)["properties"].items():
+            if columns.setdefault(name, own) != own:
+                raise SpecError(f"the check {check.name!r} has another column {name!r} of slots")
+        required += [entry.name for entry in fields(check.slot) if always_there(entry)]
+    rows = {
+        "type": "object",
+        "properties": columns,
+        "required": required,
+        "additionalProperties": False,
+    }
+    return {"type": "array", "items": rows, "description": "One row for each slot."}
+
+
+# ---------------------------------------------------------------------- what was stored
+
+
+def stored_confidence(data: DrawsLike) -> dict[str, xr.DataArray]:
+    """Return the mean probability of each slot's label, as :func:`relabel.diagnose` stored it.
+
+    Parameters
+    ----------
+    data : InferenceData, DataTree or Dataset
+        What `diagnose` returned.
+
+    Returns
+    -------
+    dict of str to DataArray
+        Units -> confidence, with the units' name as dimension. Draws in which the slot is empty
+        count as zero; chains that are flagged are left out, unless all are. Sets of units whose
+        labels could not be judged are missing.
+
+    Raises
+    ------
+    DataError
+        If the draws were not aligned, or not diagnosed.
+
+    Examples
+    --------
+    >>> import relabel
+    >>> from relabel.simulate import mixture
+    >>> simulated = mixture(3, separation=6, draws=50)
+    >>> aligned = relabel.align(simulated.data, simulated.spec)
+    >>> data, diagnosis = relabel.diagnose(aligned)
+    >>> stored_confidence(data)["component"].round(2).values
+    array([1., 1., 1.])
+    """
+    groups = unpack(data)
+    if "relabel" not in groups:
+        raise DataError(
+            "these draws were not aligned (there is no group 'relabel'): align them "
+            "(relabel.align), then diagnose them (relabel.diagnose)"
+        )
+    if "diagnosis" not in record_of(groups):
+        raise DataError(
+            "these draws were not diagnosed: use the draws that relabel.diagnose returns, as in "
+            "data, diagnosis = relabel.diagnose(aligned)"
+        )
+    own = groups["relabel"]
+    included = xr.ones_like(own["loss"].transpose(*SAMPLE_DIMS), dtype=bool)
+    if "excluded" in own:
+        included &= own["excluded"] == 0
+    if "chain_flagged" in own and not own["chain_flagged"].all():
+        included &= own["chain_flagged"] == 0
+    suffix = "_label_probability"
+    found = {}
+    for name in filter(lambda name: str(name).endswith(suffix), own.data_vars):
+        units = str(name).removesuffix(suffix)
+        label = own[name].transpose(*SAMPLE_DIMS, units).values[included.values]
+        mean = np.nan_to_num(label).mean(axis=0)
+        coords = {units: own[units]} if units in own.coords else None
+        found[units] = xr.DataArray(mean, coords, (units,), name=f"{units}_confidence")
+    return found

@@ -34,5 +34,5 @@ class AffineFlip(Group):
         return True
 
     def action(self, role: Role) -> Action | None:
-        """Flip weights on both sides; an axis without an arrow (an activation?) does not tell."""
+        """Flip weights on both sides; without an arrow it may be an activation, which shifts."""
         return None if role == "neutral" else Action(power=0, signed=True)

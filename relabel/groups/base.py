@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.groups.elements import Dense, Element, Monomial, monomial
+from relabel.groups.elements import Element, Monomial, monomial, pick
 from relabel.numerics.assignment import alternatives, assign
 
 __all__ = ["Action", "Group", "Role", "Score"]
@@ -44,26 +44,35 @@ class Score(NamedTuple):
     odd: Array
 
     def of(self, element: Element) -> Array:
-        r"""Return the total gain of an element, shape (draws,).
-
-        Of a rotation *G* that is :math:`\sum_{kj} G_{kj} odd_{kj}` and the mean over all
-        permutations of what is even, which must not depend on the permutation.
-        """
-        if isinstance(element, Dense):
-            mixed = np.einsum("tkj,tkj->t", element.matrix, self.odd)
-            return np.asarray(mixed + self.even.sum(axis=(1, 2)) / element.size)
-        sign = np.where(element.factor < 0, -1.0, 1.0)
-        even, odd = (_pick(part, element.index) for part in self)
-        total: Array = (even + sign * odd).sum(axis=-1)
-        return total
+        """Return the total gain of an element, shape (draws,)."""
+        return element.gain(self.even, self.odd)
 
 
 class Group(ABC):
-    """A symmetry group of a set of exchangeable units.
+    r"""A symmetry group of a set of exchangeable units.
 
-    An element permutes the units and multiplies each by a factor. Signs separate over the pairs
-    (slot, unit), so the best element of a group with signs is the assignment on ``even + |odd|``
-    with the sign of ``odd`` (+1 where it is zero): 2^K sign patterns are never enumerated.
+    A group has to say two things: its :attr:`label`, and by :meth:`action` what the factor of a
+    unit does to an axis that is written to the unit, and to one that reads it. Everything else has
+    a default, for groups of which an element puts the units into *any* order and multiplies each by
+    a factor:
+
+    ============================  ================================================================
+    a group with                  also says
+    ============================  ================================================================
+    changes of sign               :attr:`signs`
+    a likelihood-only symmetry    :attr:`exact`
+    positive scales               :meth:`gauges`, :meth:`gauge`
+    matrices as elements          :attr:`rotates`, :meth:`identity`, :meth:`match`, :meth:`margin`,
+                                  :meth:`random`, :meth:`gauges`, :meth:`remaining`
+    ============================  ================================================================
+
+    Signs separate over the pairs (slot, unit), so the best element of a group with signs is the
+    assignment on ``even + |odd|`` with the sign of ``odd`` (+1 where it is zero): :math:`2^K` sign
+    patterns are never enumerated.
+
+    Groups are compared (``==``) when a stored transformation is applied: make them frozen
+    dataclasses. :func:`relabel.groups.register` gives a group a name, and so does an entry point
+    of another package.
 
     Attributes
     ----------
@@ -77,9 +86,29 @@ class Group(ABC):
     rotates : bool
         Whether units mix: an element is then a matrix.
     optimal : bool
-        Whether :meth:`match` returns the best element; one that does not is believed all the same.
+        Whether :meth:`match` returns the best element. One that is not the best is kept all the
+        same.
     biases_count : bool
         Whether what is written to the units and reads nothing has a part in the norms of a gauge.
+    not_an_activation : str
+        Why presets, which ask for the activation of a layer, cannot take this symmetry; empty where
+        they can.
+
+    Examples
+    --------
+    Units whose sign shows in what comes in and not in what goes out, f(−z) = f(z):
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Even(Group):
+    ...     label = "permutation and incoming signs"
+    ...     signs = True
+    ...
+    ...     def action(self, role):
+    ...         return {"head": Action(0, True), "tail": Action(0, False)}.get(role)
+    >>> score = Score(np.zeros((1, 2, 2)), np.array([[[0.0, -3.0], [1.0, 0.0]]]))
+    >>> Even().match(score)
+    Monomial(index=array([[1, 0]]), factor=array([[-1.,  1.]]))
     """
 
     label: ClassVar[str]
@@ -88,11 +117,42 @@ class Group(ABC):
     rotates: ClassVar[bool] = False
     optimal: ClassVar[bool] = True
     biases_count: ClassVar[bool] = True
+    not_an_activation: ClassVar[str] = ""
+
+    @abstractmethod
+    def action(self, role: Role) -> Action | None:
+        """How the factor acts on an axis of this role.
+
+        Parameters
+        ----------
+        role : {"head", "tail", "neutral"}
+            Whether the axis is at the head of an arrow (what is written to the units), at its tail
+            (what reads them), or has no arrow.
+
+        Returns
+        -------
+        Action or None
+            None where the role does not determine it: then an arrow is asked for.
+        """
 
     @property
     def signs(self) -> bool:
         """Whether a unit may change its sign."""
         return False
+
+    @property
+    def scales(self) -> bool:
+        """Whether a unit may be scaled by any positive factor, which a gauge then fixes."""
+        return bool(self.gauges()) and not self.rotates
+
+    @property
+    def degree(self) -> int:
+        """Degree *d* of homogeneity: what reads a unit is divided by the d-th power of its scale.
+
+        It is 0 where units have no scale, or where only what comes in is scaled.
+        """
+        tail = self.action("tail")
+        return -tail.power if self.scales and tail is not None else 0
 
     @property
     def commutes(self) -> bool:
@@ -105,32 +165,65 @@ class Group(ABC):
             return False
         return head.signed == tail.signed and head.power == -tail.power
 
-    @abstractmethod
-    def action(self, role: Role) -> Action | None:
-        """How the factor acts on an axis of this role; None where the role does not tell."""
+    # ------------------------------------------------------------------ gauges
 
     def gauges(self) -> tuple[str, ...]:
-        """Names of the gauges that fix this group's scales; empty where it has none."""
+        """Names of the gauges that fix this group's scales or rotations; empty if it has none.
+
+        The first is the default.
+        """
         return ()
 
     def gauge(self, name: str, incoming: Array, outgoing: Array) -> Array:
-        """Return the scales of one gauge from squared norms, both of shape (draws, K)."""
+        r"""Return the scales that bring every draw to a gauge.
+
+        All along an orbit this is one point: from norms :math:`\lambda^2 \cdot` `incoming` and
+        :math:`\lambda^{-2d} \cdot` `outgoing` follow scales divided by :math:`\lambda`.
+
+        Parameters
+        ----------
+        name : str
+            One of :meth:`gauges`.
+        incoming, outgoing : ndarray of shape (draws, K)
+            Squared norms of what is written to each unit, and of what reads it.
+
+        Returns
+        -------
+        ndarray of shape (draws, K)
+            Positive factors; 1 for a unit without such a point.
+        """
         raise NotImplementedError(f"{self.label} has no scale to fix")
 
     def remaining(self, gauge: str) -> Group:
         """Return the group that is left to match when a gauge has been fixed."""
         return self
 
+    # ------------------------------------------------------------------ elements
+
     def identity(self, batch: tuple[int, ...], size: int) -> Element:
         """Return the element that changes nothing, for every draw of a batch."""
         return Monomial.identity(batch, size)
+
+    def random(self, batch: tuple[int, ...], size: int, rng: np.random.Generator) -> Element:
+        """Return random elements, for tests and simulations.
+
+        Permutations and signs are uniform, logarithms of scales standard normal.
+        """
+        shape = (*batch, size)
+        index = rng.permuted(np.broadcast_to(np.arange(size), shape), axis=-1)
+        factor = np.ones(shape)
+        if self.signs:
+            factor *= rng.choice([-1.0, 1.0], size=shape)
+        if self.scales:
+            factor *= rng.lognormal(size=shape)
+        return Monomial(index, factor)
 
     def match(self, score: Score) -> Element:
         """Return the element of highest score, one for every draw."""
         index = assign(self._folded(score))
         if not self.signs:
             return Monomial(index, np.ones(index.shape))
-        return Monomial(index, np.where(_pick(score.odd, index) < 0, -1.0, 1.0))
+        return Monomial(index, np.where(pick(score.odd, index) < 0, -1.0, 1.0))
 
     def margin(self, score: Score, element: Element) -> Array:
         """Gain of an optimal element over the best that changes a slot's unit or its sign.
@@ -139,7 +232,7 @@ class Group(ABC):
         ----------
         score : Score
             Gains of the pairs.
-        element : Monomial
+        element : Element
             What :meth:`match` returned for this score.
 
         Returns
@@ -152,15 +245,9 @@ class Group(ABC):
         other_unit = alternatives(self._folded(score), element.index)
         if not self.signs:
             return other_unit
-        return np.minimum(other_unit, 2.0 * np.abs(_pick(score.odd, element.index)))
+        return np.minimum(other_unit, 2.0 * np.abs(pick(score.odd, element.index)))
 
     def _folded(self, score: Score) -> Array:
         """Best gain of every pair over the signs it may take."""
         folded: Array = score.even + (np.abs(score.odd) if self.signs else score.odd)
         return folded
-
-
-def _pick(part: Array, index: Array) -> Array:
-    """Entries (slot, index[slot]) of every draw, shape (draws, K)."""
-    picked: Array = np.take_along_axis(part, index[:, :, None], axis=2)[:, :, 0]
-    return picked

@@ -30,5 +30,5 @@ class EvenPermutation(Group):
         return True
 
     def action(self, role: Role) -> Action | None:
-        """Flip what is written, leave what is read; an axis without an arrow does not tell."""
+        """Flip what is written, leave what is read; without an arrow it is either."""
         return {"head": Action(0, True), "tail": Action(0, False)}.get(role)

@@ -38,6 +38,11 @@ class NormedPermutation(ScaledPermutation):
     degree: int = 0
     label: ClassVar[str] = "scaled permutation before a BatchNorm"
     biases_count: ClassVar[bool] = False
+    not_an_activation: ClassVar[str] = (
+        "it scales what comes into a BatchNorm and nothing behind it, so it takes axes of its own "
+        "('c <- x ...', '-> c^2' for the running variance, 'c^0' for weight and bias); write them, "
+        "as docs/choosing.md shows"
+    )
 
     def gauges(self) -> tuple[str, ...]:
         """Unit norms of what comes in; what goes out has no scale to balance."""

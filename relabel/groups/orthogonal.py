@@ -60,6 +60,11 @@ class Orthogonal(Group):
         """Return the matrices that change nothing."""
         return Dense.identity(batch, size)
 
+    def random(self, batch: tuple[int, ...], size: int, rng: np.random.Generator) -> Element:
+        """Return random rotations and reflections, uniform over the group (Haar)."""
+        q, r = np.linalg.qr(rng.normal(size=(*batch, size, size)))
+        return Dense(q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :])
+
     def match(self, score: Score) -> Element:
         """Return the rotation of highest score, one for every draw."""
         return Dense(procrustes(score.odd))

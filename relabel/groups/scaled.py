@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from relabel.groups.base import Action, Group, Role
 
-__all__ = ["ScaledPermutation"]
+__all__ = ["ScaledPermutation", "balanced"]
 
 Array = NDArray[Any]
 
@@ -57,7 +57,7 @@ class ScaledPermutation(Group):
         return self.parity is not None
 
     def action(self, role: Role) -> Action | None:
-        """Scale what is written by λ and what is read by λ^(-d); other axes do not tell."""
+        """Scale what is written by λ and what is read by λ^(-d); without an arrow it is either."""
         head = Action(1, self.signs)
         tail = Action(-self.degree, self.parity == "odd")
         return {"head": head, "tail": tail}.get(role)
@@ -68,9 +68,25 @@ class ScaledPermutation(Group):
 
     def gauge(self, name: str, incoming: Array, outgoing: Array) -> Array:
         """Return the scales of one gauge from squared norms, both of shape (draws, K)."""
-        sound = (incoming > 0) & ((outgoing > 0) | (name == "unit"))
-        below = np.where(sound, incoming, 1.0)
-        if name == "unit":
-            return below**-0.5
-        above = np.where(sound, self.degree * outgoing, 1.0)
-        return (above / below) ** (0.5 / (1 + self.degree))
+        if name == "balanced":
+            return balanced(incoming, outgoing, self.degree)
+        return np.where(incoming > 0, incoming, 1.0) ** -0.5
+
+
+def balanced(incoming: Array, outgoing: Array, degree: int) -> Array:
+    r"""Return the scales that make the squared norm of the weights least.
+
+    .. math:: \lambda = (d \lVert v \rVert^2 / \lVert (w, b) \rVert^2)^{1 / (2 + 2 d)}
+
+    Parameters
+    ----------
+    incoming, outgoing : ndarray
+        Squared norms of (w, b) and of v; where one of them is zero the scale is 1.
+    degree : int
+        Degree *d* of homogeneity.
+    """
+    sound = (incoming > 0) & (outgoing > 0)
+    below = np.where(sound, incoming, 1.0)
+    above = np.where(sound, degree * outgoing, 1.0)
+    scales: Array = (above / below) ** (0.5 / (1 + degree))
+    return scales

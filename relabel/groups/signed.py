@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from relabel.groups.base import Action, Group, Role, Score
-from relabel.groups.elements import Element, Monomial
+from relabel.groups.elements import Element, Monomial, pick
 
 __all__ = ["GreedySigned", "SignedPermutation"]
 
@@ -46,7 +46,7 @@ class SignedPermutation(Group):
 class GreedySigned(SignedPermutation):
     """Signed permutations, matched slot by slot: each takes the best unit that is left.
 
-    Not the best element; for algorithms that do so.
+    That is not the best element. Algorithms that were published so are run so.
     """
 
     label: ClassVar[str] = "signed permutation, matched greedily"
@@ -61,5 +61,4 @@ class GreedySigned(SignedPermutation):
         for slot in range(size):
             index[:, slot] = folded[:, slot].argmax(axis=-1)
             folded[rows, :, index[:, slot]] = -np.inf
-        odd = np.take_along_axis(score.odd, index[:, :, None], axis=2)[:, :, 0]
-        return Monomial(index, np.where(odd < 0, -1.0, 1.0))
+        return Monomial(index, np.where(pick(score.odd, index) < 0, -1.0, 1.0))

@@ -550,13 +550,7 @@ def _powers(
 def aligned_own(block: Block, layout: Layout, units: str, element: Element) -> Array:
     """Own features of one set in slot order, centred, shape (draws, K, R)."""
     features = layout.features(block, units)
-    if isinstance(element, Dense):
-        return element.act(features)
-    moved = element.act(features, signed=False, power=0)
-    if layout.groups[units].signs:
-        flips = np.where(layout.signed(units), -1.0, 1.0)
-        moved *= np.where(element.factor[:, :, None] < 0, flips, 1.0)
-    return moved
+    return element.act_on_features(features, layout.signed(units))
 
 
 def aligned_pair(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import special
 
 from relabel.errors import SpecError
+from relabel.groups import activation_of
 from relabel.spec.arrays import SAMPLE_DIMS, draw_values
 from relabel.spec.centring import centred
 from relabel.spec.gauges import centred_axes
@@ -20,7 +20,6 @@ from relabel.spec.spec import Bound
 from relabel.spec.variables import BoundVariable
 
 __all__ = [
-    "FUNCTIONS",
     "ONLY_DENSE",
     "Layer",
     "Network",
@@ -31,59 +30,6 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-
-_STEP = 1e-6  # of a numeric derivative: rounding and curvature both cost about 1e-10
-_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
-
-
-def _elu(z: Array) -> Array:
-    return np.where(z > 0, z, np.expm1(np.minimum(z, 0.0)))
-
-
-def _softplus(z: Array) -> Array:
-    return np.logaddexp(0.0, z)
-
-
-#: Activation name -> the function itself, for names that determine one.
-FUNCTIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": np.tanh,
-    "erf": special.erf,
-    "arctan": np.arctan,
-    "atan": np.arctan,
-    "softsign": lambda z: z / (1 + np.abs(z)),
-    "hardtanh": lambda z: np.clip(z, -1, 1),
-    "sin": np.sin,
-    "cos": np.cos,
-    "gaussian": lambda z: np.exp(-(z**2)),
-    "abs": np.abs,
-    "square": np.square,
-    "sigmoid": special.expit,
-    "logistic": special.expit,
-    "hard_sigmoid": lambda z: np.clip(z / 6 + 0.5, 0, 1),
-    "normal_cdf": special.ndtr,
-    "relu": lambda z: np.maximum(z, 0.0),
-    "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
-    "gelu": lambda z: z * special.ndtr(z),
-    "silu": lambda z: z * special.expit(z),
-    "swish": lambda z: z * special.expit(z),
-    "softplus": _softplus,
-    "elu": _elu,
-    "selu": lambda z: _SELU_SCALE * np.where(z > 0, z, _SELU_ALPHA * np.expm1(np.minimum(z, 0))),
-    "mish": lambda z: z * np.tanh(_softplus(z)),
-    "relu6": lambda z: np.clip(z, 0, 6),
-    "linear": lambda z: z,
-    "identity": lambda z: z,
-}
-
-
-def function_of(symmetry: str) -> Callable[[Array], Array] | None:
-    """Return the activation's function, or None where the name does not determine one."""
-    name = symmetry.strip().lower().replace("-", "_")
-    if name.startswith("x^"):
-        degree = int(name[2:])
-        return lambda z: z**degree
-    return FUNCTIONS.get(name)
-
 
 #: Advice where a network has layers that are not dense.
 ONLY_DENSE = (
@@ -110,16 +56,12 @@ class Layer:
 
     def apply(self, sums: Array) -> Array:
         """Apply the activation; outputs have none."""
-        function = function_of(self.activation) if self.activation else None
+        function = activation_of(self.activation).function if self.activation else None
         return function(sums) if function else sums
 
     def slope(self, sums: Array) -> Array | None:
-        """Derivative of the activation by central differences; None for outputs, where it is 1."""
-        if not self.activation:
-            return None
-        step = _STEP * (1.0 + np.abs(sums))
-        slope: Array = (self.apply(sums + step) - self.apply(sums - step)) / (2 * step)
-        return slope
+        """Return the derivative of the activation; None for outputs, where it is 1."""
+        return activation_of(self.activation).slope(sums) if self.activation else None
 
 
 @dataclass(frozen=True)
@@ -428,7 +370,7 @@ def _layer(
 ) -> Layer:
     """Collect what is written to one node."""
     activation = bound.spec.units.get(name)
-    if activation is not None and function_of(activation) is None:
+    if activation is not None and activation_of(activation).function is None:
         raise SpecError(f"units {name!r}: {activation!r} does not name one activation function")
     if name in centred_axes(bound.spec.gauges) and any(tail == name for _, tail, _ in weights):
         raise NotDenseError(

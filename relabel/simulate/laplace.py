@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from relabel.errors import DataError
-from relabel.groups import Group, ScaledPermutation
-from relabel.models.network import FUNCTIONS
+from relabel.groups import Group, activation_of
+from relabel.groups.scaled import balanced
 
 __all__ = ["WIDE", "Task"]
 
@@ -65,10 +65,16 @@ class Task:
         """Standard deviation of every parameter."""
         return np.append(np.full(n_parameters - 1, self.prior_sd), WIDE * self.prior_sd)
 
+    def _function(self, sums: Array) -> Array:
+        """Apply the activation."""
+        function = activation_of(self.activation).function
+        assert function is not None
+        return function(sums)
+
     def _activations(self, units: Array) -> tuple[Array, Array]:
         """Sums and activations of some units, shape (..., K, n)."""
         sums = units[..., :-1] @ self.inputs.T
-        return sums, FUNCTIONS[self.activation](sums)
+        return sums, self._function(sums)
 
     def outputs(self, theta: Array) -> Array:
         """Evaluate networks, shape (..., n)."""
@@ -81,8 +87,7 @@ class Task:
         """Derivatives of the outputs of one network, shape (n, p)."""
         units = self._units(theta)
         sums, active = self._activations(units)
-        function = FUNCTIONS[self.activation]
-        slope = (function(sums + _STEP) - function(sums - _STEP)) / (2 * _STEP)
+        slope = (self._function(sums + _STEP) - self._function(sums - _STEP)) / (2 * _STEP)
         inner = (units[:, -1:] * slope).T[:, :, None] * self.inputs[:, None, :]
         own = np.concatenate([inner, active.T[:, :, None]], axis=2)
         return np.concatenate([own.reshape(len(own), -1), np.ones((len(own), 1))], axis=1)
@@ -159,11 +164,11 @@ class Task:
 
     def _balanced(self, units: Array) -> Array:
         """Bring units with a scale to the point of largest prior density."""
-        if not isinstance(self.group, ScaledPermutation):
+        if not self.group.scales:
             return units
         squares = np.square(units)
         inner, outer = squares[..., :-1].sum(axis=-1), squares[..., -1]
-        scale = self.group.gauge("balanced", inner, outer)[..., None]
+        scale = balanced(inner, outer, self.group.degree)[..., None]
         return np.concatenate(
             [units[..., :-1] * scale, units[..., -1:] / scale**self.group.degree], axis=-1
         )
@@ -172,7 +177,7 @@ class Task:
         """Covariance of the Laplace approximation, without the directions of scales."""
         jacobian = self.jacobian(theta) / self.sigma
         precision = jacobian.T @ jacobian + np.diag(self._prior(len(theta)) ** -2.0)
-        if isinstance(self.group, ScaledPermutation):
+        if self.group.scales:
             along = self._along_scales(theta, self.group.degree)
             precision += 1e6 * np.trace(precision) * along.T @ along
         return np.linalg.inv(precision)
@@ -313,7 +318,7 @@ class Task:
         for _ in range(n_spare):
             units = self._units(theta)
             inner = self.prior_sd * rng.normal(size=(*theta.shape[:2], 1, self._width - 1))
-            active = FUNCTIONS[self.activation](inner @ self.inputs.T)[:, :, 0]
+            active = self._function(inner @ self.inputs.T)[:, :, 0]
             left = targets - self.outputs(theta)
             precision = (active**2).sum(axis=-1) / self.sigma**2 + self.prior_sd**-2.0
             mean = (active * left).sum(axis=-1) / self.sigma**2 / precision
@@ -332,7 +337,6 @@ class Task:
 
     def scales(self, theta: Array, rng: np.random.Generator) -> Array:
         """Draw the scale of every unit from its law given everything that the data see."""
-        assert isinstance(self.group, ScaledPermutation)
         degree = self.group.degree
         squares = np.square(self._units(theta) / self.prior_sd)
         inner, outer = squares[..., :-1].sum(axis=-1), squares[..., -1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.errors import SpecError
 from relabel.groups import Group
-from relabel.groups.elements import Monomial, monomial
+from relabel.groups.elements import Element
 from relabel.numerics.assignment import assign
 from relabel.spec.spec import Spec
 from relabel.spec.transformation import Transformation
@@ -20,8 +20,6 @@ from relabel.spec.transformation import Transformation
 __all__ = ["Simulated", "dataset_of", "random_element", "recovery", "shares_of"]
 
 Array = NDArray[Any]
-
-_LOG_SCALE_SD = 1.0  # spread of the logarithm of planted scales
 
 
 @dataclass(frozen=True)
@@ -87,16 +85,16 @@ def recovery(
     if not isinstance(found, Transformation):
         stored = found.to_dataset() if isinstance(found, xr.DataTree) else found
         found = Transformation.from_dataset(stored, list(planted.elements))
-    rotated = [u for u, g in found.elements.items() if not isinstance(g, Monomial)]
+    rotated = [u for u, g in found.elements.items() if g.mixes]
     if rotated:
         raise SpecError(
             f"recovery: {rotated[0]!r} were rotated, and labels cannot be compared one by one; use "
             "recovery_of_loadings"
         )
-    return shares_of({u: monomial(g) for u, g in (found @ planted).elements.items()})
+    return shares_of((found @ planted).elements)
 
 
-def shares_of(elements: Mapping[str, Monomial]) -> dict[str, float]:
+def shares_of(elements: Mapping[str, Element]) -> dict[str, float]:
     """Share of slots, and of whole draws, in which elements are what one element says.
 
     For slots it is the element that agrees with most of them, which is an assignment; for draws
@@ -105,7 +103,7 @@ def shares_of(elements: Mapping[str, Monomial]) -> dict[str, float]:
     shares: dict[str, float] = {}
     wholly = np.array(True)
     for units, element in elements.items():
-        labels = 2 * element.index + (element.factor < 0)  # a slot's unit and sign in one number
+        labels = element.labels()
         rows = labels.reshape(-1, element.size)
         kinds, counts = np.unique(rows, axis=0, return_counts=True)
         wholly = wholly & (labels == kinds[counts.argmax()]).all(axis=-1)
@@ -128,14 +126,7 @@ def dataset_of(arrays: Mapping[str, Array], lead: tuple[str, ...]) -> xr.Dataset
 
 def random_element(
     group: Group, batch: tuple[int, int], size: int, switching: str, rng: np.random.Generator
-) -> Monomial:
+) -> Element:
     """Draw an element for every draw, or for every chain."""
-    shape = (*(batch if switching == "draw" else (batch[0], 1)), size)
-    index = rng.permuted(np.broadcast_to(np.arange(size), shape), axis=-1)
-    factor = np.ones(shape)
-    if group.signs:
-        factor *= rng.choice([-1.0, 1.0], size=shape)
-    if group.gauges():
-        factor *= rng.lognormal(sigma=_LOG_SCALE_SD, size=shape)
-    whole = (*batch, size)
-    return Monomial(np.broadcast_to(index, whole).copy(), np.broadcast_to(factor, whole).copy())
+    own = batch if switching == "draw" else (batch[0], 1)
+    return group.random(own, size, rng).broadcast(*batch)

@@ -11,9 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.errors import SpecError
-from relabel.groups import ScaledPermutation, group_of
-from relabel.groups.elements import Monomial
-from relabel.models.network import FUNCTIONS
+from relabel.groups import activation_of, group_of
+from relabel.groups.elements import Monomial, monomial
 from relabel.simulate.laplace import WIDE, Task
 from relabel.simulate.network import activations_of, spec_of
 from relabel.simulate.planted import Simulated, dataset_of, random_element
@@ -87,7 +86,7 @@ def posterior(
     sizes : sequence of int, default (2, 3, 1)
         Number of inputs, of hidden units (spare and split ones included), and one output.
     activation : str, default "tanh"
-        One that :data:`relabel.models.network.FUNCTIONS` knows.
+        One that is known as a function (see :func:`relabel.groups.activation_of`).
     chains, draws : int
         Number of chains, and of draws in each.
     n : int, default 200
@@ -199,8 +198,8 @@ def _planted(
 ) -> Transformation:
     """Random elements for all draws; scales of ReLU units from their exact law."""
     chains, draws = whole.shape[:2]
-    element = random_element(task.group, (chains, draws), size, switching, rng)
-    if isinstance(task.group, ScaledPermutation):
+    element = monomial(random_element(task.group, (chains, draws), size, switching, rng))
+    if task.group.scales:
         sign = np.sign(element.factor)
         scale = np.take_along_axis(task.scales(whole, rng), element.index, axis=-1)
         element = Monomial(element.index, sign * scale)
@@ -220,7 +219,7 @@ def _check_posterior(
     activations_of(sizes, activation)
     if len(sizes) != 3 or sizes[2] != 1:
         raise SpecError(f"sizes {tuple(sizes)}: inputs, one hidden layer, and one output")
-    if activation not in FUNCTIONS:
+    if activation_of(activation).function is None:
         raise SpecError(f"{activation!r} does not name one activation function")
     own = sizes[1] - spare - split
     if min(spare, split) < 0 or own < max(1, split):

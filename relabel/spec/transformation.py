@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.errors import DataError
-from relabel.groups.elements import Dense, Element, Monomial, monomial
+from relabel.groups.elements import ELEMENTS, Element, Monomial, Stored, monomial
 from relabel.numerics.labels import moved_labels
 from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
 from relabel.spec.centring import Offsets
@@ -22,8 +22,6 @@ __all__ = ["Transformation"]
 
 Array = NDArray[Any]
 
-_ORTHOGONAL = 1e-6  # largest entry of G G' - 1 that can be rounding, were it stored as float32
-
 
 @dataclass(frozen=True)
 class Transformation:
@@ -31,7 +29,7 @@ class Transformation:
 
     Attributes
     ----------
-    elements : dict of str to Monomial or Dense
+    elements : dict of str to Element
         Units -> elements with the batch shape (chain, draw).
     offsets : Offsets or None
         What is subtracted before elements act, where the spec has centred axes.
@@ -173,23 +171,17 @@ class Transformation:
     def to_dataset(self) -> xr.Dataset:
         """Return the labelled arrays ``{units}_index`` and ``_factor``, or ``{units}_rotation``.
 
-        And ``{variable}_offset`` of every variable that was centred.
+        Each kind of element says which are its own. And ``{variable}_offset`` of every variable
+        that was centred.
         """
         variables = {}
         for units, element in self.elements.items():
-            dims = (*SAMPLE_DIMS, units)
-            if isinstance(element, Dense):
-                about = (
-                    f"slot k of {units} holds the sum over units j of rotation[k, j] times unit j"
+            for stored, array in zip(element.stored, element.arrays, strict=True):
+                about = stored.meaning.format(units=units)
+                kept = xr.Variable(
+                    (*SAMPLE_DIMS, *_dims(stored, units)), array, {"long_name": about}
                 )
-                square = (*dims, f"{units}_unit")
-                kept = xr.Variable(square, element.matrix, {"long_name": about})
-                variables[f"{units}_rotation"] = kept
-                continue
-            about = f"slot k of {units} holds the draw's unit index[k]"
-            variables[f"{units}_index"] = xr.Variable(dims, element.index, {"long_name": about})
-            about = f"what slot k of {units} was multiplied by"
-            variables[f"{units}_factor"] = xr.Variable(dims, element.factor, {"long_name": about})
+                variables[f"{units}_{stored.name}"] = kept
         offsets = {} if self.offsets is None else self.offsets.to_dataset().data_vars
         return xr.Dataset(variables).assign(offsets)
 
@@ -202,26 +194,20 @@ class Transformation:
         Raises
         ------
         DataError
-            If one is missing or is not a permutation, a factor is zero or not finite, or a rotation
-            is not orthogonal.
+            If one is missing, or is not an element of its kind: not a permutation, a factor that is
+            zero or not finite, a matrix that is not orthogonal.
         """
         elements: dict[str, Element] = {}
         for name in units:
-            if f"{name}_rotation" in dataset:
-                elements[name] = _stored_rotation(dataset[f"{name}_rotation"], name)
-                continue
+            found = [kind for kind in ELEMENTS if f"{name}_{kind}" in dataset]
+            kind = ELEMENTS[found[0] if found else "index"]
             arrays = []
-            for kind in ("index", "factor"):
-                key = f"{name}_{kind}"
+            for stored in kind.stored:
+                key = f"{name}_{stored.name}"
                 if key not in dataset:
                     raise DataError(f"the group 'relabel' has no variable {key!r}; it is damaged")
-                arrays.append(chain_draw_values(dataset[key], name))
-            index, factor = arrays[0].astype(np.int64), arrays[1].astype(float)
-            if not (np.sort(index, axis=-1) == np.arange(index.shape[-1])).all():
-                raise DataError(f"relabel/{name}_index holds rows that are not permutations")
-            if not (np.isfinite(factor) & (factor != 0)).all():
-                raise DataError(f"relabel/{name}_factor holds factors that are zero or not finite")
-            elements[name] = Monomial(index, factor)
+                arrays.append(chain_draw_values(dataset[key], *_dims(stored, name)))
+            elements[name] = kind.checked(name, *arrays)
         return cls(elements, None if bound is None else Offsets.from_dataset(dataset, bound))
 
 
@@ -235,13 +221,9 @@ def _labelled(units: str, element: Element) -> list[xr.DataArray]:
     ]
 
 
-def _stored_rotation(stored: xr.DataArray, units: str) -> Dense:
-    """Read rotations back; raise DataError unless they are orthogonal."""
-    matrix = chain_draw_values(stored, units, f"{units}_unit").astype(float)
-    rest = matrix @ matrix.swapaxes(-1, -2) - np.eye(matrix.shape[-1])
-    if not (np.abs(rest) < _ORTHOGONAL).all():
-        raise DataError(f"relabel/{units}_rotation holds matrices that are not orthogonal")
-    return Dense(matrix)
+def _dims(stored: Stored, units: str) -> tuple[str, ...]:
+    """Return the dimensions after chain and draw of one stored array of an element."""
+    return tuple(dim.format(units=units) for dim in stored.dims)
 
 
 def act_on(variable: BoundVariable, values: Array, elements: Mapping[str, Element]) -> Array:

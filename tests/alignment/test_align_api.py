@@ -9,7 +9,8 @@ from files import DATA, RECORDED, SPEC, small_tree
 
 import relabel
 from relabel import DataError, Spec, SpecError
-from relabel.alignment.provenance import provenance, relabelled
+from relabel.alignment.provenance import relabelled
+from relabel.data.provenance import Provenance
 
 DEEP = DATA / "tanh_deep.nc"
 
@@ -26,7 +27,7 @@ def test_provenance_is_complete():
     attrs = aligned["relabel"].attrs
     assert set(attrs) == {"relabel"}
     notes = json.loads(attrs["relabel"])
-    assert notes == provenance(aligned)
+    assert notes == Provenance.of(aligned).as_dict()
     assert relabel.Spec.from_dict(notes["spec"]) == SPEC
     assert notes["criterion"] == {
         "name": "mean",
@@ -87,15 +88,15 @@ def test_what_the_group_holds():
 def test_warnings_say_what_the_user_has_to_know():
     relu = small_tree(activation="relu")
     spec = relabel.Spec({"h": "relu"}, SPEC.axes)
-    (told,) = provenance(relabel.align(relu, spec))["warnings"]
+    (told,) = Provenance.of(relabel.align(relu, spec)).warnings
     assert "'h' (relu)" in told
     assert "preserves the likelihood, not the prior" in told
     deep = relabel.simulate.network((2, 3, 3, 3, 1), ("relu", "tanh", "relu"), chains=1, draws=3)
-    (told,) = provenance(relabel.align(deep.data, deep.spec))["warnings"]
+    (told,) = Provenance.of(relabel.align(deep.data, deep.spec)).warnings
     assert told.startswith("units 'h1' (relu), 'h3' (relu): scaled permutation preserves")
-    hasty = provenance(
+    hasty = Provenance.of(
         relabel.align(small_tree(), SPEC, criterion=relabel.criteria.Mean(max_sweeps=1))
-    )
+    ).as_dict()
     assert hasty["converged"] or "not converged after 1 sweeps" in " ".join(hasty["warnings"])
 
 
@@ -109,7 +110,7 @@ def test_numbers_of_any_kind_are_stored(of):
         seed=np.int64(3),
         n_random=np.int32(1),
     )
-    notes = provenance(aligned)
+    notes = Provenance.of(aligned).as_dict()
     assert notes["criterion"]["to"] == {"chain": 2, "draw": 30}
     assert notes["options"]["seed"] == 3
 
@@ -135,7 +136,7 @@ CRITERIA = [
 def test_every_criterion(criterion):
     tree = small_tree()
     aligned = relabel.align(tree, SPEC, criterion=criterion)
-    described = provenance(aligned)["criterion"]
+    described = Provenance.of(aligned).criterion
     assert described == json.loads(json.dumps(criterion.describe()))
     xr.testing.assert_identical(relabel.undo(aligned), tree)
     again = relabel.align(aligned, SPEC, criterion=criterion)
@@ -183,7 +184,7 @@ def test_inputs_of_every_kind():
     named = relabel.align(draws, spec, inputs="constant_data/X")
     for inputs, where in ((X, "given"), ("auto", "constant_data/X"), (None, None)):
         aligned = relabel.align(draws, spec, inputs=inputs)
-        assert provenance(aligned)["options"]["inputs"] == where
+        assert Provenance.of(aligned).options["inputs"] == where
         same(aligned, named)
 
 
@@ -257,7 +258,7 @@ def test_aligned_draws_compose():
     first = relabel.align(tree, SPEC)
     criterion = relabel.criteria.ToReference(to={"chain": 1, "draw": 20})
     second = relabel.align(first, SPEC, criterion=criterion)
-    assert provenance(second)["earlier"] == provenance(first)
+    assert Provenance.of(second).earlier == Provenance.of(first)
     xr.testing.assert_identical(relabel.undo(second), tree)
     same(relabel.apply(tree, second), second)
     with pytest.raises(SpecError, match="aligned before under another spec"):
@@ -327,11 +328,11 @@ def test_other_first_draws_can_only_lower_the_loss():
     one, five = (relabel.align(tree, spec, n_first=n) for n in (1, 5))
     losses = [float(aligned["relabel"]["loss"].sum()) for aligned in (one, five)]
     assert losses[1] < 0.995 * losses[0]
-    assert provenance(five)["options"]["n_first"] == 5
-    assert "n_first" not in provenance(one)["options"]
+    assert Provenance.of(five).options["n_first"] == 5
+    assert "n_first" not in Provenance.of(one).options
     again = relabel.align(five, spec, n_first=5)
     np.testing.assert_array_equal(again["relabel"]["h_index"], five["relabel"]["h_index"])
     kept = relabel.align(tree, spec, n_first=3, criterion=relabel.criteria.ToReference(to="map"))
-    assert len(provenance(kept)["losses"]) == 1
+    assert len(Provenance.of(kept).losses) == 1
     with pytest.raises(SpecError, match="n_first is 1 or more"):
         relabel.align(tree, spec, n_first=0)

@@ -5,7 +5,7 @@ import pytest
 from files import RECORDED
 
 import relabel
-from relabel.alignment.provenance import provenance
+from relabel.data.provenance import Provenance
 
 GOLDEN = sorted((RECORDED / "golden").glob("aligned_*.nc"))
 
@@ -24,7 +24,7 @@ def test_golden_files_are_undone(path):
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_golden_files_are_aligned_again(path):
     aligned = relabel.open_draws(path)
-    spec = relabel.Spec.from_dict(provenance(aligned)["spec"])
+    spec = Provenance.of(aligned).spec
     again = relabel.align(aligned, spec)
     for name, variable in aligned["posterior"].data_vars.items():
         assert np.array_equal(again["posterior"][name], variable)

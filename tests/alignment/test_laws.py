@@ -12,8 +12,8 @@ from strategies import ACTIVATIONS, N_IN, SCALED, Net, act, batches, nets, rngs
 
 import relabel
 from relabel import Spec, Transformation
-from relabel.alignment.provenance import provenance
 from relabel.criteria import Activations, Gaussian, Mean, Order, ToReference
+from relabel.data.provenance import Provenance
 from relabel.groups import group_of
 from relabel.groups.elements import Monomial
 from relabel.matching.features import Problem, aligned_own, aligned_pair
@@ -201,7 +201,7 @@ def test_undo(net, batch, times, rng):
 def test_the_loss_never_rises(net, kind, rng):
     draws = net.store(net.random_weights(rng, (2, 15)))
     criterion = {"mean": Mean(), "gaussian": Gaussian()}[kind]
-    notes = provenance(relabel.align(tree_of(draws), net.spec, criterion=criterion))
+    notes = Provenance.of(relabel.align(tree_of(draws), net.spec, criterion=criterion)).as_dict()
     losses = np.array(notes["losses"])
     assert (np.diff(losses) <= 1e-9 * np.abs(losses[:-1])).all()
 
@@ -247,7 +247,7 @@ def test_draws_far_from_zero(offset, spread):
     assert np.array_equal(near["relabel_component_index"], far["relabel_component_index"])
     np.testing.assert_allclose(far["relabel_loss"], near["relabel_loss"], rtol=1e-4, atol=1e-4)
     data = xr.Dataset({"mu": ((*SAMPLE, "component", "dim"), values + offset)})
-    losses = provenance(relabel.align(data, {"component": "permutation"}))["losses"]
+    losses = Provenance.of(relabel.align(data, {"component": "permutation"})).losses
     assert (np.diff(losses) <= 1e-6 * losses[0]).all()
 
 
@@ -506,7 +506,7 @@ def test_two_sided_axes(axes, seed):
     composed = np.take_along_axis(index, found, axis=-1)
     assert (composed == composed[0, 0]).all()
     assert_equal(posterior(relabel.undo(aligned)), draws)
-    losses = np.array(provenance(aligned)["losses"])
+    losses = np.array(Provenance.of(aligned).losses)
     assert (np.diff(losses) <= 0).all()
 
 

@@ -13,7 +13,7 @@ from recorded import AXES, LAYERS, read, spec_of
 
 import relabel
 from relabel.criteria import ToReference
-from relabel.diagnostics.convergence import convergence
+from relabel.diagnostics.kernels.rhat_ess import convergence
 
 MAIN_MODE = [0, 1, 2, 6]  # chains of the ReLU network in its best mode
 

@@ -12,10 +12,10 @@ from scipy.stats import kstest, norm
 
 import relabel
 from relabel import DataError, Spec, SpecError
-from relabel.alignment.provenance import provenance
 from relabel.analysis.redrawing import _without, redraw_scale
 from relabel.data.containers import unpack
-from relabel.diagnostics.scales import scale_law
+from relabel.data.provenance import Provenance
+from relabel.diagnostics.kernels.scales import scale_law
 from relabel.simulate import network
 
 DATA = RECORDED
@@ -108,7 +108,7 @@ def test_neighbouring_layers_are_drawn_together():
     aligned = relabel.align(tree, spec, n_kicks=0)
     assert_not_of_the_prior(weights(aligned), priors)
     drawn = redraw_scale(aligned, priors, seed=1)
-    assert provenance(drawn)["redrawn"]["n_sweeps"] == 12
+    assert Provenance.of(drawn).redrawn["n_sweeps"] == 12
     assert_of_the_prior(weights(drawn), priors)
     assert_close(weights(tree), weights(relabel.undo(drawn)))
 
@@ -189,19 +189,22 @@ def test_one_warning_for_several_sets_goes_with_all_of_them():
     simulated = network((2, 3, 3, 3, 1), ("relu", "sigmoid", "relu"), chains=1, draws=5)
     drawn = redraw_scale(relabel.align(simulated.data, simulated.spec),
                          dict.fromkeys(simulated.data["posterior"].data_vars, 1.0))  # fmt: skip
-    assert not any("'h1'" in w or "'h3'" in w for w in provenance(drawn)["warnings"])
+    assert not any("'h1'" in w or "'h3'" in w for w in Provenance.of(drawn).warnings)
     said = "units 'h1' (relu), 'h2' (relu): x; the draws are a section of the orbit"
     assert _without(said, {"h1": 0}).startswith("units 'h2' (relu): x;")
     assert _without(said, {"h1": 0, "h2": 0}) == ""
 
 
 def test_the_record_says_so(aligned):
-    before, after = provenance(aligned), provenance(redraw_scale(aligned, ONES, seed=5))
+    before, after = (
+        Provenance.of(aligned).as_dict(),
+        Provenance.of(redraw_scale(aligned, ONES, seed=5)).as_dict(),
+    )
     assert any("section of the orbit" in w for w in before["warnings"])
     assert after["warnings"] == []
     assert after["redrawn"] == {"priors": ONES, "seed": 5, "n_sweeps": 1}
     assert after["result"].endswith("; the scales of 'h' were then drawn from their law")
-    twice = provenance(redraw_scale(redraw_scale(aligned, ONES), ONES, seed=7))
+    twice = Provenance.of(redraw_scale(redraw_scale(aligned, ONES), ONES, seed=7)).as_dict()
     assert twice["result"] == after["result"]
     assert twice["redrawn"]["seed"] == 7
 
@@ -211,7 +214,7 @@ def test_the_record_survives_a_file(aligned, tmp_path):
     relabel.save(drawn, tmp_path / "drawn.nc")
     again = relabel.open_draws(tmp_path / "drawn.nc")
     assert_close(weights(drawn), weights(again), rtol=0)
-    assert provenance(again) == provenance(drawn)
+    assert Provenance.of(again).as_dict() == Provenance.of(drawn).as_dict()
 
 
 def test_the_gauge_and_the_old_scale_do_not_matter(simulated, aligned):
@@ -233,8 +236,8 @@ def test_aligning_redrawn_draws_gives_the_alignment_again(simulated, aligned):
     assert_close(weights(aligned), weights(again))
     np.testing.assert_array_equal(aligned["relabel"]["h_index"], again["relabel"]["h_index"])
     np.testing.assert_allclose(aligned["relabel"]["h_factor"], again["relabel"]["h_factor"])
-    assert provenance(again)["earlier"]["redrawn"]["seed"] == 0
-    assert any("section of the orbit" in w for w in provenance(again)["warnings"])
+    assert Provenance.of(again).earlier.redrawn["seed"] == 0
+    assert any("section of the orbit" in w for w in Provenance.of(again).warnings)
     assert_close(weights(simulated.data), weights(relabel.undo(again)))
 
 
@@ -278,7 +281,7 @@ def test_layers_without_scales_keep_theirs():
     aligned = relabel.align(simulated.data, simulated.spec)
     drawn = redraw_scale(aligned, {"W2": 1.0, "b2": 1.0, "W3": 1.0})
     xr.testing.assert_identical(drawn["posterior"]["W1"], aligned["posterior"]["W1"])
-    assert provenance(drawn)["redrawn"]["n_sweeps"] == 1
+    assert Provenance.of(drawn).redrawn["n_sweeps"] == 1
     assert_close(weights(simulated.data), weights(relabel.undo(drawn)))
 
 
@@ -288,7 +291,7 @@ def test_units_and_draws_without_a_law_are_left(simulated):
     posterior["W1"].values[1, 4, 0, 0] = np.nan
     aligned = relabel.align(posterior, simulated.spec, nonfinite="skip")
     drawn = redraw_scale(aligned, ONES)
-    notes = provenance(drawn)
+    notes = Provenance.of(drawn).as_dict()
     assert any("in 1 places (unit and draw) a norm is zero" in w for w in notes["warnings"])
     assert any("not finite" in w for w in notes["warnings"])
     np.testing.assert_array_equal(drawn["W2"].values[1, 4], posterior["W2"].values[1, 4])
@@ -298,7 +301,7 @@ def test_units_and_draws_without_a_law_are_left(simulated):
     )
     moved = drawn["W1"].values[0, 3] != aligned["W1"].values[0, 3]
     assert moved.all(axis=0).sum() == 2
-    assert len(provenance(redraw_scale(drawn, ONES))["warnings"]) == len(notes["warnings"])
+    assert len(Provenance.of(redraw_scale(drawn, ONES)).warnings) == len(notes["warnings"])
 
 
 # ---------------------------------------------------------------------- what is refused
@@ -354,7 +357,7 @@ def test_a_diagnosis_of_other_values_is_taken_out(aligned):
     diagnosed["relabel"]["h_soft"] = diagnosed["relabel"]["h_margin"]
     drawn = redraw_scale(diagnosed, ONES)
     assert "h_soft" not in drawn["relabel"]
-    assert not {"diagnosis", "added"} & provenance(drawn).keys()
+    assert not {"diagnosis", "added"} & Provenance.of(drawn).as_dict().keys()
     assert "h_margin" in drawn["relabel"]
 
 

@@ -11,9 +11,9 @@ from files import DATA, SPEC, fingerprint, small_tree, write
 
 import relabel
 from relabel import DataError, SpecError
-from relabel.alignment.provenance import provenance
 from relabel.analysis.reports import alignment_report
 from relabel.cli import app as cli
+from relabel.data.provenance import Provenance
 
 SAMPLE = ("chain", "draw")
 
@@ -246,7 +246,7 @@ def test_draws_that_are_not_finite_are_named(value, refused, written, tmp_path):
     kept = aligned["posterior"]["W1"].values[excluded == 0]
     reference = clean["posterior"]["W1"].values[excluded == 0]
     assert any(np.allclose(kept[..., p] * s, reference) for p, s in _signed_permutations())
-    assert "5 draws are not finite" in " ".join(provenance(aligned)["warnings"])
+    assert "5 draws are not finite" in " ".join(Provenance.of(aligned).warnings)
     found = alignment_report(draws, aligned)
     assert [name for name, _ in found.table] == ["weights before", "weights after", "outputs"]
     assert any(
@@ -316,7 +316,7 @@ def test_draws_that_do_not_move():
     aligned = relabel.align(draws, SPEC)
     for name in SPEC.axes:
         np.testing.assert_array_equal(aligned[name], draws[name])
-    assert provenance(aligned)["n_moved"] == 0
+    assert Provenance.of(aligned).n_moved == 0
     assert np.isnan(alignment_report(draws, aligned).table[0][1].rhat)
 
 

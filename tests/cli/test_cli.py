@@ -13,9 +13,9 @@ import xarray as xr
 from files import DATA, REPOSITORY, SPEC, fingerprint, run, small_tree, write
 
 import relabel
-from relabel.alignment.provenance import provenance
 from relabel.analysis.reports import as_planted
 from relabel.cli import app as cli
+from relabel.data.provenance import Provenance
 from relabel.diagnostics.diagnosis import schema
 
 SHALLOW, DEEP = DATA / "tanh_shallow.nc", DATA / "tanh_deep.nc"
@@ -143,7 +143,7 @@ def test_axes_spec_and_proposal_agree(align, call, small, tmp_path):
     declared, _ = align("--force", units=("--spec", "spec.toml"))
     for other in (named, declared):
         xr.testing.assert_equal(other["posterior"].to_dataset(), proposed["posterior"].to_dataset())
-        assert provenance(other)["spec"]["axes"] == dict(SPEC.axes)
+        assert Provenance.of(other).spec.axes == dict(SPEC.axes)
 
 
 def test_gauge(call, tmp_path):
@@ -154,7 +154,7 @@ def test_gauge(call, tmp_path):
     assert status == 0
     assert "preserves the likelihood, not the prior" in out
     found = relabel.open_draws("out.nc")
-    assert provenance(found)["spec"]["gauges"] == {"h": "unit"}
+    assert Provenance.of(found).spec.gauges == {"h": "unit"}
     incoming = found["posterior"]["W1"] ** 2
     norms = incoming.sum("W1_dim_0").values + found["posterior"]["b1"].values ** 2
     np.testing.assert_allclose(norms, 1.0)
@@ -180,7 +180,7 @@ def test_every_criterion_with_its_options(case, align):
     name = case.split(",")[0]
     options, expected = CRITERIA[case]
     found, out = align("--criterion", name, *options)
-    described = provenance(found)["criterion"]
+    described = Provenance.of(found).criterion
     assert described["name"] == name
     assert expected.items() <= described.items()
     assert re.search(rf"^criterion +{name} \(", out, re.MULTILINE)
@@ -191,15 +191,15 @@ def test_criterion_in_the_spec_file(align, tmp_path):
         SPEC.to_toml() + '\n[criterion]\nname = "gaussian"\nshrinkage = 4.0\nmax_sweeps = 7\n'
     )
     found, _ = align(units=("--spec", "spec.toml"))
-    assert provenance(found)["criterion"]["shrinkage"] == 4.0
+    assert Provenance.of(found).criterion["shrinkage"] == 4.0
     found, _ = align("--set", "shrinkage=5", "--force", units=("--spec", "spec.toml"))
-    described = provenance(found)["criterion"]
+    described = Provenance.of(found).criterion
     assert (described["shrinkage"], described["max_sweeps"]) == (5, 7)
     same = ("--criterion", "gaussian", "--force")
     found, _ = align(*same, units=("--spec", "spec.toml"))
-    assert provenance(found)["criterion"]["max_sweeps"] == 7
+    assert Provenance.of(found).criterion["max_sweeps"] == 7
     found, _ = align("--criterion", "mean", "--force", units=("--spec", "spec.toml"))
-    assert provenance(found)["criterion"]["name"] == "mean"
+    assert Provenance.of(found).criterion["name"] == "mean"
 
 
 def unmoved(found, **place):
@@ -252,18 +252,18 @@ def test_inputs_named_none_and_not_unique(call, tmp_path):
     tree["constant_data"]["Z"] = -tree["constant_data"]["X"]
     write(tree, tmp_path / "two.nc")
     found, out = align("two.nc")
-    assert provenance(found)["options"]["inputs"] is None
+    assert Provenance.of(found).options["inputs"] is None
     told = "several variables could be inputs (constant_data/X, constant_data/Z); name one"
     assert f"note: outputs were not looked at: {told}" in out
     assert not re.search("^outputs", out, re.MULTILINE)
     found, out = align("two.nc", "--inputs", "constant_data/Z")
-    assert provenance(found)["options"]["inputs"] == "constant_data/Z"
+    assert Provenance.of(found).options["inputs"] == "constant_data/Z"
     assert "note: inputs: constant_data/Z\n" in out
     assert re.search("^outputs", out, re.MULTILINE)
     tree["constant_data"].dataset = tree["constant_data"].to_dataset().drop_vars("Z")
     write(tree, tmp_path / "one.nc")
     found, out = align("one.nc", "--inputs", "none")
-    assert provenance(found)["options"]["inputs"] is None
+    assert Provenance.of(found).options["inputs"] is None
     assert "the inputs constant_data/X were not to be used" in out
     del tree["constant_data"]
     write(tree, tmp_path / "none.nc")
@@ -282,7 +282,7 @@ def test_seed_and_random_starts(call):
         assert status == 0, err
     one, two = relabel.open_draws("one.nc"), relabel.open_draws("two.nc")
     xr.testing.assert_identical(one, two)
-    assert provenance(one)["options"] | {"n_kicks": 0} == {
+    assert Provenance.of(one).options | {"n_kicks": 0} == {
         "inputs": None,
         "n_random": 2,
         "n_kicks": 0,
@@ -515,7 +515,7 @@ def test_diagnose_writes_draws_with_findings(diagnose, call, tmp_path):
     assert out.endswith("wrote found.nc\n")
     found = relabel.open_draws("found.nc")
     assert {"mode", "h_label_probability"} <= set(found["relabel"].data_vars)
-    assert "diagnosis" in provenance(found)
+    assert "diagnosis" in Provenance.of(found).as_dict()
     assert diagnose("-o", "found.nc")[0] == 2
     assert diagnose("-o", "found.nc", "--force")[0] == 0
     assert call("undo", "found.nc", "-o", "undone.nc")[0] == 0

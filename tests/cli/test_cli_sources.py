@@ -9,7 +9,7 @@ import pytest
 from files import RECORDED
 
 import relabel
-from relabel.alignment.provenance import provenance
+from relabel.data.provenance import Provenance
 
 DATA = RECORDED / "sources"
 ENSEMBLE = DATA / "ensemble_10-64-64-1.safetensors"
@@ -53,7 +53,7 @@ def test_weights_go_in_and_come_out_in_the_form_they_had(call):
     )
     assert (status, err) == (0, "")
     assert call("align", "a.safetensors", "--activation", "tanh", "-o", "again.nc")[0] == 0
-    assert provenance(relabel.open_draws("again.nc"))["n_moved"] == 0
+    assert Provenance.of(relabel.open_draws("again.nc")).n_moved == 0
     assert call("convert", "a.safetensors", "-o", "a.npz")[0] == 0
     assert same(arrays("a.npz"), arrays("a.safetensors"))
     assert call("convert", "a.npz", "-o", "a.nc")[0] == 0

@@ -7,8 +7,8 @@ import pytest
 
 import relabel
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.certainty import soft_labels
-from relabel.diagnostics.matchings import matching_probabilities
+from relabel.diagnostics.kernels.certainty import soft_labels
+from relabel.diagnostics.kernels.matchings import matching_probabilities
 from relabel.groups import group_of
 from relabel.simulate import network, recovery
 

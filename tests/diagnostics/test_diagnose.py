@@ -15,8 +15,8 @@ import relabel
 from relabel import Diagnosis, Spec, Thresholds
 from relabel.cli.app import app
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.comparison import invariants
 from relabel.diagnostics.diagnosis import schema
+from relabel.diagnostics.kernels.quantities import invariants
 from relabel.simulate import network
 from relabel.simulate import posterior as posterior_of
 

@@ -6,9 +6,9 @@ from scipy.optimize import linprog
 
 import relabel
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.clusters import clusters, separation
-from relabel.diagnostics.dip import dip, dip_test, holm
-from relabel.diagnostics.modes import all_features, find_modes
+from relabel.diagnostics.kernels.clustering import clusters, separation
+from relabel.diagnostics.kernels.modes import all_features, find_modes
+from relabel.diagnostics.kernels.unimodality import dip, dip_test, holm
 from relabel.groups.elements import Monomial
 from relabel.simulate import network
 

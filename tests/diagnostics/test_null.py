@@ -6,7 +6,7 @@ import xarray as xr
 
 import relabel
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.null import agreement_of_starts, shuffled_null, variance_explained
+from relabel.diagnostics.kernels.null import agreement_of_starts, shuffled_null, variance_explained
 from relabel.groups.elements import Monomial
 from relabel.simulate import network
 

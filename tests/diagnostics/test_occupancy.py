@@ -13,7 +13,7 @@ import relabel
 from relabel.alignment.provenance import relabelled
 from relabel.cli import app as cli
 from relabel.diagnostics.diagnosis import schema
-from relabel.diagnostics.occupancy import Occupancy, named_by, occupancy, probable
+from relabel.diagnostics.kernels.empty_components import Occupancy, named_by, occupancy, probable
 from relabel.errors import DataError, SpecError
 from relabel.matching.draws import Draws
 from relabel.matching.moments import pooled_moments
@@ -174,7 +174,7 @@ def test_blocks_make_no_difference(monkeypatch):
     rng = np.random.default_rng(0)
     z, p = rng.integers(-1, 6, (50, 30)), rng.dirichlet(np.full(6, 0.05), (50, 30))
     whole = named_by(z, 6), probable(p)
-    monkeypatch.setattr("relabel.diagnostics.occupancy._BLOCK", 100)
+    monkeypatch.setattr("relabel.diagnostics.kernels.empty_components._BLOCK", 100)
     assert np.array_equal(named_by(z, 6), whole[0])
     assert np.array_equal(probable(p), whole[1])
 

@@ -11,7 +11,7 @@ from files import RECORDED
 
 import relabel
 from relabel import Spec
-from relabel.diagnostics.orbit import _rank, orbit
+from relabel.diagnostics.kernels.orbits import _rank, orbit
 from relabel.groups.elements import Monomial
 from relabel.simulate import network
 from relabel.spec.transformation import Transformation

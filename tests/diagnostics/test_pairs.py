@@ -6,9 +6,9 @@ import xarray as xr
 from test_redundancy import gaussian, one_layer, planted, random_layer
 
 from relabel import Spec, SpecError, simulate
+from relabel.diagnostics.kernels.removal import redundancy
+from relabel.diagnostics.kernels.unit_pairs import pairs, prior_draws
 from relabel.diagnostics.likelihood import Fitted
-from relabel.diagnostics.pairs import pairs, prior_draws
-from relabel.diagnostics.redundancy import redundancy
 from relabel.models.network import Network
 
 

@@ -6,10 +6,10 @@ import xarray as xr
 from scipy import optimize, special
 
 from relabel import Spec, SpecError, simulate
+from relabel.diagnostics.kernels.refit import Site, masked_inverse
+from relabel.diagnostics.kernels.removal import KINDS, Redundancy, redundancy
+from relabel.diagnostics.kernels.smaller import nearest_loss
 from relabel.diagnostics.likelihood import Fitted
-from relabel.diagnostics.redundancy import KINDS, Redundancy, redundancy
-from relabel.diagnostics.refit import Site, masked_inverse
-from relabel.diagnostics.smaller import nearest_loss
 from relabel.models.network import Network
 
 SAMPLE = ("chain", "draw")

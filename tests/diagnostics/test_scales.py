@@ -13,7 +13,7 @@ from scipy.stats import geninvgauss, kstest
 
 import relabel
 from relabel import Spec, SpecError
-from relabel.diagnostics.scales import (
+from relabel.diagnostics.kernels.scales import (
     checked_priors,
     draw_scale,
     enough_sweeps,
@@ -149,7 +149,7 @@ def test_blocks_of_units_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     a, b = rng.gamma(2.0, size=(2, 50, 3))
     whole = draw_scale(4, 2, a, b, np.random.default_rng(1))
-    monkeypatch.setattr("relabel.diagnostics.scales._ROWS", 7)
+    monkeypatch.setattr("relabel.diagnostics.kernels.scales._ROWS", 7)
     assert np.array_equal(whole, draw_scale(4, 2, a, b, np.random.default_rng(1)))
 
 
@@ -368,7 +368,7 @@ def test_of_many_units_some_tell_the_effective_size(monkeypatch):
     draws = from_the_prior((2, 12, 1), RELU_PRIORS)
     bound = Spec({"h": "relu"}, SHALLOW).bind(draws)
     full = scale_law(values_of(draws), bound, RELU_PRIORS)["h"]
-    monkeypatch.setattr("relabel.diagnostics.scales._SLOTS", 4)
+    monkeypatch.setattr("relabel.diagnostics.kernels.scales._SLOTS", 4)
     part = scale_law(values_of(draws), bound, RELU_PRIORS)["h"]
     assert part.statistic == full.statistic
     assert part.ess == pytest.approx(full.ess, rel=0.1)

@@ -5,10 +5,10 @@ import pytest
 from scipy.optimize import least_squares
 from test_redundancy import declared, gaussian, one_layer, random_layer
 
+from relabel.diagnostics.kernels.refit import Site
+from relabel.diagnostics.kernels.removal import redundancy
+from relabel.diagnostics.kernels.smaller import n_refitted, nearest_loss
 from relabel.diagnostics.likelihood import Fitted
-from relabel.diagnostics.redundancy import redundancy
-from relabel.diagnostics.refit import Site
-from relabel.diagnostics.smaller import n_refitted, nearest_loss
 
 
 def optimised(x, arrays, keep, sd):

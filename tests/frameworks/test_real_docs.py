@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import relabel
-from relabel.alignment.provenance import provenance
+from relabel.data.provenance import Provenance
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
@@ -235,7 +235,7 @@ def test_the_lines_run(row, tmp_path, monkeypatch):
     before = SimpleNamespace(**names)
     exec(ROWS[row], names)
     aligned, draws = names["aligned"], names.get("draws", names.get("idata"))
-    assert provenance(aligned)["losses"]
+    assert Provenance.of(aligned).losses
     back = relabel.undo(aligned)
     for name, values in draws["posterior"].data_vars.items():
         assert np.array_equal(back["posterior"][name], values), name

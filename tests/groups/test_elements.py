@@ -154,7 +154,7 @@ def test_take_units_in_many_blocks(monkeypatch):
     values = rng.normal(size=(50, 2, 5, 3))
     index = random_element(rng, "gelu", (50, 5)).index
     whole = take_units(values, index, 1)
-    monkeypatch.setattr("relabel.groups.elements._ROWS_PER_BLOCK", 7)
+    monkeypatch.setattr("relabel.groups.elements.monomials._ROWS_PER_BLOCK", 7)
     assert np.array_equal(take_units(values, index, 1), whole)
 
 

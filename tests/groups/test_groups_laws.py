@@ -1,61 +1,41 @@
 """What every group must answer rightly: the best element, its margins, its gauge, its action."""
 
-import itertools
-
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from group_laws import LAWS
+from hypothesis import given
 from hypothesis import strategies as st
 from strategies import ACTIVATIONS, FUNCTIONS, SCALED, random_element, rngs
 
 from relabel.errors import SpecError
-from relabel.groups import SYMMETRIES, Action, ScaledPermutation, Score, group_of
-from relabel.groups.elements import Dense, Monomial
-from relabel.models.network import FUNCTIONS as OF_NETWORK
-from relabel.models.network import function_of
+from relabel.groups import (
+    GROUPS,
+    Action,
+    Activation,
+    Dense,
+    EvenPermutation,
+    Group,
+    Monomial,
+    Permutation,
+    ScaledPermutation,
+    Score,
+    activation_of,
+    group_of,
+    group_of_activation,
+    register,
+)
 
 activations = st.sampled_from(ACTIVATIONS)
 ROTATES = group_of("orthogonal")
-GROUPS = sorted(set(SYMMETRIES.values()) - {ROTATES}, key=repr)
+#: Every name that is registered; of the family, some members.
+NAMES = [name for name in GROUPS if not name.endswith("^d")] + ["x^3", "x^4", "x^5"]
+GROUPS_OF_UNITS = sorted({group_of(name) for name in NAMES} - {ROTATES}, key=repr)
 
 
-def whole_group(group, size):
-    """Every permutation with every pattern of signs that the group has."""
-    signs = (1.0, -1.0) if group.signs else (1.0,)
-    pairs = itertools.product(
-        itertools.permutations(range(size)), itertools.product(signs, repeat=size)
-    )
-    index, factor = zip(*pairs, strict=True)
-    return np.array(index), np.array(factor)
-
-
-def random_score(rng, group, size, n_draws, *, rounded):
-    """A score, with many ties if rounded; without a sign there is nothing odd."""
-    even, odd = rng.normal(size=(2, n_draws, size, size))
-    odd = odd if group.signs else np.zeros_like(odd)
-    return Score(even.round(0), odd.round(0)) if rounded else Score(even, odd)
-
-
-def totals_of(score, index, factor):
-    """The gain of every element for every draw, shape (draws, order)."""
-    slots = np.arange(index.shape[1])
-    return (score.even[:, slots, index] + factor * score.odd[:, slots, index]).sum(axis=-1)
-
-
-@given(st.sampled_from(GROUPS), st.integers(1, 4), st.booleans(), rngs)
-def test_match_and_margin_by_enumeration(group, size, rounded, rng):
-    score = random_score(rng, group, size, 8, rounded=rounded)
-    index, factor = whole_group(group, size)
-    totals = totals_of(score, index, factor)
-    best = group.match(score)
-    np.testing.assert_allclose(score.of(best), totals.max(axis=1), rtol=1e-12, atol=1e-12)
-    margin = group.margin(score, best)
-    for slot in range(size):
-        kept = (index[:, slot] == best.index[:, slot, None]) & (
-            factor[:, slot] == best.factor[:, slot, None]
-        )
-        other = np.where(kept, -np.inf, totals).max(axis=1)
-        np.testing.assert_allclose(margin[:, slot], totals.max(axis=1) - other, atol=1e-10)
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@given(st.sampled_from(NAMES), st.integers(1, 5), rngs)
+def test_laws_of_every_registered_symmetry(law, name, size, rng):
+    law(name, size, rng)
 
 
 def test_the_sign_of_nothing_is_plus():
@@ -100,7 +80,7 @@ def test_gauge_leaves_dead_units_alone(name):
     assert scale.tolist() == [[1, 1, 1 if name == "balanced" else 0.5]]
 
 
-@pytest.mark.parametrize("group", [g for g in GROUPS if not g.gauges()], ids=repr)
+@pytest.mark.parametrize("group", [g for g in GROUPS_OF_UNITS if not g.gauges()], ids=repr)
 def test_no_scale_no_gauge(group):
     with pytest.raises(NotImplementedError, match="no scale"):
         group.gauge("balanced", np.ones((1, 1)), np.ones((1, 1)))
@@ -124,9 +104,9 @@ def test_the_action_keeps_the_function_of_a_layer(activation, size, rng):
     np.testing.assert_allclose(moved, before, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [n for n in SYMMETRIES if n in OF_NETWORK] + ["x^4", "x^5"])
+@pytest.mark.parametrize("name", [name for name in NAMES if activation_of(name).function])
 def test_every_activation_has_the_symmetry_of_its_group(name):
-    group, function = group_of(name), function_of(name)
+    group, function = group_of(name), activation_of(name).function
     z, scale = np.linspace(-7, 7, 141), 1.7
     if group.shifts:
         np.testing.assert_allclose(function(-z), 1 - function(z), atol=1e-12)
@@ -167,19 +147,77 @@ def test_exponents_of_an_action():
     assert Action(0, True).raised(2).trivial
 
 
-@given(st.sampled_from(GROUPS), st.integers(2, 4), rngs)
-def test_match_is_equivariant(group, size, rng):
-    """A relabelled draw gets the element that first undoes the relabelling."""
-    score = random_score(rng, group, size, 6, rounded=False)
-    assume(not np.isclose(score.odd, 0).any() or not group.signs)
-    g = Monomial(
-        rng.permuted(np.tile(np.arange(size), (6, 1)), axis=1),
-        rng.choice([-1.0, 1.0], size=(6, size)) if group.signs else np.ones((6, size)),
-    )
-    columns = g.index[:, None, :]
-    even = np.take_along_axis(score.even, columns, axis=2)
-    odd = np.take_along_axis(score.odd, columns, axis=2) * g.factor[:, None, :]
-    assert (group.match(Score(even, odd)) @ g).equals(group.match(score)).all()
+def test_what_is_no_activation_says_why():
+    with pytest.raises(SpecError, match=r"'BatchNorm' is no activation: it scales what comes"):
+        group_of_activation("BatchNorm")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scales_and_degree(name):
+    group = group_of(name)
+    assert group.scales == (bool(group.gauges()) and name not in ("orthogonal", "rotation"))
+    expected = {"batchnorm": 0, "square": 2, "x^3": 3, "x^4": 4, "x^5": 5}
+    assert group.degree == expected.get(name, 1 if group.scales else 0)
+
+
+# ---------------------------------------------------------------------- names
+
+
+@pytest.fixture
+def registry():
+    """The registry, with what a test adds to it taken out again."""
+    before = dict(GROUPS._known)
+    yield GROUPS
+    GROUPS._known.clear()
+    GROUPS._known.update(before)
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_registered_group_and_activation_are_found():
+    register("Swoosh-2", Permutation())
+    register("sech", Activation(EvenPermutation(), lambda z: 1 / np.cosh(z)))
+    assert group_of("swoosh_2") == Permutation()
+    assert activation_of("SWOOSH-2").function is None
+    assert activation_of("sech").parity == "even"
+    for law in LAWS:
+        law("sech", 4, np.random.default_rng(0))
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_registered_family_takes_a_degree():
+    register("sin^d", lambda d: Activation(Permutation(), lambda z: np.sin(z) ** d))
+    assert activation_of("sin^4").function(np.array(1.0)) == np.sin(1.0) ** 4
+    with pytest.raises(SpecError, match=r"unknown activation 'sin\^d'"):
+        group_of("sin^d")
+
+
+@pytest.mark.usefixtures("registry")
+def test_two_symmetries_of_one_name_are_refused():
+    with pytest.raises(SpecError, match="two symmetries are named 'tanh'"):
+        register("TANH", Permutation())
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("entry", [Permutation, "permutation", 3])
+def test_what_is_registered_must_be_a_group_or_an_activation(entry):
+    register("swoosh", entry)
+    with pytest.raises(SpecError, match="symmetry 'swoosh' must be an instance of Group or"):
+        group_of("swoosh")
+
+
+def test_a_derivative_that_is_given_is_used():
+    cube = Activation(ScaledPermutation(3, "odd"), lambda z: z**3, derivative=lambda z: 3 * z**2)
+    assert cube.slope(np.array([2.0])).tolist() == [12.0]
+    assert cube.parity == "odd"
+
+
+def test_a_group_says_its_label_and_its_action_alone():
+    assert Group.__abstractmethods__ == {"action"}
+
+
+def test_an_unknown_name_has_a_close_one_and_a_way_out():
+    with pytest.raises(SpecError, match=r"did you mean 'tanh'\?.* install that package"):
+        group_of("tahn")
 
 
 # ---------------------------------------------------------------------- rotations

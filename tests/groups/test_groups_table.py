@@ -5,7 +5,7 @@ import pytest
 
 from relabel.errors import SpecError
 from relabel.groups import (
-    SYMMETRIES,
+    GROUPS,
     AffineFlip,
     EvenPermutation,
     NormedPermutation,
@@ -13,9 +13,10 @@ from relabel.groups import (
     Permutation,
     ScaledPermutation,
     SignedPermutation,
+    activation_of,
     group_of,
 )
-from relabel.models.network import FUNCTIONS, function_of
+from relabel.groups.activations import _TABLE
 
 #: Name -> group, and whether the prior is preserved too.
 TABLE = {
@@ -41,6 +42,8 @@ TABLE = {
 #: Names that stand for a family of functions.
 WITHOUT_FUNCTION = {"signed", "permutation", "prelu", "maxout", "orthogonal", "rotation"}
 WITHOUT_FUNCTION |= {"batchnorm"}
+
+FUNCTIONS = {name: activation_of(name).function for name in set(TABLE) - WITHOUT_FUNCTION}
 
 Z = np.linspace(-4.7, 4.7, 95)  # symmetric about zero, which it includes
 
@@ -71,8 +74,9 @@ def test_group_and_class(name):
 
 
 def test_the_table_is_complete():
-    assert set(SYMMETRIES) == set(TABLE)
-    assert set(FUNCTIONS) == set(TABLE) - WITHOUT_FUNCTION
+    assert set(_TABLE) == {*TABLE, "x^d"}
+    assert set(_TABLE) <= set(GROUPS)
+    assert {name for name in TABLE if activation_of(name).function is None} == WITHOUT_FUNCTION
 
 
 @pytest.mark.parametrize("degree", [1, 2, 3, 4, 10])
@@ -80,19 +84,19 @@ def test_powers(degree):
     parity = "odd" if degree % 2 else "even"
     assert group_of(f"x^{degree}") == ScaledPermutation(degree, parity)
     assert not group_of(f"x^{degree}").exact
-    assert is_homogeneous(function_of(f"x^{degree}"), degree)
+    assert is_homogeneous(activation_of(f"x^{degree}").function, degree)
 
 
 @pytest.mark.parametrize("name", ["TANH", " tanh ", "Tanh"])
 def test_case_and_blanks(name):
     assert group_of(name) == SignedPermutation()
-    assert function_of(name) is np.tanh
+    assert activation_of(name).function is np.tanh
 
 
 @pytest.mark.parametrize("name", ["leaky-relu", "Leaky_ReLU", "LEAKY-RELU"])
 def test_hyphens(name):
     assert group_of(name) == ScaledPermutation()
-    assert function_of(name) is FUNCTIONS["leaky_relu"]
+    assert activation_of(name).function is FUNCTIONS["leaky_relu"]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ def test_unknown(name):
         group_of(name)
     message = str(caught.value)
     assert f"unknown activation {name!r}" in message
-    assert all(known in message for known in SYMMETRIES)
+    assert all(known in message for known in GROUPS)
     assert "'permutation' is valid" in message
 
 
@@ -125,7 +129,7 @@ def test_the_function_has_the_symmetry_of_its_group_and_no_more(name):
 @pytest.mark.parametrize("name", sorted(n for n in FUNCTIONS if not group_of(n).shifts))
 def test_a_factor_on_both_sides_cancels_in_the_network(name):
     """One unit times a factor, by the actions of the group, is the same function of the input."""
-    group, f = group_of(name), function_of(name)
+    group, f = group_of(name), activation_of(name).function
     factors = [1.0, *([-1.0] if group.signs else []), *([0.4, 3.0] if group.gauges() else [])]
     w, b, v = 0.7, -0.3, 1.9
     for factor in factors:
@@ -147,10 +151,10 @@ def test_an_affine_flip_moves_the_next_bias(name):
 
 
 def test_functions_that_do_not_determine_one():
-    assert all(function_of(name) is None for name in WITHOUT_FUNCTION)
+    assert all(activation_of(name).function is None for name in WITHOUT_FUNCTION)
 
 
-@pytest.mark.parametrize("name", sorted(SYMMETRIES))
+@pytest.mark.parametrize("name", sorted(TABLE))
 def test_only_scales_and_rotations_have_gauges(name):
     group = group_of(name)
     expected = ("balanced", "unit") if isinstance(group, ScaledPermutation) else ()
@@ -161,7 +165,7 @@ def test_only_scales_and_rotations_have_gauges(name):
     assert group.gauges() == expected
 
 
-@pytest.mark.parametrize("name", sorted(SYMMETRIES))
+@pytest.mark.parametrize("name", sorted(TABLE))
 def test_a_neutral_axis_needs_an_arrow_where_the_sides_differ(name):
     group = group_of(name)
     told = isinstance(group, Permutation | SignedPermutation | Orthogonal)

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 import relabel
 from relabel import Spec
-from relabel.alignment.provenance import provenance
 from relabel.cli.app import app
 from relabel.criteria import RSP, MatchAlign, Mean, Procrustes, ToReference, WeightedProcrustes
-from relabel.diagnostics.comparison import invariants
+from relabel.data.provenance import Provenance
+from relabel.diagnostics.kernels.quantities import invariants
 from relabel.errors import DataError, SpecError
 from relabel.groups import GreedySigned, SignedPermutation
 from relabel.matching.criteria.base import unary_distance
@@ -84,7 +84,7 @@ def losses(aligned):
 
 
 def json_of(aligned):
-    return provenance(aligned)
+    return Provenance.of(aligned).as_dict()
 
 
 def rotation_of(aligned):
@@ -699,7 +699,7 @@ def test_sweeps_without_end_may_be_rotations(axes, named):
     lines = {"L": axes, "out": "factor" if named else "factor ->"}
     criterion = relabel.criteria.Mean(max_sweeps=1)
     aligned = relabel.align(draws, Spec({"factor": "signed"}, lines), criterion=criterion)
-    warnings = provenance(aligned)["warnings"]
+    warnings = Provenance.of(aligned).warnings
     assert any("not converged" in text for text in warnings)
     told = "rotations of 'factor' may remain"
     assert any(told in text for text in warnings) == named

@@ -12,9 +12,9 @@ from files import RECORDED, REPOSITORY
 
 import relabel
 from relabel.alignment.job import Job
-from relabel.alignment.provenance import provenance
 from relabel.cli.app import main as cli
 from relabel.data.containers import sharing, unpack
+from relabel.data.provenance import Provenance
 from relabel.diagnostics.aligned import Aligned
 from relabel.errors import DataError, SpecError
 from relabel.matching.allocation_features import AllocationProblem, with_labels
@@ -183,13 +183,13 @@ def test_order_by_one_entry_of_a_variable(synthetic):
 
 def test_objectives_are_those_of_r(synthetic):
     data, golden = synthetic
-    found = provenance(
+    found = Provenance.of(
         relabel.align(data, UNITS, criterion=relabel.criteria.Stephens(start="labels"))
-    )
+    ).as_dict()
     assert found["losses"][-1] == pytest.approx(golden["stephens_obj_total"][0], rel=1e-6)
     pivot = int(golden["in_mapindex"][0])
     criterion = relabel.criteria.ECR(pivot=golden["in_z"][pivot])
-    found = provenance(relabel.align(data, UNITS, criterion=criterion))
+    found = Provenance.of(relabel.align(data, UNITS, criterion=criterion)).as_dict()
     assert found["losses"][-1] == golden["ecr_map_obj"][0]
     aligned = relabel.align(
         data, UNITS, criterion=relabel.criteria.PRA({"chain": 0, "draw": pivot})
@@ -224,7 +224,7 @@ def test_ecr_iterative_1_is_no_worse_than_r(synthetic, start):
     aligned = relabel.align(data, UNITS, criterion=relabel.criteria.ECRIterative1(start=start))
     own = mismatches(golden["in_z"], index_of(aligned))
     assert own <= mismatches(golden["in_z"], golden["ecr_it1_perm"])
-    assert own == provenance(aligned)["losses"][-1]
+    assert own == Provenance.of(aligned).losses[-1]
 
 
 @pytest.mark.parametrize("name", ["ls_synth_k5", "mix_k5"])
@@ -237,7 +237,7 @@ def test_sjw_is_right(name, assign):
     criterion = relabel.criteria.SJW(parameters=NORMAL, assign=assign)
     aligned = relabel.align(data, UNITS, criterion=criterion)
     assert share_alike(index_of(aligned), golden["true_perm"]) == 1
-    notes = provenance(aligned)
+    notes = Provenance.of(aligned).as_dict()
     assert notes["losses"][-1] < notes["loss_before"]
 
 
@@ -472,7 +472,7 @@ def test_any_block_size_gives_the_same(criterion, monkeypatch):
 @pytest.mark.parametrize("seed", range(2))
 def test_the_loss_never_rises(criterion, seed):
     data, _ = simulated(k=4, n=15, noise=3.0, seed=seed)
-    notes = provenance(relabel.align(data, UNITS, criterion=criterion))
+    notes = Provenance.of(relabel.align(data, UNITS, criterion=criterion)).as_dict()
     losses = np.array(notes["losses"])
     if criterion.monotone:
         assert (np.diff(losses) <= 1e-9 * np.abs(losses[1:])).all()
@@ -642,14 +642,14 @@ def test_pivots_that_coincide_are_flagged_and_not_dropped():
     z = data["allocation"]["z"].values.copy()
     quiet = relabel.align(data, UNITS, criterion=relabel.criteria.Pivotal())
     assert not quiet["relabel"]["pivots_coincide"].any()
-    assert not any("pivots" in text for text in provenance(quiet)["warnings"])
+    assert not any("pivots" in text for text in Provenance.of(quiet).warnings)
     pivots = solved(data, relabel.criteria.Pivotal()).reference.beside["pivots"]
     one, two = z[1, 4, pivots[0]], z[1, 4, pivots[1]]
     z[1, 4, z[1, 4] == one] = two
     aligned = relabel.align(data, UNITS, criterion=relabel.criteria.Pivotal(z=z))
     flags = aligned["relabel"]["pivots_coincide"].values
     assert flags.sum() == flags[1, 4] == 1
-    assert any("in 1 of 12 draws two pivots" in text for text in provenance(aligned)["warnings"])
+    assert any("in 1 of 12 draws two pivots" in text for text in Provenance.of(aligned).warnings)
     index = index_of(aligned)
     rest = np.delete(np.arange(12), 10)
     assert share_alike(index[rest], truth[rest]) == 1
@@ -704,7 +704,7 @@ def test_own_permutations_are_carried_out_and_judged():
     aligned = relabel.align(data, WITH_Z, criterion=relabel.criteria.Permutations(index))
     assert np.array_equal(aligned["relabel"]["component_index"], index)
     mean = relabel.align(data, WITH_Z, criterion=relabel.criteria.Mean())
-    loss, best = (provenance(a)["losses"][-1] for a in (aligned, mean))
+    loss, best = (Provenance.of(a).losses[-1] for a in (aligned, mean))
     assert loss == pytest.approx(best)
     assert float(aligned["relabel"]["component_margin"].min()) > 0
     wrong = index.copy()
@@ -793,7 +793,7 @@ def test_own_permutations_skip_draws_and_flagged_chains():
     )
     index[1, 2] = np.arange(3)
     assert np.array_equal(aligned["relabel"]["component_index"], index)
-    assert provenance(aligned)["no_part_in_reference"] == [1]
+    assert Provenance.of(aligned).no_part_in_reference == [1]
 
 
 def test_the_record_of_an_alignment_is_not_carried_out_twice():
@@ -824,7 +824,7 @@ def test_an_ordering_says_where_it_cuts(synthetic):
 
     def said(by):
         aligned = relabel.align(data, UNITS, criterion=relabel.criteria.Order(by=by))
-        return [text for text in provenance(aligned)["warnings"] if "ordering" in text]
+        return [text for text in Provenance.of(aligned).warnings if "ordering" in text]
 
     assert said("mu") == []
     (text,) = said("s2")
@@ -871,7 +871,7 @@ def test_on_the_command_line(words, tmp_path, monkeypatch, capsys):
     assert stopped.value.code in (0, None), capsys.readouterr().err
     aligned = relabel.open_draws(tmp_path / "out.nc")
     assert share_alike(index_of(aligned), truth) == 1
-    assert provenance(aligned)["criterion"]["name"] == name
+    assert Provenance.of(aligned).criterion["name"] == name
 
 
 def test_the_benchmark_runs(monkeypatch, capsys):
@@ -992,7 +992,7 @@ def test_a_given_pivot_and_given_tables_are_diagnosed_by_the_mean():
     tables = relabel.criteria.Permutations({"component": split(found, 2)})
     for criterion in (relabel.criteria.PRA(pivot=point), tables):
         aligned = relabel.align(data, WITH_Z, criterion=criterion)
-        assert "given" in json.dumps(provenance(aligned)["criterion"])
+        assert "given" in json.dumps(Provenance.of(aligned).criterion)
         read = Aligned.read(aligned)
         assert read.criterion.name in ("mean", "permutations")
         assert read.problem.n_draws == 12
@@ -1041,7 +1041,7 @@ def test_remarks_say_which_chains_they_are_about():
     aligned = relabel.align(
         data, WITH_Z, criterion=relabel.criteria.Pivotal(), exclude_flagged=True
     )
-    main, rest = (w for w in provenance(aligned)["warnings"] if "two pivots" in w)
+    main, rest = (w for w in Provenance.of(aligned).warnings if "two pivots" in w)
     assert "of 40 draws" in main
     assert rest.startswith("chains that have no part in the reference: in ")
 

@@ -9,8 +9,8 @@ from scipy import special
 from strategies import FUNCTIONS, JOINED, N_IN, Net, batches, nets, rngs
 
 from relabel import Spec, SpecError
-from relabel.models.network import FUNCTIONS as OF_NETWORK
-from relabel.models.network import Network, function_of
+from relabel.groups import GROUPS, activation_of
+from relabel.models.network import Network
 
 SAMPLE = ("chain", "draw")
 
@@ -117,11 +117,14 @@ def test_what_is_no_network(units, axes, message):
         Network.of(Spec(units, axes).bind(draws))
 
 
-@given(st.sampled_from(sorted(OF_NETWORK)))
+EVALUATED = [name for name in GROUPS if name != "x^d" and activation_of(name).function]
+
+
+@given(st.sampled_from(sorted(EVALUATED)))
 def test_functions_are_finite_everywhere(name):
     z = np.array([-800.0, -30, -1, 0, 1, 30, 800])
     with np.errstate(under="ignore"):
-        assert np.isfinite(OF_NETWORK[name](z)).all()
+        assert np.isfinite(activation_of(name).function(z)).all()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_functions_are_finite_everywhere(name):
     ],
 )
 def test_values_at_one(name, at_one):
-    assert function_of(name)(np.array(1.0)) == pytest.approx(at_one, rel=1e-12)
+    assert activation_of(name).function(np.array(1.0)) == pytest.approx(at_one, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -147,4 +150,4 @@ def test_values_at_one(name, at_one):
     [("leaky_relu", -0.02), ("elu", np.expm1(-2.0)), ("relu6", 0.0), ("x^3", -8.0), ("abs", 2.0)],
 )
 def test_values_at_minus_two(name, at_minus_two):
-    assert function_of(name)(np.array(-2.0)) == pytest.approx(at_minus_two, rel=1e-12)
+    assert activation_of(name).function(np.array(-2.0)) == pytest.approx(at_minus_two, rel=1e-12)

@@ -7,7 +7,7 @@ from scipy.special import expit
 
 import relabel
 from relabel import Spec, SpecError, Transformation
-from relabel.alignment.provenance import provenance
+from relabel.data.provenance import Provenance
 from relabel.groups import group_of
 from relabel.groups.elements import Monomial
 from relabel.models import gru, lstm, rnn
@@ -134,7 +134,7 @@ def test_no_output_changes(case):
     for after in (moved, aligned):
         found = all_outputs(kind, after, xs, n_layers, both=both, nonlinearity=nonlinearity)
         np.testing.assert_allclose(found, before, rtol=1e-10, atol=1e-12)
-    warnings = provenance(aligned)["warnings"]
+    warnings = Provenance.of(aligned).warnings
     assert len(warnings) == ("relu" in case)
     assert all(repr(units) in said for units in spec.units for said in warnings)
     back = relabel.undo(aligned)

@@ -9,7 +9,7 @@ from files import RECORDED, run
 
 import relabel
 from relabel import Spec
-from relabel.alignment.provenance import provenance
+from relabel.data.provenance import Provenance
 
 DATA = RECORDED / "samplers"
 
@@ -121,7 +121,7 @@ def test_align_and_undo(case):
     data = load(case.path)
     aligned = relabel.align(data, case.spec(data))
     assert type(aligned) is type(data)
-    notes = provenance(aligned)
+    notes = Provenance.of(aligned).as_dict()
     assert notes["losses"][-1] < 0.6 * notes["loss_before"]
     check_alignment(case, groups(data), groups(aligned), case.units)
     assert_same_bits(groups(relabel.undo(aligned)), groups(data))

@@ -14,8 +14,8 @@ from files import RECORDED
 
 import relabel
 from relabel import DataError, FileError, RelabelError
-from relabel.alignment.provenance import provenance
 from relabel.cli import app as cli
+from relabel.data.provenance import Provenance
 from relabel.sources import (
     from_dict,
     from_flax,
@@ -897,7 +897,7 @@ def test_weights_that_a_spec_forgets_are_told():
     spec = relabel.Spec({"h": "permutation"}, {"fc.weight": "h <- x", "out.weight": "y <- h"})
     draws = relabel.sources.from_pytree(members)
     assert any(
-        "'norm.weight' were left" in w for w in provenance(relabel.align(draws, spec))["warnings"]
+        "'norm.weight' were left" in w for w in Provenance.of(relabel.align(draws, spec)).warnings
     )
     named = replace(spec, axes={**spec.axes, "norm.weight": "..."})
-    assert not any("were left" in w for w in provenance(relabel.align(draws, named))["warnings"])
+    assert not any("were left" in w for w in Provenance.of(relabel.align(draws, named)).warnings)

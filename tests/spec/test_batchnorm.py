@@ -6,8 +6,8 @@ import xarray as xr
 
 import relabel
 from relabel import Spec, Transformation
-from relabel.alignment.provenance import provenance
 from relabel.analysis.redrawing import redraw_scale
+from relabel.data.provenance import Provenance
 from relabel.errors import SpecError
 from relabel.groups import Action, group_of
 from relabel.models.network import Network
@@ -147,7 +147,7 @@ def only_written():
 
 def test_words(rng):
     aligned = relabel.align(draws_of(rng), SPEC)
-    warnings = provenance(aligned)["warnings"]
+    warnings = Provenance.of(aligned).warnings
     assert any("before a BatchNorm preserves the likelihood, not the prior" in w for w in warnings)
     assert not any("both declared as biases" in warning for warning in warnings)
     assert "batchnorm" in str(relabel.stats.alignment_report(draws_of(rng), aligned))

@@ -8,7 +8,7 @@ import xarray as xr
 
 import relabel
 from relabel import Spec, SpecError, Transformation
-from relabel.alignment.provenance import provenance
+from relabel.data.provenance import Provenance
 from relabel.groups.elements import Monomial
 from relabel.matching.features import Problem
 from relabel.models.network import Network
@@ -368,8 +368,8 @@ def test_record_questions_and_summaries():
     g = element(rng, (2, 30), h=3)
     mixed = g.apply({"posterior": data}, spec.bind(data))["posterior"]
     aligned = relabel.align(mixed, spec)
-    assert provenance(aligned)["variables"] == [f"posterior/{name}" for name in "WUbV"]
-    assert Spec.from_dict(provenance(aligned)["spec"]) == spec
+    assert Provenance.of(aligned).variables == tuple(f"posterior/{name}" for name in "WUbV")
+    assert Provenance.of(aligned).spec == spec
     assert Spec.from_toml(spec.to_toml()) == spec
     assert relabel.undo(aligned).identical(mixed)
     again = relabel.align(aligned, spec)

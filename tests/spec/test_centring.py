@@ -10,9 +10,9 @@ from scipy import special
 
 import relabel
 from relabel import Spec, Transformation
-from relabel.alignment.provenance import provenance
 from relabel.analysis.redrawing import redraw_scale
 from relabel.cli import app as cli
+from relabel.data.provenance import Provenance
 from relabel.errors import DataError, SpecError
 from relabel.groups import group_of
 from relabel.models.network import Network
@@ -248,7 +248,7 @@ def test_trees_warmup_other_groups_and_files(rng, tmp_path):
     relabel.save(aligned, tmp_path / "a.nc")
     read = relabel.open_draws(tmp_path / "a.nc")
     assert same_bits(read["relabel"].to_dataset(), aligned["relabel"].to_dataset())
-    assert provenance(read)["offsets"] == ["V_offset", "c_offset"]
+    assert Provenance.of(read).offsets == ("V_offset", "c_offset")
     undone = relabel.undo(read)
     for name, dataset in groups.items():
         assert largest(undone[name].to_dataset(), dataset) < 1e-13
@@ -362,11 +362,11 @@ def test_what_is_read_neutral_or_a_companion_is_left_alone(rng):
 
 def test_the_record_says_what_was_done(rng):
     spec, _, moved, _ = case("tanh", rng)
-    notes = provenance(relabel.align(moved, spec))
+    notes = Provenance.of(relabel.align(moved, spec)).as_dict()
     assert "what is written to 'y' was centred (this preserves the likelihood" in notes["result"]
     told = "only a softmax or a LayerNorm reads it, not the prior"
     assert any(told in warning for warning in notes["warnings"])
-    plain = provenance(relabel.align(moved, Spec(spec.units, spec.axes)))
+    plain = Provenance.of(relabel.align(moved, Spec(spec.units, spec.axes))).as_dict()
     assert "centred" not in json.dumps(plain)
 
 
@@ -482,7 +482,7 @@ def test_a_likelihood_that_sees_the_shift_is_told(rng):
     data = tree["constant_data"].to_dataset().drop_vars("y")
     tree["constant_data"] = data.assign(y=(("obs", "o"), rng.normal(size=(40, Y))))
     _, found = relabel.diagnose(relabel.align(tree, spec))
-    assert "the outputs 'y' were centred, which a gaussian likelihood sees" in str(found)
+    assert "the outputs 'y' were centred, on which a gaussian likelihood depends" in str(found)
 
 
 def test_the_command(rng, tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relabel.errors import DataError, RelabelError, SpecError
-from relabel.groups import SYMMETRIES, Action, group_of
+from relabel.groups import GROUPS, Action, group_of
 from relabel.spec.spec import Bound, Spec, non_finite
 
 SAMPLE = ("chain", "draw")
@@ -45,7 +45,7 @@ def named(**changes) -> xr.Dataset:
 def message(call, *arguments, kind=SpecError) -> str:
     with pytest.raises(RelabelError) as caught:
         call(*arguments)
-    assert type(caught.value) is kind
+    assert isinstance(caught.value, kind)
     return str(caught.value)
 
 
@@ -141,13 +141,14 @@ def test_the_spec_keeps_copies_of_its_tables():
 
 KEYS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1)
 UNITS = st.sampled_from(["h", "h1", "g.2", "größe", "unit_3", "in-ner"])
+SYMMETRIES = [*sorted(set(GROUPS) - {"x^d"}), "x^3"]
 OTHER = st.sampled_from(["x", "y", "_", "dim"])
 
 
 @st.composite
 def specs(draw) -> Spec:
     """Specs of any tables, every unit carried."""
-    units = draw(st.dictionaries(UNITS, st.sampled_from(sorted(SYMMETRIES)), min_size=1))
+    units = draw(st.dictionaries(UNITS, st.sampled_from(SYMMETRIES), min_size=1))
     arrow = st.sampled_from(["->", "<-", ""])
     exponent = st.sampled_from(["", "^0", "^2"])
     lines = [

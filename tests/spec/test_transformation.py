@@ -65,8 +65,8 @@ def test_axes_in_another_order_are_read_as_well():
 @pytest.mark.parametrize(
     ("variable", "place", "value", "message"),
     [
-        ("h1_index", (0, 1, 0), 7, "not permutations"),
-        ("h1_index", (0, 1), 0, "not permutations"),
+        ("h1_index", (0, 1, 0), 7, "no permutations"),
+        ("h1_index", (0, 1), 0, "no permutations"),
         ("h1_factor", (0, 1, 2), 0.0, "zero or not finite"),
         ("h1_factor", (0, 1, 2), np.nan, "zero or not finite"),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.groups.elements import Dense, Element
+from relabel.groups.elements import Element
 from relabel.spec.spec import Bound
 
 __all__ = ["Orbit", "orbit"]
@@ -18,7 +18,6 @@ __all__ = ["Orbit", "orbit"]
 Array = NDArray[Any]
 
 _CELLS = 2**20  # bounds the memory of a block of simulations
-_SHOWN = 10  # copies that the summary lists
 
 
 @dataclass(frozen=True)
@@ -66,20 +65,6 @@ class Orbit:
     overlap: float
     order_tested: int
     p_value: float
-
-    def summary(self) -> dict[str, Any]:
-        """Return plain numbers for JSON; None where there is no answer."""
-        return {
-            "order": self.order,
-            "visited": self.visited,
-            "largest_shares": [float(share) for share in self.shares[:_SHOWN]],
-            "switching": _plain(self.switching),
-            "switching_of_chains": [_plain(rate) for rate in self.switching_of_chains],
-            "n_chains": self.n_chains,
-            "overlap": _plain(self.overlap),
-            "order_tested": self.order_tested,
-            "p_value": _plain(self.p_value),
-        }
 
 
 def orbit(
@@ -169,12 +154,12 @@ def orbit(
     """
     used = {}
     for units, element in elements.items():
-        if isinstance(element, Dense):
+        if element.mixes:
             continue  # a continuum has no copies to count
         kept = np.ones(element.batch, bool) if excluded is None else ~excluded
         kept = kept if flagged is None else kept & ~flagged[:, None]
         group = bound.group(units)
-        labels = 2 * element.index + (element.factor < 0)
+        labels = element.labels()
         even_signs = group.signs and not group.shifts  # a flip that shifts moves the prior
         order_tested = _order(element.size, signs=even_signs)
         overlap, p_value = _uniformity(
@@ -291,8 +276,3 @@ def _rank(labels: Array, *, signs: bool) -> Array:
     for slot in range(n_units if signs else 0):
         rank = 2 * rank + labels[..., slot] % 2
     return rank
-
-
-def _plain(value: float) -> float | None:
-    """JSON has no nan."""
-    return float(value) if np.isfinite(value) else None

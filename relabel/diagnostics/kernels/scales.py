@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import kolmogorov
 
-from relabel.diagnostics.convergence import convergence
+from relabel.diagnostics.kernels.rhat_ess import convergence
 from relabel.errors import SpecError
 from relabel.groups.elements import Element, monomial
 from relabel.spec.spec import Bound, BoundVariable
@@ -106,13 +106,6 @@ class ScaleLaw:
     n: int
     n_left: int
     missing: tuple[str, ...] = ()
-
-    def summary(self) -> dict[str, Any]:
-        """Return plain numbers for JSON; None where there is no answer."""
-        numbers = {name: getattr(self, name) for name in ("statistic", "ess", "p_value", "mean")}
-        plain = {name: float(v) if np.isfinite(v) else None for name, v in numbers.items()}
-        counts = {"n": self.n, "n_left": self.n_left, "missing": list(self.missing)}
-        return plain | counts
 
 
 # ---------------------------------------------------------------------- the law of one scale

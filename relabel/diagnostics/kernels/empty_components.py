@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.diagnostics.widths import Widths
+from relabel.diagnostics.kernels.widths import Widths
 from relabel.matching.draws import Draws
 from relabel.numerics.labels import checked_labels, checked_probabilities
 from relabel.spec.spec import BoundVariable

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.diagnostics.clusters import Clusters, clusters, separation
-from relabel.diagnostics.convergence import convergence
+from relabel.diagnostics.kernels.clustering import Clusters, clusters, separation
+from relabel.diagnostics.kernels.rhat_ess import convergence
 from relabel.groups.elements import Element, Monomial
 from relabel.matching.criteria import Criterion, ToReference
 from relabel.matching.features import Problem, aligned_own, aligned_pair
@@ -144,7 +144,7 @@ def find_modes(
     narrow : ndarray of bool, shape (draws,), optional
         Draws that need fewer units than there are.
     apart, alpha : float
-        As in :func:`relabel.diagnostics.clusters.clusters`.
+        As in :func:`relabel.diagnostics.kernels.clustering.clusters`.
     equivalent : float, default 1.0
         Two modes have nearly the same function if their mean outputs differ by less than one
         posterior standard deviation at 95 % of the inputs: predictions hardly tell them apart.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from relabel.diagnostics.matchings import EXACT_UP_TO, matching_probabilities
+from relabel.diagnostics.kernels.matchings import EXACT_UP_TO, matching_probabilities
 from relabel.groups import Group, Score
 from relabel.groups.elements import monomial
 from relabel.matching.criteria.base import Reference

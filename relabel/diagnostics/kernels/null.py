@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.groups.elements import Dense, Element, Monomial, take_units
+from relabel.groups.elements import Element, Monomial, take_units
 from relabel.matching.criteria import Criterion
 from relabel.matching.features import Problem, aligned_own, aligned_pair
 from relabel.matching.moments import pooled_moments
@@ -276,17 +276,19 @@ def _alike(element: Element) -> Array:
     slot, after the one rotation of all draws that brings them nearest.
     """
     size = element.size
-    if isinstance(element, Dense):
-        common = procrustes(element.matrix.mean(axis=0))
-        rest = common.T @ element.matrix
+    if element.mixes:
+        matrices = element.matrices()
+        common = procrustes(matrices.mean(axis=0))
+        rest = common.T @ matrices
         kept = np.abs(rest).argmax(axis=2) == np.arange(size)
         upright: Array = (kept & (np.einsum("tkk->tk", rest) > 0)).mean(axis=0)
         return upright
     counts = np.zeros((2, size, size))
-    slots = np.broadcast_to(np.arange(size), element.index.shape)
-    np.add.at(counts, ((element.factor < 0).astype(int), slots, element.index), 1)
+    labels = element.labels()
+    slots = np.broadcast_to(np.arange(size), labels.shape)
+    np.add.at(counts, (labels % 2, slots, labels // 2), 1)
     best = counts.max(axis=0)
     index = assign(best[None])[0]
     shares = np.empty(size)
-    shares[index] = best[np.arange(size), index] / len(element.index)
+    shares[index] = best[np.arange(size), index] / len(labels)
     return shares

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
+from relabel.diagnostics.kernels.refit import Site, outgoing
+from relabel.diagnostics.kernels.removal import blocks, joined, thin
 from relabel.diagnostics.likelihood import Fitted
-from relabel.diagnostics.redundancy import blocks, joined, thin
-from relabel.diagnostics.refit import Site, outgoing
 from relabel.errors import SpecError
 from relabel.groups import group_of
 from relabel.models.network import Network, matrix_of
@@ -79,7 +79,7 @@ class Pair:
     merge_loss: float
     mergeable: float
     copies: float
-    kind: str
+    kind: Literal["split", "cancelling"]
     closeness: tuple[Closeness, ...]
     duplicated: bool
 
@@ -220,7 +220,7 @@ def pairs(
     Parameters
     ----------
     network, arrays, inputs, fitted
-        As in :func:`relabel.diagnostics.redundancy.redundancy`.
+        As in :func:`relabel.diagnostics.kernels.removal.redundancy`.
     removal_loss : mapping of str to ndarray of shape (draws, K), optional
         By units, where they were worked out before with the same inputs.
     priors : mapping of str to float, optional
@@ -240,7 +240,7 @@ def pairs(
     max_draws : int, default 400
         Units are merged in that many evenly spaced draws; a share is then known to 2.5 per cent.
     max_inputs, max_steps : int
-        As in :func:`relabel.diagnostics.redundancy.redundancy`.
+        As in :func:`relabel.diagnostics.kernels.removal.redundancy`.
     seed : int, default 0
         Of the simulated prior and the intervals.
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relabel.diagnostics.kernels.refit import MOST_COUPLED, Site, outgoing
+from relabel.diagnostics.kernels.smaller import MOST_REFITTED, n_refitted, nearest_loss
+from relabel.diagnostics.kernels.widths import Widths
 from relabel.diagnostics.likelihood import Fitted
-from relabel.diagnostics.refit import MOST_COUPLED, Site, outgoing
-from relabel.diagnostics.smaller import MOST_REFITTED, n_refitted, nearest_loss
-from relabel.diagnostics.widths import Widths
 from relabel.errors import SpecError
-from relabel.groups import group_of
+from relabel.groups import activation_of, group_of
 from relabel.models.network import Network, matrix_of
 
 __all__ = ["KINDS", "ProximateRank", "Redundancy", "redundancy", "thin"]
@@ -26,14 +26,6 @@ KINDS = ("active", "dead", "constant", "linear", "saturated")
 
 _REACH = 20  # times the limit; a refit of incoming weights was never seen to save as much
 _MEMORY = 2**26  # bytes of the temporary arrays of one block
-_UNIT, _ODD, _RIGHT = (0.0, 1.0), (-1.0, 1.0), (-np.pi / 2, np.pi / 2)
-
-#: Range of the activations that have two horizontal asymptotes.
-_RANGES = {
-    **dict.fromkeys(("tanh", "erf", "softsign", "hardtanh"), _ODD),
-    **dict.fromkeys(("sigmoid", "logistic", "hard_sigmoid", "normal_cdf"), _UNIT),
-    **dict.fromkeys(("arctan", "atan"), _RIGHT),
-}
 
 
 # -------------------------------------------------------------------------------- results
@@ -54,11 +46,11 @@ class ProximateRank:
     epsilon: Array
     rank: Array
 
-    def summary(self, share: float = 0.9) -> Array:
+    def quantiles(self, share: float = 0.9) -> Array:
         """Lower end, median and upper end of the central interval of draws, shape (3, E)."""
         ends = [(1 - share) / 2, 0.5, (1 + share) / 2]
-        summary: Array = np.quantile(self.rank, ends, axis=0)
-        return summary
+        quantiles: Array = np.quantile(self.rank, ends, axis=0)
+        return quantiles
 
 
 @dataclass(frozen=True)
@@ -144,9 +136,9 @@ def redundancy(
     loss goes, the rest is refitted, as long as the total loss stays below
     :math:`\tfrac12\chi^2_{0.95}` with as many degrees of freedom as parameters were saved. Where
     the refit of what reads the units does not suffice, their incoming weights are refitted as well
-    (:func:`relabel.diagnostics.smaller.nearest_loss`; up to 64 parameters): a smaller network that
-    does the same need not have the very units of the larger one. One unit at a time over-counts
-    where units share a load, so a slot is called **spare** if it was
+    (:func:`relabel.diagnostics.kernels.smaller.nearest_loss`; up to 64 parameters): a smaller
+    network that does the same need not have the very units of the larger one. One unit at a time
+    over-counts where units share a load, so a slot is called **spare** if it was
     eliminated in more than half of the draws, and no more slots than the likely width (the mode
     over the draws) allows. The median would do where the widths agree; but each spare unit of a
     draw has some noise to explain and so a fair chance to look needed, and the more of them there
@@ -326,8 +318,9 @@ def _eliminate(site: Site, loss: Array, fitted: Fitted, level: float, max_steps:
 def _kinds(site: Site, tolerance: float, saturation: float) -> Array:
     """Tell dead, constant, saturated and linear units from the others, by their activations."""
     a, z = site.basis, site.done.sums[site.units]
-    group, name = group_of(site.layer.activation or ""), (site.layer.activation or "").lower()
-    spread, mean = a.std(axis=1), np.abs(a.mean(axis=1) - (0.5 if group.shifts else 0.0))
+    activation = activation_of(site.layer.activation or "")
+    centre = 0.5 if activation.symmetry.shifts else 0.0
+    spread, mean = a.std(axis=1), np.abs(a.mean(axis=1) - centre)
     scale = np.concatenate([site.done.sums[r.name].std(axis=1) for r in site.readers], axis=-1)
     reach = np.abs(site.weights[:, : a.shape[2]])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -339,8 +332,8 @@ def _kinds(site: Site, tolerance: float, saturation: float) -> Array:
         rest = a - a.mean(axis=1, keepdims=True) - np.nan_to_num(slope)[:, None] * centred
         linear = rest.std(axis=1) < tolerance * spread
     kind = np.where(linear, KINDS.index("linear"), KINDS.index("active")).astype(np.int8)
-    if name.replace("-", "_") in _RANGES:
-        low, high = _RANGES[name.replace("-", "_")]
+    if activation.limits is not None:
+        low, high = activation.limits
         extent = np.abs(2 * (a - low) / (high - low) - 1).mean(axis=1)
         kind[extent > saturation] = KINDS.index("saturated")
     kind[still] = KINDS.index("dead")

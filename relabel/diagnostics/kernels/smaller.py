@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.diagnostics.refit import Site, masked_inverse, stored
+from relabel.diagnostics.kernels.refit import Site, masked_inverse, stored
 from relabel.models.network import Pass, matrix_of
 from relabel.spec.spec import BoundVariable
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from relabel.diagnostics.convergence import effective_size
-from relabel.diagnostics.dip import dip_test, holm
+from relabel.diagnostics.kernels.rhat_ess import effective_size
+from relabel.diagnostics.kernels.unimodality import dip_test, holm
 
 __all__ = ["Clusters", "clusters", "separation"]
 
