@@ -21,13 +21,13 @@ from rich.table import Table
 from rich.text import Text
 
 from relabel._util.progress import reporting
+from relabel._util.validate import real
 from relabel._util.versions import __version__
 from relabel.alignment.alignment import align
 from relabel.alignment.inverse import undo
 from relabel.alignment.provenance import relabelled, stored_elements
 from relabel.analysis.averaging import average
 from relabel.analysis.comparison import compare
-from relabel.analysis.credible_regions import check_prob
 from relabel.analysis.reports import AlignmentReport, alignment_report, as_planted, shown
 from relabel.analysis.slot_tables import entries_per_slot, slots, summary
 from relabel.data.containers import sharing, unpack
@@ -484,12 +484,12 @@ def summary_command(
     """
     with _errors():
         draws = open_draws(file)
-        check_prob(prob)
+        real("--prob", prob, 0, 1, open_ends=True)
         labels = slots(draws, units)
         numbers = {} if variable else entries_per_slot(draws, units)
         wide = [name for name, number in numbers.items() if number > _MANY]
         chosen = variable or [name for name in numbers if name not in wide]
-        entries = summary(draws, units, var_names=chosen, prob=prob) if chosen else None
+        entries = summary(draws, units, var_names=chosen, ci_prob=prob) if chosen else None
         share = None if entries is None else entries.attrs["share"]
         if as_json:
             rows = {"slots": _records(labels)}
