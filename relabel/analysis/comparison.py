@@ -29,7 +29,8 @@ from relabel.matching.criteria import CRITERIA, Criterion, criterion_of
 from relabel.matching.criteria.ecr import allocated
 from relabel.numerics.labels import checked_labels
 from relabel.numerics.rotations import procrustes
-from relabel.spec.spec import SAMPLE_DIMS, Bound, Spec, spec_of
+from relabel.spec.arrays import SAMPLE_DIMS
+from relabel.spec.spec import Bound, Spec, spec_of
 
 if TYPE_CHECKING:
     import pandas as pd

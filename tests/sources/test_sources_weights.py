@@ -37,7 +37,7 @@ from relabel.sources.members import from_members, members_of, split_members
 DATA = RECORDED / "sources"
 NAMES = ("0.weight", "0.bias", "2.weight", "2.bias")
 SPEC = relabel.mlp(
-    1, "tanh", weight=NAMES[::2], bias=NAMES[1::2], layout="(out, in)"
+    1, "tanh", weight=NAMES[::2], bias=NAMES[1::2], naming="torch"
 )  # signed permutations, so all is exact
 
 
