@@ -60,8 +60,7 @@ class LikelihoodCheck(Check[Fitted]):
         if centred and fitted.nats and fitted.family != "categorical":
             return Open(
                 "redundancy",
-                f"the outputs {centred[0]!r} were centred, on which a {fitted.family} likelihood "
-                "depends",
+                f"the outputs {centred[0]!r} were centred, which a {fitted.family} likelihood sees",
                 f"align without the gauge of {centred[0]!r}, or name the likelihood: categorical",
             )
         return fitted

@@ -107,11 +107,11 @@ class Pairs:
     n_parameters : int
         Of one unit.
     limit : float
-        Loss below which one unit is not worth having.
+        Loss below which one unit can be done without.
     closeness : tuple of tuple of Closeness
         For each pair; empty where no prior is known.
     closest : tuple of Closeness
-        Of the closest of all pairs, whichever it is: like is compared with like.
+        The same of the closest of all pairs, whichever it is: like is compared with like.
     how : str
     """
 
@@ -200,10 +200,10 @@ def pairs(
     What decides is the loss of putting one unit in the place of two. Its incoming weights are those
     of either, or their mean weighted by the outgoing weights, whichever is best. The **merge loss**
     is what is left after everything that reads the layer was refitted, as for removal. It is small
-    as well where a unit is spare for any other reason, so it does not tell copies. Two units are
-    **copies** in a draw if one can stand for both while *all other units stay as they are* (only
-    its own outgoing weights and the biases are refitted), and neither is negligible: leaving it
-    out, only biases refitted, costs more than the limit. So three copies are three pairs, though
+    as well where a unit is spare for any other reason, so it does not identify copies. Two units
+    are **copies** in a draw if one can stand for both while *all other units stay as they are*
+    (only its own outgoing weights and the biases are refitted), and neither is negligible: leaving
+    it out, only biases refitted, costs more than the limit. So three copies are three pairs, though
     a third unit could always stand in; and a unit that all others make up for together is spare,
     not duplicated. Two linear units are copies in this sense however far apart their weights are,
     since the sum of two lines is a line. A pair of slots is *duplicated* if it is copies in more
@@ -234,7 +234,7 @@ def pairs(
         Distances in prior units: a tenth of a prior standard deviation is next to nothing, half of
         one is within the ordinary.
     level : float, default 0.95
-        Of the chi-squared quantile of losses, and of the intervals.
+        Level of the chi-squared quantile of losses, and of the intervals.
     max_pairs : int, default 45
         Of more pairs (more than 10 units), the nearest by median distance.
     max_draws : int, default 400
@@ -242,7 +242,7 @@ def pairs(
     max_inputs, max_steps : int
         As in :func:`relabel.diagnostics.kernels.removal.redundancy`.
     seed : int, default 0
-        Of the simulated prior and the intervals.
+        Random seed of the simulated prior and the intervals.
 
     Returns
     -------
@@ -319,7 +319,7 @@ def _limit_of(
     fitted: Fitted,
     level: float,
 ) -> tuple[int, float]:
-    """Parameters of one unit, and the loss below which they are not worth having."""
+    """Number of parameters of one unit, and the loss below which it can be done without."""
     one = {name: values[:1] for name, values in arrays.items()}
     p = Site.of(network, units, one, inputs, fitted[:1]).n_parameters
     return p, float(fitted.limit(p, level))
@@ -422,7 +422,7 @@ class _Space:
 
 
 def _by_unit(variable: Any, tail: str | None, values: Array) -> Array:
-    """Lay one variable out as (draws, K, features)."""
+    """Reshape one variable to (draws, K, features)."""
     if tail is None:
         return values.reshape(len(values), -1, 1)
     return matrix_of(variable, tail, values).swapaxes(1, 2)
