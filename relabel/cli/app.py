@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relabel._util.progress import reporting
+from relabel._util.text import formatted
 from relabel._util.validate import real
 from relabel._util.versions import __version__
 from relabel.alignment.alignment import align
@@ -28,7 +29,7 @@ from relabel.alignment.inverse import undo
 from relabel.alignment.provenance import relabelled, stored_elements
 from relabel.analysis.averaging import average
 from relabel.analysis.comparison import compare
-from relabel.analysis.reports import AlignmentReport, alignment_report, as_planted, shown
+from relabel.analysis.reports import AlignmentReport, alignment_report, as_planted
 from relabel.analysis.slot_tables import entries_per_slot, slots, summary
 from relabel.data.containers import sharing, unpack
 from relabel.data.roles import find_inputs
@@ -786,7 +787,7 @@ def _print_account(found: AlignmentReport, told: list[str]) -> None:
     width = max(len(word) for word, _ in found.facts)
     for word, line in found.facts:
         typer.echo(f"{word:<{width}}  {line}")
-    rows = [[name, shown(c.rhat, ".3f"), shown(c.ess, ".0f")] for name, c in found.table]
+    rows = [[name, formatted(c.rhat, ".3f"), formatted(c.ess, ".0f")] for name, c in found.table]
     _print_table(["", "max R-hat", "min ESS"], rows)
     for note in found.notes:
         typer.echo(f"note: {note}")
