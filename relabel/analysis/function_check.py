@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.data.containers import unpack
+from relabel._util.progress import Report, reporting
+from relabel._util.validate import integer
+from relabel.data.addresses import values_of
+from relabel.data.containers import DrawsLike, Groups, unpack
+from relabel.data.provenance import Provenance
+from relabel.data.roles import automatic_inputs, is_auto
 from relabel.errors import DataError, SpecError
 from relabel.spec.arrays import SAMPLE_DIMS, check_draws
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["FunctionCheck", "check_function"]
 
@@ -23,17 +31,17 @@ _TOLERANCES = {8: 1e-9, 4: 1e-3, 2: 1e-1}  # bytes of the coarsest parameters ->
 
 @dataclass(frozen=True)
 class FunctionCheck:
-    """How far outputs changed.
+    """Result of :func:`relabel.check_function`: changes of the outputs by an alignment.
 
     Attributes
     ----------
     changes : ndarray of shape (draws,)
-        Largest change of the outputs of each draw that was looked at, relative to its largest
+        Largest change of the outputs of each draw that was checked, relative to its largest
         output; infinite where some are finite only before or only after.
     draws : list of (int, int)
-        Chain and draw of each, as positions.
+        Positions of each, chain and draw.
     tolerance : float
-        What rounding may do at the precision of the draws.
+        Largest change that rounding explains at the precision of the draws.
     """
 
     changes: Array
@@ -51,46 +59,59 @@ class FunctionCheck:
         return self.change <= self.tolerance
 
     def __str__(self) -> str:
-        """Say it in one sentence."""
+        """Return a sentence."""
         n = len(self.draws)
-        told = f"outputs of {n} draws changed by at most {self.change:.1e} of their size"
+        sentence = f"outputs of {n} draws changed by at most {self.change:.1e} of their size"
         if self.sound:
-            return told
+            return sentence
         chain, draw = self.draws[int(self.changes.argmax())]
         return (
-            f"{told} (chain {chain}, draw {draw}): the spec is not that of these networks "
+            f"{sentence} (chain {chain}, draw {draw}): the spec is not that of these networks "
             "(connections that skip layers, shared weights, another storage or activation?)"
         )
 
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return the change of every draw, indexed by the positions of chain and draw."""
+        import pandas as pd
+
+        index = pd.MultiIndex.from_tuples(self.draws, names=list(SAMPLE_DIMS))
+        return pd.DataFrame({"change": self.changes}, index=index)
+
 
 def check_function(
-    draws: Any,
-    aligned: Any,
+    data: DrawsLike,
+    aligned: DrawsLike,
     forward: Callable[[dict[str, Array], Any], Any],
-    inputs: Any = None,
+    inputs: Any = "auto",
     *,
     n_draws: int = 20,
+    progress: bool | Report = False,
 ) -> FunctionCheck:
     r"""Compare the outputs of networks before and after their alignment, by their own forward pass.
 
     .. math:: \max |f(g_t \theta_t, x) - f(\theta_t, x)| \, / \, \max |f(\theta_t, x)|
 
-    A spec says how weights are connected, and nothing in the weights contradicts a wrong one: a
-    residual connection, a concatenation or a weight that is used twice shows in the forward pass
-    alone. Relabelling by the right spec changes no output by more than rounding.
+    A spec says how weights are connected, and nothing in the weights contradicts a wrong one:
+    only the forward pass shows a residual connection, a concatenation or a weight that is used
+    twice. Relabelling by the right spec changes no output by more than rounding.
 
     Parameters
     ----------
-    draws, aligned : InferenceData, DataTree or Dataset
-        What went into :func:`relabel.align`, and what came out.
+    data, aligned : InferenceData, DataTree or Dataset
+        Argument and result of :func:`relabel.align`.
     forward : callable
-        ``forward(params, inputs)`` gives the outputs of one network as one array; `params` maps
+        ``forward(params, inputs)`` returns the outputs of one network as one array; `params` maps
         the names of the variables, as they were in the source, to arrays, as in
-        :func:`relabel.average`. It must give the same twice: no dropout.
-    inputs : optional
-        Handed to `forward` as it is. A few rows of data will do.
+        :func:`relabel.average`. It must return the same when it is called twice: no dropout.
+    inputs : array_like, str, None or any object, default "auto"
+        Second argument of `forward`; a few rows of data are enough. A string is the address of a
+        variable (``"constant_data/X"``); ``"auto"`` means the inputs of the alignment, or the only
+        variable of constant_data that could be inputs, and None if there are none; everything
+        else is passed on as it is.
     n_draws : int, default 20
-        How many draws to look at, evenly spaced.
+        Number of draws that are checked, evenly spaced.
+    progress : bool or callable, default False
+        True shows a bar; a callable gets ``(stage, done, total)``.
 
     Returns
     -------
@@ -101,7 +122,8 @@ def check_function(
     DataError
         If the two are not the same draws: other variables, chains or numbers of draws.
     SpecError
-        If `forward` gives no array of numbers, not the same twice, or ignores the parameters.
+        If `forward` does not return an array of numbers, returns other numbers when it is called
+        again, or ignores the parameters; or if there is no variable at the address `inputs`.
 
     Examples
     --------
@@ -124,24 +146,37 @@ def check_function(
     """
     if not callable(forward):
         raise SpecError(
-            "check_function: forward is a function forward(params, inputs) -> outputs, not a "
+            "check_function: forward must be a function forward(params, inputs) -> outputs, not a "
             f"{type(forward).__name__}"
         )
-    before, after = _same_draws(draws, aligned)
+    n_draws = integer("check_function: n_draws", n_draws, low=1)
+    both = unpack(data), unpack(aligned)
+    before, after = _same_draws(*both)
+    points = _inputs(inputs, both[1])
     rows = _rows(before, n_draws)
-    outputs = [_outputs(forward, _params(before, row), inputs) for row in rows]
-    _check_forward(forward, before, inputs, rows, outputs)
-    moved = (_outputs(forward, _params(after, row), inputs) for row in rows)
-    changes = [_change(old, new) for old, new in zip(outputs, moved, strict=True)]
-    return FunctionCheck(np.array(changes), rows, _tolerance(before))
+    outputs = [_outputs(forward, _params(before, row), points) for row in rows]
+    _check_forward(forward, before, points, rows, outputs)
+    changes = np.empty(len(rows))
+    with reporting(progress) as report:
+        for i, (row, old) in enumerate(zip(rows, outputs, strict=True)):
+            changes[i] = _change(old, _outputs(forward, _params(after, row), points))
+            report("check function", i + 1, len(rows))
+    return FunctionCheck(changes, rows, _tolerance(before))
 
 
-def _same_draws(draws: Any, aligned: Any) -> tuple[xr.Dataset, xr.Dataset]:
-    """Both posteriors, which have the same variables of the same shapes."""
-    both = unpack(draws), unpack(aligned)
-    for groups in both:
+def _inputs(given: Any, groups: Groups) -> Any:
+    """Return the second argument of the forward pass."""
+    if is_auto(given):
+        used = Provenance.within(groups).options.get("inputs") if "relabel" in groups else None
+        given, _ = automatic_inputs(groups, used)
+    return values_of(groups, given, "inputs") if isinstance(given, str) else given
+
+
+def _same_draws(old: Groups, new: Groups) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return both posteriors; raise DataError unless they have the same variables and shapes."""
+    for groups in (old, new):
         check_draws(groups)
-    before, after = (groups["posterior"] for groups in both)
+    before, after = old["posterior"], new["posterior"]
     for name, variable in before.data_vars.items():
         if name not in after:
             raise DataError(f"check_function: the aligned draws have no variable {str(name)!r}")
@@ -155,9 +190,7 @@ def _same_draws(draws: Any, aligned: Any) -> tuple[xr.Dataset, xr.Dataset]:
 
 
 def _rows(posterior: xr.Dataset, number: int) -> list[tuple[int, int]]:
-    """Positions (chain, draw) of some draws, evenly spaced."""
-    if type(number) is not int or number < 1:
-        raise SpecError(f"check_function: n_draws must be 1 or more, not {number!r}")
+    """Return the positions (chain, draw) of some draws, evenly spaced."""
     n_chains, n_draws = (posterior.sizes[dim] for dim in SAMPLE_DIMS)
     total = n_chains * n_draws
     flat = np.unique(np.linspace(0, total - 1, min(number, total)).round().astype(int))
@@ -165,7 +198,7 @@ def _rows(posterior: xr.Dataset, number: int) -> list[tuple[int, int]]:
 
 
 def _params(posterior: xr.Dataset, row: tuple[int, int]) -> dict[str, Array]:
-    """All variables of one draw, by the names of the source."""
+    """Return all variables of one draw, by their names in the source."""
     place = dict(zip(SAMPLE_DIMS, row, strict=True))
     params = {}
     for name, array in posterior.data_vars.items():
@@ -175,17 +208,17 @@ def _params(posterior: xr.Dataset, row: tuple[int, int]) -> dict[str, Array]:
 
 
 def _outputs(forward: Callable[..., Any], params: dict[str, Array], inputs: Any) -> Array:
-    """Outputs of one network, as an array of numbers."""
+    """Return the outputs of one network as an array of numbers."""
     given = forward(params, inputs)
     try:
         outputs = np.asarray(given)
     except (TypeError, ValueError) as error:
         raise SpecError(
-            f"check_function: forward must give one array of numbers: {error}"
+            f"check_function: forward must return one array of numbers: {error}"
         ) from None
     if outputs.dtype.kind not in "fciub" or outputs.size == 0:
         raise SpecError(
-            f"check_function: forward must give one array of numbers, not {type(given).__name__} "
+            f"check_function: forward must return one array of numbers, not {type(given).__name__} "
             f"of {outputs.dtype} of the shape {outputs.shape}"
         )
     return outputs.astype(np.result_type(outputs.dtype, np.float64))
@@ -198,24 +231,24 @@ def _check_forward(
     rows: list[tuple[int, int]],
     outputs: list[Array],
 ) -> None:
-    """Refuse what draws random numbers, and what does not use the parameters."""
+    """Raise SpecError if a forward pass draws random numbers, or ignores the parameters."""
     again = _outputs(forward, _params(before, rows[0]), inputs)
     if _change(outputs[0], again) > 0:
         raise SpecError(
-            "check_function: forward gives other outputs when it is called again with the same "
-            "parameters: switch off dropout (model.eval()), fix its seed"
+            "check_function: forward returns other outputs when it is called again with the same "
+            "parameters: switch off dropout (model.eval()), or fix its seed"
         )
     if len(rows) > 1 and all(np.array_equal(outputs[0], o, equal_nan=True) for o in outputs[1:]):
         first, last = (_params(before, row) for row in (rows[0], rows[-1]))
         if any(not np.array_equal(first[name], last[name]) for name in first):
             raise SpecError(
-                "check_function: forward gives the same outputs for different draws: does it load "
-                "the parameters that it is given?"
+                "check_function: forward returns the same outputs for different draws: does it "
+                "load the parameters that it is given?"
             )
 
 
 def _change(before: Array, after: Array) -> float:
-    """Largest difference, relative to the largest output."""
+    """Return the largest difference, relative to the largest output."""
     finite = np.isfinite(before)
     if before.shape != after.shape or (finite != np.isfinite(after)).any():
         return float("inf")
@@ -225,6 +258,6 @@ def _change(before: Array, after: Array) -> float:
 
 
 def _tolerance(posterior: Mapping[Any, xr.DataArray]) -> float:
-    """What rounding may do to the outputs of draws of such a precision."""
+    """Return the largest change of outputs that rounding explains at the precision of draws."""
     sizes = [v.dtype.itemsize for v in posterior.values() if v.dtype.kind == "f"]
     return _TOLERANCES.get(min(sizes, default=8), 1e-9)

@@ -1,30 +1,35 @@
-"""The account of an alignment: what was done, and how the draws look before and after."""
+"""The report of an alignment: what was done, and the draws before and after it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.text import formatted
 from relabel.alignment.provenance import stored_elements
-from relabel.data.containers import sharing, unpack
+from relabel.data.containers import DrawsLike, Groups, sharing, unpack
 from relabel.data.provenance import Provenance
-from relabel.data.roles import find_inputs
+from relabel.data.roles import find_inputs, is_auto
 from relabel.diagnostics.kernels.quantities import N_POINTS, weights_of
 from relabel.diagnostics.kernels.rhat_ess import Convergence, convergence
 from relabel.errors import SpecError
 from relabel.groups.elements import Monomial
 from relabel.matching.criteria import rebuilt
+from relabel.matching.probes import input_values
 from relabel.matching.solve import STARTS
 from relabel.models.network import Network, outputs_of
-from relabel.spec.arrays import SAMPLE_DIMS
-from relabel.spec.spec import Bound, Spec
+from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
+from relabel.spec.spec import Bound
 
-__all__ = ["AlignmentReport", "alignment_report", "as_planted", "shown"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["AlignmentReport", "alignment_report", "as_planted"]
 
 Array = NDArray[Any]
 
@@ -33,50 +38,64 @@ _APART = 1.1  # R-hat of weights after alignment, above which chains are named
 
 @dataclass(frozen=True)
 class AlignmentReport:
-    """What :func:`account` found.
+    """Result of :func:`relabel.stats.alignment_report`; prints as plain lines.
 
     Attributes
     ----------
     facts : list of (str, str)
-        A word and a line each.
+        Keyword and text of every line above the table.
     table : list of (str, Convergence)
-        Weights before, weights after, outputs.
+        R-hat and ESS of weights before, weights after, and outputs.
     notes : list of str
-        What the user has to know beside.
+        Warnings, and how the figures were found.
     """
 
     facts: list[tuple[str, str]]
     table: list[tuple[str, Convergence]]
     notes: list[str]
 
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return the table, with the columns ``rhat`` and ``ess``."""
+        import pandas as pd
+
+        rows = {name: {"rhat": found.rhat, "ess": found.ess} for name, found in self.table}
+        return pd.DataFrame.from_dict(rows, orient="index")
+
     def __str__(self) -> str:
-        """Lay the account out as plain lines."""
+        """Return the report."""
         width = max(len(word) for word, _ in self.facts)
         lines = [f"{word:<{width}}  {line}" for word, line in self.facts]
         lines.append(f"{'':<14}  max R-hat  min ESS")
         for name, found in self.table:
-            rhat, ess = shown(found.rhat, ".3f"), shown(found.ess, ".0f")
+            rhat, ess = formatted(found.rhat, ".3f"), formatted(found.ess, ".0f")
             lines.append(f"{name:<14}  {rhat:<9}  {ess}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def shown(value: float, form: str) -> str:
-    """Format a number; a dash where there is none."""
-    return "–" if np.isnan(value) else format(value, form)
-
-
-def alignment_report(before: Any, aligned: Any) -> AlignmentReport:
+def alignment_report(
+    data: DrawsLike, aligned: DrawsLike, *, inputs: Array | str | None = "auto"
+) -> AlignmentReport:
     """Compare draws before and after their alignment.
 
     Parameters
     ----------
-    before, aligned : InferenceData, DataTree or Dataset
-        What went into :func:`relabel.align`, and what came out.
+    data, aligned : InferenceData, DataTree or Dataset
+        Argument and result of :func:`relabel.align`.
+    inputs : ndarray of shape (n, n_inputs), str or None, default "auto"
+        Inputs at which the outputs of a network are compared: an array, the address of a variable
+        (``"constant_data/X"``), None for none, or ``"auto"`` for those of the alignment.
 
     Returns
     -------
     AlignmentReport
         Prints as plain lines.
+
+    Raises
+    ------
+    DataError
+        If the draws were not aligned, or the record is damaged.
+    SpecError
+        If `inputs` do not fit the network.
 
     Examples
     --------
@@ -84,34 +103,35 @@ def alignment_report(before: Any, aligned: Any) -> AlignmentReport:
     >>> from relabel.simulate import network
     >>> simulated = network((2, 3, 1), "tanh", chains=2, draws=50)
     >>> aligned = relabel.align(simulated.data, simulated.spec)
-    >>> found = relabel.stats.alignment_report(simulated.data, aligned)
-    >>> found.facts[0]
+    >>> report = relabel.stats.alignment_report(simulated.data, aligned)
+    >>> report.facts[0]
     ('units', 'h: 3 × tanh (signed permutation)')
+    >>> report.to_dataframe().index.tolist()
+    ['weights before', 'weights after', 'outputs']
     """
-    notes = Provenance.of(aligned).as_dict()
-    old, new = unpack(before), unpack(aligned)
-    bound = Spec.from_dict(notes["spec"]).bind(sharing(new))
+    record = Provenance.of(aligned)
+    before, after = unpack(data), unpack(aligned)
+    bound = record.spec.bind(sharing(after))
     table = [
-        ("weights before", convergence(weights_of(bound, old["posterior"]))),
-        ("weights after", convergence(weights_of(bound, new["posterior"]))),
+        ("weights before", convergence(weights_of(bound, before["posterior"]))),
+        ("weights after", convergence(weights_of(bound, after["posterior"]))),
     ]
-    remarks = [*notes["warnings"], _on_allocations(bound, notes["criterion"])]
-    where = notes["options"]["inputs"]
-    outputs = _outputs(bound, old, where)
-    after = _outputs(bound, new, where)
-    if outputs is not None and after is not None:
-        table.append(("outputs", convergence(outputs.values())))
-        remarks.append(_unchanged(outputs, after))
-    remarks.append(_on_the_inputs(bound, old, where))
-    remarks += _on_the_table(table)
-    remarks += _on_the_chains(table, new["relabel"])
-    return AlignmentReport(
-        _facts(notes, bound, new), table, [remark for remark in remarks if remark]
-    )
+    notes = [*record.warnings, *_on_allocations(bound, record.criterion)]
+    network = _network(bound)
+    if network is not None:
+        points, reason = _points(network, before, inputs, record.options["inputs"])
+        if points is not None:
+            old, new = (outputs_of(network, bound, g["posterior"], points) for g in (before, after))
+            table.append(("outputs", convergence(old.values())))
+            notes.append(_change_of_outputs(old, new))
+        notes.append(reason)
+    notes += _on_the_table(table)
+    notes += _on_the_chains(table, after["relabel"])
+    return AlignmentReport(_facts(record, bound, after["relabel"]), table, notes)
 
 
-def as_planted(aligned: Any) -> float | None:
-    """Share of labels and signs that undo the scrambles stored with the draws.
+def as_planted(aligned: DrawsLike) -> float | None:
+    """Return the share of labels and signs that undo the scrambles stored with the draws.
 
     Parameters
     ----------
@@ -123,7 +143,8 @@ def as_planted(aligned: Any) -> float | None:
     Returns
     -------
     float or None
-        Up to one relabelling of all draws, which nothing determines; None without scrambles.
+        The share up to one relabelling of all draws, which nothing determines; None without
+        scrambles.
     """
     groups = unpack(aligned)
     constant = groups.get("constant_data", xr.Dataset())
@@ -144,84 +165,77 @@ def as_planted(aligned: Any) -> float | None:
     return float(np.mean(right))
 
 
-def _on_allocations(bound: Bound, described: Mapping[str, Any]) -> str:
-    """Point to criteria that compare allocations, where there are some and they were not used."""
+def _on_allocations(bound: Bound, described: Mapping[str, Any]) -> list[str]:
+    """Return a hint at criteria that compare allocations, if there are some that were not used."""
     labels = [v.address for v in bound.variables if v.labels_of is not None]
     prob = [v.address for v in bound.variables if v.group == "allocation" and v.labels_of is None]
     criterion = rebuilt(described).criterion
     if not (labels or prob) or criterion is None or criterion.reads:
-        return ""
+        return []
     named = [("ecr-iterative-1", "z", labels), ("stephens", "prob", prob)]
     offers = [f"--criterion {c} --set {kind}={found[0]}" for c, kind, found in named if found]
-    return (
-        f"{', '.join(labels + prob)} was not compared: where units overlap, criteria that do tell "
-        f"them apart better ({' or '.join(offers)}); relabel compare shows where they differ"
+    hint = (
+        f"{', '.join(labels + prob)} was not compared: where units overlap, criteria that compare "
+        f"it separate them better ({' or '.join(offers)}); relabel compare shows where they differ"
     )
+    return [hint]
 
 
 def _on_the_chains(table: list[tuple[str, Convergence]], own: xr.Dataset) -> list[str]:
-    """Point out chains that no relabelling brings together."""
+    """Return a note on chains that differ after the alignment."""
     after = table[1][1].rhat
     if not after > _APART:
         return []
     if own.sizes["chain"] == 1:
         alone = (
             f"segments of the chain still differ after alignment (R-hat {after:.3f}): it moves "
-            "between modes or has not converged; where the draws are networks trained apart, which "
-            "are no chain, this means nothing"
+            "between modes or has not converged; for independently trained networks, which are not "
+            "a Markov chain, this means nothing"
         )
         return [alone]
     chains = own["chain"].values if "chain" in own.coords else range(own.sizes["chain"])
-    means = own["loss"].transpose(*SAMPLE_DIMS).mean("draw").values
-    listed = ", ".join(f"{c}: {loss:.3g}" for c, loss in zip(chains, means, strict=True))
+    losses = own["loss"].mean("draw").values
+    by_chain = ", ".join(f"{c}: {loss:.3g}" for c, loss in zip(chains, losses, strict=True))
     note = (
         f"chains still differ after alignment (R-hat {after:.3f}): where the outputs differ too, "
-        f"they sit in different modes; mean loss by chain {listed}"
+        f"they sit in different modes; mean loss by chain {by_chain}"
     )
     return [note]
 
 
-def _facts(
-    notes: dict[str, Any], bound: Bound, groups: Mapping[str, xr.Dataset]
-) -> list[tuple[str, str]]:
-    """The lines above the table."""
-    own = groups["relabel"]
+def _facts(record: Provenance, bound: Bound, own: xr.Dataset) -> list[tuple[str, str]]:
+    """Return the lines above the table; `own` is the group ``relabel``."""
     facts = [
         ("units", f"{name}: {bound.sizes[name]} × {symmetry} ({bound.group(name).label})")
         for name, symmetry in bound.spec.units.items()
     ]
     chains, draws = (own.sizes[dim] for dim in SAMPLE_DIMS)
     left_out = int(own["excluded"].sum()) if "excluded" in own else 0
-    moved = f"{notes['n_moved']} of {chains * draws - left_out} relabelled"
+    moved = f"{record.n_moved} of {chains * draws - left_out} relabelled"
     facts.append(("draws", f"{chains} × {draws} (chain × draw), {moved}"))
-    if "no_part_in_reference" in notes:
-        left = ", ".join(str(_chain(own, c)) for c in notes["no_part_in_reference"])
-        facts.append(
-            ("reference", f"without chains {left}" if left else "of all chains: none flagged")
-        )
-    options = ", ".join(
-        f"{k}={v}" for k, v in notes["criterion"].items() if k != "name" and v is not None
-    )
-    facts.append(("criterion", f"{notes['criterion']['name']} ({options})"))
-    sweeps = len(notes["losses"])
-    took = "1 sweep" if sweeps == 1 else f"{sweeps} sweeps"
-    before, after = notes["loss_before"], notes["losses"][-1]
-    facts.append(("loss", f"{before:.6g} before, {after:.6g} after ({took})"))
+    if record.no_part_in_reference is not None:
+        labels = own["chain"].values if "chain" in own.coords else range(chains)
+        without = ", ".join(str(labels[chain]) for chain in record.no_part_in_reference)
+        text = f"without chains {without}" if without else "of all chains: none flagged"
+        facts.append(("reference", text))
+    criterion = dict(record.criterion)
+    name = criterion.pop("name")
+    options = ", ".join(f"{k}={v}" for k, v in criterion.items() if v is not None)
+    facts.append(("criterion", f"{name} ({options})"))
+    n = len(record.losses)
+    sweeps = "1 sweep" if n == 1 else f"{n} sweeps"
+    loss = f"{record.loss_before:.6g} before, {record.losses[-1]:.6g} after ({sweeps})"
+    facts.append(("loss", loss))
     codes, counts = np.unique(own["start"].values, return_counts=True)
-    won = [f"{STARTS[c]} {n}" for c, n in zip(codes, counts, strict=True) if c >= 0]
-    facts.append(("starts", ", ".join(won)))
-    facts += [("margin", _margins(units, own)) for units in bound.sizes]
-    return facts
-
-
-def _chain(own: xr.Dataset, position: int) -> Any:
-    return own["chain"].values[position] if "chain" in own.coords else position
+    starts = [f"{STARTS[c]} {n}" for c, n in zip(codes, counts, strict=True) if c >= 0]
+    facts.append(("starts", ", ".join(starts)))
+    return facts + [("margin", _margins(units, own)) for units in bound.sizes]
 
 
 def _margins(units: str, own: xr.Dataset) -> str:
-    """The least certain label of one set of units, where it is, and how certain most are."""
-    margin = own[f"{units}_margin"].transpose(*SAMPLE_DIMS, units)
-    values = np.where(np.isnan(margin.values), np.inf, margin.values)
+    """Describe the margins of one set of units: the worst and its place, the medians of slots."""
+    margin = chain_draw_values(own[f"{units}_margin"], units)
+    values = np.where(np.isnan(margin), np.inf, margin)
     if not np.isfinite(values).any():
         return f"{units}: none"
     place = np.unravel_index(values.argmin(), values.shape)
@@ -236,19 +250,6 @@ def _margins(units: str, own: xr.Dataset) -> str:
     )
 
 
-def _outputs(
-    bound: Bound, groups: Mapping[str, xr.Dataset], inputs: str | None
-) -> dict[str, Array] | None:
-    """Evaluate the network of every draw at some of the inputs; None without network or inputs."""
-    network = _network(bound)
-    if network is None or inputs in (None, "given"):
-        return None
-    group, _, name = str(inputs).rpartition("/")
-    values = groups[group][name].values
-    points = values[np.unique(np.linspace(0, len(values) - 1, N_POINTS).round().astype(int))]
-    return outputs_of(network, bound, groups["posterior"], points)
-
-
 def _network(bound: Bound) -> Network | None:
     try:
         return Network.of(bound)
@@ -256,27 +257,32 @@ def _network(bound: Bound) -> Network | None:
         return None
 
 
-def _on_the_inputs(bound: Bound, groups: Mapping[str, xr.Dataset], inputs: str | None) -> str:
-    """Which inputs were used, and how they were come by; or why none were."""
-    network = _network(bound)
-    if network is None:
-        return ""
+def _points(
+    network: Network, groups: Groups, inputs: Array | str | None, used: str | None
+) -> tuple[Array | None, str]:
+    """Return some of the inputs, evenly spaced, and which they are; or None and why.
+
+    `used` are those of the alignment, in its record: an address, "given" as an array, or None.
+    """
+    wanted = used if is_auto(inputs) else inputs
     found = find_inputs(groups, network.n_inputs)
-    if inputs == "given":
-        return "outputs were not looked at: the inputs were given as an array"
-    if inputs is not None:
-        alone = ", the only variable that fits" if found == [inputs] else ""
-        return f"inputs: {inputs}{alone}"
-    if not found:
-        return "outputs were not looked at: no inputs are stored with the draws"
-    if len(found) == 1:
-        return f"outputs were not looked at: the inputs {found[0]} were not to be used"
-    named = ", ".join(found)
-    return f"outputs were not looked at: several variables could be inputs ({named}); name one"
+    if wanted is None:
+        reason = "no inputs are stored with the draws"
+        if len(found) == 1:
+            reason = f"the inputs {found[0]} were not to be used"
+        elif found:
+            reason = f"several variables could be inputs ({', '.join(found)}); name one"
+        return None, f"outputs were not looked at: {reason}"
+    if is_auto(inputs) and wanted == "given":
+        return None, "outputs were not looked at: the inputs were given as an array"
+    values, where = input_values(network, groups, wanted)
+    assert values is not None
+    points = values[np.unique(np.linspace(0, len(values) - 1, N_POINTS).round().astype(int))]
+    return points, f"inputs: {where}{', the only variable that fits' if found == [where] else ''}"
 
 
-def _unchanged(before: Mapping[str, Array], after: Mapping[str, Array]) -> str:
-    """How far relabelling changed the function, which it must not."""
+def _change_of_outputs(before: Mapping[str, Array], after: Mapping[str, Array]) -> str:
+    """Describe the change of the outputs, which relabelling must not change."""
     change = 0.0
     for name, values in before.items():
         finite = np.isfinite(values)
@@ -288,7 +294,7 @@ def _unchanged(before: Mapping[str, Array], after: Mapping[str, Array]) -> str:
 
 
 def _on_the_table(table: list[tuple[str, Convergence]]) -> list[str]:
-    """How the figures of the table came about."""
+    """Return notes on how the figures of the table were computed."""
     notes = []
     if table[0][1].segments > 1:
         notes.append(f"one chain: R-hat compares {table[0][1].segments} segments of it")

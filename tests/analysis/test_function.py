@@ -70,12 +70,58 @@ def test_forward_passes_that_tell_nothing(both):
         (lambda p, x: np.ones(3), "load the parameters"),
         (lambda p, x: "text", "one array of numbers, not str"),
         (lambda p, x: [np.ones(2), np.ones(3)], "one array of numbers"),
-        (None, "is a function"),
+        (None, "must be a function"),
     ]:
         with pytest.raises(SpecError, match=said):
             relabel.check_function(*both, wrong, INPUTS)
-    with pytest.raises(SpecError, match="n_draws must be 1 or more, not 0"):
+    with pytest.raises(SpecError, match="n_draws must be a positive integer, not 0"):
         relabel.check_function(*both, forward, INPUTS, n_draws=0)
+
+
+def test_inputs_by_address_and_those_of_the_alignment(both):
+    given = both[0]["constant_data"]["X"].values
+    by_value = relabel.check_function(*both, forward, given, n_draws=np.int64(5))
+    for inputs in ("constant_data/X", "auto"):
+        found = relabel.check_function(*both, forward, inputs, n_draws=5)
+        np.testing.assert_array_equal(found.changes, by_value.changes)
+    default = relabel.check_function(*both, forward)
+    np.testing.assert_array_equal(
+        default.changes, relabel.check_function(*both, forward, given).changes
+    )
+    with pytest.raises(SpecError, match="inputs: there is no variable 'constant_data/Y'"):
+        relabel.check_function(*both, forward, "constant_data/Y")
+
+
+@pytest.mark.parametrize("groups", [["posterior"], ["posterior", "constant_data"]])
+def test_a_forward_pass_without_inputs(both, groups):
+    """None is passed on, and so it is where no inputs are known."""
+    trees = [xr.DataTree.from_dict({g: d[g].to_dataset() for g in groups}) for d in both]
+    seen = []
+    relabel.check_function(*trees, lambda p, x: [seen.append(x), forward(p, INPUTS)][1], None)
+    assert set(seen) == {None}
+    if groups == ["posterior"]:
+        relabel.check_function(*trees, lambda p, x: [seen.append(x), forward(p, INPUTS)][1])
+        assert set(seen) == {None}
+
+
+def test_other_inputs_are_passed_on(both):
+    batch = {"x": INPUTS}
+    found = relabel.check_function(*both, lambda p, given: forward(p, given["x"]), batch)
+    np.testing.assert_array_equal(
+        found.changes, relabel.check_function(*both, forward, INPUTS).changes
+    )
+
+
+def test_the_table_and_progress(both):
+    seen = []
+    found = relabel.check_function(
+        *both, forward, INPUTS, n_draws=3, progress=lambda *step: seen.append(step)
+    )
+    assert seen == [("check function", i, 3) for i in (1, 2, 3)]
+    frame = found.to_dataframe()
+    assert frame.index.names == ["chain", "draw"]
+    assert frame["change"].tolist() == found.changes.tolist()
+    assert frame.loc[found.draws[1], "change"] == found.changes[1]
 
 
 def test_other_draws(both):
