@@ -365,7 +365,7 @@ def test_inputs_of_an_unknown_activation_are_refused_with_a_remedy():
         SpecError, match=r"'permutation' does not name one .* leave inputs=None, or"
     ):
         relabel.align(tree, spec, inputs=data["X_train"])
-    with pytest.raises(SpecError, match="use criterion mean, or mend the spec"):
+    with pytest.raises(SpecError, match="use criterion mean, or fix the spec"):
         relabel.align(tree, spec, criterion="activations")
 
 
