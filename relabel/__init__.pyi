@@ -19,7 +19,11 @@ from .diagnostics.thresholds import Thresholds
 from .errors import DataError, FileError, RelabelError, SpecError
 from .io.reading import open_draws
 from .io.writing import save
-from .models.presets import factor_model, hmm, mixture, mlp, topic_model
+from .models.dense import mlp
+from .models.factor_models import factor_model
+from .models.hidden_markov import hmm
+from .models.mixtures import mixture
+from .models.topic_models import topic_model
 from .proposals.proposal import Proposal, propose
 from .spec.spec import Spec
 from .spec.transformation import Transformation

@@ -21,8 +21,8 @@ from relabel.errors import DataError, SpecError
 from relabel.matching.features import layer_size
 from relabel.models.network import Network
 from relabel.sources.samples import sample_dims_of
-from relabel.spec.spec import SAMPLE_DIMS, Bound
-from relabel.spec.variables import is_drawn
+from relabel.spec.arrays import SAMPLE_DIMS, is_drawn
+from relabel.spec.spec import Bound
 
 __all__ = ["Average", "AverageLoss", "average"]
 
@@ -243,7 +243,8 @@ def _shares(
                 f"average: weights are numbers from 0 on of the shape (chain, draw) = "
                 f"{excluded.shape}; these have the shape {share.shape}"
             )
-    apart = [int(number) for number in read.notes.get("no_part_in_reference", ())]
+    known = read.provenance
+    apart = [] if known is None else list(known.no_part_in_reference or ())
     if chains is not None:
         share[~_named_chains(read, chains)] = 0
     elif apart:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from relabel.cli import completion
-from relabel.cli.options import AlignedFile, Pairs
+from relabel.cli.options import AlignedFile, Pairs, pair_of, value_of
 from relabel.cli.output import print_frame, records
 
 __all__ = ["command"]
@@ -37,12 +37,29 @@ class SlotOptions:
             help=f"A variable; by default all of at most {_MANY} entries a slot (repeatable).",
         ),
     ] = None
+    coords: Annotated[
+        Pairs,
+        typer.Option(
+            metavar="DIM=LABEL",
+            help="Entries at this label alone, as in item=3 or component=0 (repeatable).",
+        ),
+    ] = None
+    group: Annotated[
+        str, typer.Option(metavar="NAME", help="The group that holds the variables.")
+    ] = "posterior"
     ci_prob: Annotated[
         float,
         typer.Option(
             metavar="NUMBER", help="Probability content of the intervals and of the region."
         ),
     ] = 0.9
+
+    def selection(self) -> dict[str, list[Any]]:
+        """Return the labels of every dimension that is named."""
+        found: dict[str, list[Any]] = {}
+        for dim, text in (pair_of(pair, "=", "--coords item=3") for pair in self.coords or ()):
+            found.setdefault(dim, []).append(value_of(text))
+        return found
 
 
 def command(
@@ -64,7 +81,16 @@ def command(
     numbers = {} if chosen.var_names else entries_per_slot(draws, chosen.units)
     wide = [name for name, number in numbers.items() if number > _MANY]
     names = chosen.var_names or [name for name in numbers if name not in wide]
-    entries = summary(draws, chosen.units, var_names=names, prob=ci_prob) if names else None
+    entries = None
+    if names:
+        entries = summary(
+            draws,
+            chosen.units,
+            var_names=names,
+            coords=chosen.selection() or None,
+            group=chosen.group,
+            ci_prob=ci_prob,
+        )
     share = None if entries is None else entries.attrs["share"]
     if as_json:
         rows = {"slots": records(labels), "entries": [] if entries is None else records(entries)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -263,6 +263,7 @@ def _with_results(case: Case, done: Mapping[str, Outcome], diagnosis: Diagnosis)
     """Return the group ``relabel`` with the results; those of an earlier diagnosis are replaced."""
     found = {name: own for outcome in done.values() for name, own in outcome.variables.items()}
     own = own_group(case).assign(found)
-    notes = case.aligned.notes | {"diagnosis": diagnosis.to_dict(), "added": sorted(found)}
-    own.attrs = {**own.attrs, "relabel": json.dumps(notes)}
-    return own
+    known = case.aligned.provenance
+    assert known is not None
+    known = replace(known, diagnosis=diagnosis.to_dict(), added=tuple(sorted(found)))
+    return own.assign_attrs(known.attrs())

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from relabel.data.containers import DrawsLike, unpack
-from relabel.diagnostics.aligned import record_of
+from relabel.data.provenance import Provenance
 from relabel.diagnostics.checks import BUILT_IN, registered
 from relabel.diagnostics.checks.base import Check
 from relabel.diagnostics.finding import Finding
@@ -249,7 +249,7 @@ def stored_confidence(data: DrawsLike) -> dict[str, xr.DataArray]:
             "these draws were not aligned (there is no group 'relabel'): align them "
             "(relabel.align), then diagnose them (relabel.diagnose)"
         )
-    if "diagnosis" not in record_of(groups):
+    if Provenance.within(groups).diagnosis is None:
         raise DataError(
             "these draws were not diagnosed: use the draws that relabel.diagnose returns, as in "
             "data, diagnosis = relabel.diagnose(aligned)"

@@ -62,6 +62,18 @@ def save(
     ------
     FileError
         If the target cannot be written: it exists, the disk is full, ... Nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile, relabel
+    >>> from relabel.simulate import network
+    >>> simulated = network((2, 3, 1), "tanh", chains=2, draws=10)
+    >>> aligned = relabel.align(simulated.data, simulated.spec)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     relabel.save(aligned, f"{folder}/aligned.nc")
+    ...     again = relabel.open_draws(f"{folder}/aligned.nc").load()
+    >>> again["posterior"].to_dataset().equals(aligned["posterior"].to_dataset())
+    True
     """
     target = Path(target)
     kind = check_target(target, source, force=force)

@@ -127,6 +127,13 @@ def to_emcee(data: DrawsLike) -> Array:
     ------
     DataError
         If they did not come from emcee, or draws or variables were removed since.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> chain = np.arange(24.0).reshape(3, 4, 2)  # (step, walker, dimension)
+    >>> np.array_equal(to_emcee(from_emcee(chain)), chain)
+    True
     """
     posterior = unpack(data).get("posterior", xr.Dataset())
     arrays = unpooled(posterior)

@@ -19,7 +19,7 @@ SAMPLE = ("chain", "draw")
 NAMES = {
     "weight": ["0.weight", "2.weight", "4.weight"],
     "bias": ["0.bias", "2.bias", "4.bias"],
-    "layout": "(out, in)",
+    "naming": "torch",
 }
 
 

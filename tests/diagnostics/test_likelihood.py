@@ -16,9 +16,12 @@ from relabel.diagnostics.likelihood import (
     Likelihood,
     Normal,
     Relative,
+    Variables,
     family_of,
     find_likelihood,
+    guessed,
 )
+from relabel.diagnostics.likelihood.noise import noise_names
 from relabel.models.network import Network
 from relabel.numerics.densities import DENSITIES
 from relabel.simulate import posterior as posterior_of
@@ -178,6 +181,8 @@ def test_extreme_logits(family):
     found = Fitted(family).kl(f, 0.999 * f)
     assert np.isfinite(found).all()
     assert (found >= 0).all()
+    f = 20 * np.random.default_rng(0).normal(size=(500, 1, f.shape[2]))
+    assert (Fitted(family).kl(f, f * (1 + 1e-15)) >= 0).all()
 
 
 def test_limits():
@@ -242,6 +247,95 @@ def test_two_candidates_are_not_chosen_between():
     y = np.random.default_rng(0).normal(size=len(x))
     found = find_likelihood(with_targets(groups, y), None, network, arrays, x)
     assert "is not clear" in found.how
+
+
+CODES = np.arange(30) % 3
+
+#: Outputs, whether a variable is named like the noise, targets, and whose they could be.
+GUESSES = {
+    "zeros and ones": (1, False, CODES % 2, Bernoulli()),
+    "a column of them": (1, False, CODES[:, None] % 2, Bernoulli()),
+    "zeros and ones and noise": (1, True, CODES % 2, Normal()),
+    "floating zeros and ones": (1, False, CODES % 2.0, Bernoulli()),
+    "floating zeros and ones and noise": (1, True, CODES % 2.0, Normal()),
+    "zeros": (1, False, 0 * CODES, None),
+    "two columns of zeros and ones": (1, False, np.eye(2)[CODES % 2], None),
+    "counts": (1, False, CODES, None),
+    "counts and noise": (1, True, CODES, None),
+    "numbers": (1, False, CODES / 2, Normal()),
+    "codes of two": (2, False, CODES % 2, Categorical()),
+    "codes of two and noise": (2, True, CODES % 2, Categorical()),
+    "a column of codes": (3, False, CODES[:, None], Categorical()),
+    "floating codes": (3, False, CODES / 1, Categorical()),
+    "one-hot columns": (3, False, np.eye(3)[CODES], Categorical()),
+    "one-hot columns of integers": (3, False, np.eye(3, dtype=int)[CODES], Categorical()),
+    "too many codes": (2, False, CODES, None),
+    "negative codes": (3, False, CODES - 1, None),
+    "one-hot columns of fewer": (3, False, np.eye(2)[CODES % 2], None),
+    "several ones in a row": (2, False, np.ones((30, 2), int), None),
+    "floating zeros and ones of two": (2, False, np.eye(2)[CODES % 2] * [1, 0], Normal()),
+    "numbers of two": (2, False, np.eye(2)[CODES % 2] / 2, Normal()),
+    "too few numbers": (2, False, CODES / 2, None),
+    "nothing": (1, False, None, None),
+    "nothing but noise": (1, True, None, Normal()),
+}
+
+
+@pytest.mark.parametrize("name", GUESSES)
+def test_whose_targets_could_be(name):
+    n_out, noise, targets, family = GUESSES[name]
+    groups = case(n_out, **({"sigma": np.ones((2, 5))} if noise else {}))[0]
+    assert guessed(targets, Variables(groups["posterior"], np.arange(10), n_out)) == family
+
+
+def test_zeros_and_ones_are_normal_only_with_noise():
+    for noise in ({}, {"sigma": np.ones((2, 5))}):
+        variables = Variables(case(**noise)[0]["posterior"], np.arange(10), 1)
+        assert Normal().guess(CODES % 2, variables) == bool(noise)
+
+
+def test_targets_that_nobody_knows_leave_the_noise():
+    groups, network, arrays, x = case(sigma=np.full((2, 5), 50.0))
+    found = find_likelihood(with_targets(groups, CODES), None, network, arrays, x)
+    assert found.how == "Normal noise: posterior variable 'sigma'."
+
+
+def test_targets_that_differ_are_not_chosen_between():
+    groups, network, arrays, x = case()
+    y = np.random.default_rng(0).normal(size=(30, 1))
+    groups |= with_targets(groups, y)
+    same = with_targets(groups, y, group="observed_data")
+    assert find_likelihood(same, None, network, arrays, x).nats
+    other = with_targets(groups, y + 1, group="observed_data")
+    assert not find_likelihood(other, None, network, arrays, x).nats
+    cube = with_targets(groups, y, group="observed_data")
+    cube["observed_data"]["target"] = (("a", "b", "c"), np.ones((30, 1, 1)))
+    assert find_likelihood(cube, None, network, arrays, x).nats
+
+
+def test_variables_that_could_be_the_noise():
+    ones = np.ones((2, 5))
+    groups = case(
+        n_out=2, sigma=ones, Noise=ones[..., None] * [1, 2], sd=-ones, log_sigma=-ones,
+        obs_sd=ones.astype(int), noise_sd=np.ones((2, 5, 3)), tau=ones,
+    )[0]  # fmt: skip
+    groups["posterior"]["y_sigma"] = ("chain", np.ones(2))
+    for n_out, names in [(2, ["sigma", "Noise", "log_sigma"]), (1, ["sigma", "log_sigma"])]:
+        assert noise_names(Variables(groups["posterior"], np.arange(10), n_out)) == names
+    unknown = Variables(groups["posterior"], np.arange(10))
+    assert noise_names(unknown) == ["sigma", "Noise", "log_sigma", "noise_sd"]
+
+
+def test_residuals_of_several_outputs_in_blocks(monkeypatch):
+    groups, network, arrays, x = case(n_out=2)
+    y = np.random.default_rng(0).normal(size=(30, 2))
+    found = find_likelihood(groups, None, network, arrays, x, targets=y)
+    rest = outputs(network, arrays, x) - y
+    scale = np.sqrt(np.square(rest).mean(axis=(1, 2)))
+    np.testing.assert_allclose(found.parameters["scale"], scale[:, None])
+    monkeypatch.setattr("relabel.diagnostics.likelihood.finding._BLOCK", 1)
+    again = find_likelihood(groups, None, network, arrays, x, targets=y)
+    np.testing.assert_allclose(again.parameters["scale"], found.parameters["scale"])
 
 
 def test_classes():

@@ -129,7 +129,7 @@ def flax_params(number):
 
 
 SEQUENTIAL = relabel.mlp(
-    1, "tanh", weight=["0.weight", "2.weight"], bias=["0.bias", "2.bias"], layout="(out, in)"
+    1, "tanh", weight=["0.weight", "2.weight"], bias=["0.bias", "2.bias"], naming="torch"
 )
 DENSE = relabel.mlp(
     1, "tanh", weight="params.Dense_{}.kernel", bias="params.Dense_{}.bias", first=0

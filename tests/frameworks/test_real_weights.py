@@ -53,7 +53,7 @@ def states(n=4, **options):
 
 
 SPEC = relabel.mlp(
-    1, "tanh", weight=["0.weight", "2.weight"], bias=["0.bias", "2.bias"], layout="(out, in)"
+    1, "tanh", weight=["0.weight", "2.weight"], bias=["0.bias", "2.bias"], naming="torch"
 )
 
 

@@ -377,11 +377,15 @@ def test_draws_with_nan_and_observations_that_fit_nothing():
         ({"group": "prior"}, SpecError, "no group 'prior'"),
         ({"weights": "mu"}, DataError, "'mu' must hold probabilities that add up to one"),
         ({"weights": None, "parameters": {"mean": 0.0, "sd": 1.0}}, SpecError, "component="),
-        ({"parameters": {"mean": [0.0, 1.0], "sd": 1.0}}, DataError, "a number is needed"),
+        (
+            {"parameters": {"mean": [0.0, 1.0], "sd": 1.0}},
+            DataError,
+            "a parameter must be a number or the name of a variable",
+        ),
         (
             {"family": "bernoulli", "parameters": {"p": "w"}},
             DataError,
-            "should hold a vector for each of the 3 components",
+            "must hold a vector for each of the 3 components",
         ),
         (
             {"family": "bernoulli", "parameters": {"prob": [0.5, 0.5]}},
@@ -490,7 +494,7 @@ def test_transitions_that_are_nan_give_nan():
     [
         (np.array(["a"]), {}, "dtype <U1"),
         (3.0, {}, r"shape \(\)"),
-        (np.zeros(3), {"component": "nope"}, "'nope' is no dimension"),
+        (np.zeros(3), {"component": "nope"}, "'nope' is not a dimension"),
         (np.zeros(3), {"obs": "component"}, "cannot be 'component'"),
     ],
 )

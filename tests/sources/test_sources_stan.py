@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import stanio
 from files import RECORDED
 
 import relabel
@@ -163,6 +164,56 @@ def test_tuples_and_complex_numbers_are_variables_of_their_parts(tmp_path):
     assert posterior["x.2"].values[0, 0].tolist() == [[121, 122], [221, 222]]
     assert posterior["z.real"].item() == 3
     assert posterior["z.imag"].item() == 4
+
+
+def parts_of(name, values):
+    """A variable of stanio as variables of its parts: of tuples, and of complex numbers."""
+    if values.dtype.names:
+        parts = [parts_of(f"{name}.{number}", values[number]) for number in values.dtype.names]
+        return {key: part for found in parts for key, part in found.items()}
+    if values.dtype.kind == "c":
+        return {f"{name}.real": values.real, f"{name}.imag": values.imag}
+    return {name: values}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "mu,S.1.1,S.2.1,S.1.2,S.2.2,S.1.3,S.2.3",
+        "z.real,z.imag,v.1.real,v.1.imag,v.2.real,v.2.imag",
+        "m.1.1.real,m.1.1.imag,m.2.1.real,m.2.1.imag,m.1.2.real,m.1.2.imag,m.2.2.real,m.2.2.imag",
+        "x:1,x:2.1,x:2.2,x:3.real,x:3.imag",
+        "x.1:1,x.1:2.1,x.1:2.2,x.2:1,x.2:2.1,x.2:2.2,x.3:1,x.3:2.1,x.3:2.2",
+        "x:1,x:2:1,x:2:2.1,x:2:2.2,y",
+        "x.1.1:1,x.1.1:2.1.1,x.1.1:2.2.1,x.2.1:1,x.2.1:2.1.1,x.2.1:2.2.1",
+    ],
+)
+def test_names_mean_what_they_mean_to_stanio(columns, tmp_path):
+    """In the order of Stan; stanio reads other orders wrongly."""
+    names = columns.split(",")
+    table = np.random.default_rng(0).normal(size=(5, len(names)))
+    rows = [(-1, *map(repr, row.tolist())) for row in table]
+    found = from_stan(write(tmp_path / "a.csv", f"lp__,{columns}", rows))["posterior"]
+    expected = {}
+    for name, values in stanio.stan_variables(
+        stanio.parse_header(columns), table, object=False
+    ).items():
+        expected |= parts_of(name, values)
+    assert set(found.data_vars) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name].values[0], values, err_msg=name)
+
+
+def test_recorded_files_are_read_as_stanio_reads_them(chains):
+    header, data = stanio.read_csv([str(path) for path in chains])
+    posterior = from_stan(chains)["posterior"]
+    for name, values in stanio.stan_variables(stanio.parse_header(header), data).items():
+        assert name.endswith("__") or np.array_equal(posterior[name], values)
+
+
+def test_infinite_imaginary_parts_keep_their_real_parts(tmp_path):
+    path = write(tmp_path / "a.csv", "lp__,z.real,z.imag", [(-1, 3, "inf")])
+    assert from_stan(path)["posterior/z.real"].item() == 3
 
 
 def test_numbers_that_are_not_finite(tmp_path):

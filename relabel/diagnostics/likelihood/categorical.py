@@ -40,7 +40,7 @@ class Categorical(Family):
 
     def check(self, targets: Array, n: int, n_outputs: int, where: str) -> Array:
         """Return the classes as integers of shape (n,)."""
-        codes = _codes(targets, n_outputs) if len(targets) == n else None
+        codes = _codes(targets, n_outputs)
         if codes is None:
             raise SpecError(
                 f"likelihood: targets {where} of shape {targets.shape} are not categorical: with "
