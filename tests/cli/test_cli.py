@@ -116,6 +116,13 @@ def test_a_reader_that_stops_reading_ends_the_command(small):
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
+def test_a_run_leaves_no_trace_in_the_process(call, small):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(getattr(signal, "SIGPIPE", 2))
+    assert call("inspect", small)[0] == 0
+    after = signal.getsignal(signal.SIGINT), signal.getsignal(getattr(signal, "SIGPIPE", 2))
+    assert after == before
+
+
 # ---------------------------------------------------------------------- what is exchangeable
 
 
