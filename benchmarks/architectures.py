@@ -86,7 +86,7 @@ def simulate(kind: str, activation: str, draws: int, noise: float, seed: int) ->
         spec = relabel.models.resnet((2, 2, 2), norm=False, activation=activation)
         shapes = resnet_shapes((2, 2, 2), (16, 24, 32))
     elif kind == "16 dense layers":
-        spec = relabel.mlp(16, activation, layout="(out, in)", bias=None)
+        spec = relabel.mlp(16, activation, naming="torch", bias=None)
         sizes = [3, *[16] * 16, 2]
         return planted_draws(
             spec,

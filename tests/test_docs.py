@@ -12,7 +12,7 @@ from files import REPOSITORY
 
 from relabel.cli import app as cli
 from relabel.groups import GROUPS
-from relabel.io.files import read_spec
+from relabel.io.spec_files import read_spec
 
 ROOT = REPOSITORY
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,4 +1,4 @@
-"""Several criteria on the same draws: what each found, where they agree and where they do not."""
+"""Several criteria on the same draws: their results, where they agree and where they differ."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from relabel._util.progress import Report
+from relabel._util.progress import Report, reporting
+from relabel._util.text import columns, formatted, plain
 from relabel.alignment.alignment import align
 from relabel.alignment.provenance import stored_elements
-from relabel.data.containers import sharing, unpack
+from relabel.data.containers import DrawsLike, Groups, sharing, unpack
 from relabel.data.provenance import Provenance
 from relabel.diagnostics.kernels.quantities import weights_of
 from relabel.diagnostics.kernels.rhat_ess import Convergence, convergence
@@ -29,7 +30,8 @@ from relabel.matching.criteria import CRITERIA, Criterion, criterion_of
 from relabel.matching.criteria.ecr import allocated
 from relabel.numerics.labels import checked_labels
 from relabel.numerics.rotations import procrustes
-from relabel.spec.spec import SAMPLE_DIMS, Bound, Spec, spec_of
+from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values, draw_values
+from relabel.spec.spec import Bound, Spec, spec_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,34 +40,34 @@ __all__ = ["Comparison", "Difference", "Run", "compare"]
 
 Array = NDArray[Any]
 
-#: Compared when nothing is named, as far as the draws hold what they read.
-_USUAL = ("mean", "gaussian", "stephens", "ecr-iterative-1", "ecr-iterative-2")
+#: Criteria that are compared by default, if the draws hold the variables that they read.
+_DEFAULTS = ("mean", "gaussian", "stephens", "ecr-iterative-1", "ecr-iterative-2")
 
-#: Likewise, where the only units rotate.
-_USUAL_OF_FACTORS = ("rsp", "procrustes", "matchalign")
+#: The same where the only units rotate.
+_DEFAULTS_OF_FACTORS = ("rsp", "procrustes", "matchalign")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one criterion made of the draws.
+    """Result of one criterion.
 
     Attributes
     ----------
     name : str
     criterion : dict
-        Its options.
+        Options of the criterion.
     objective, before : float
-        Its own loss, at its labels and at those the draws came with; of two criteria these are not
-        comparable.
+        Loss under this criterion, after and before the alignment. Losses of two criteria cannot be
+        compared.
     losses : list of float
-        After every sweep.
+        Loss after every sweep.
     converged : bool
     n_moved : int
-        Draws that were relabelled.
+        Number of draws that were relabelled.
     seconds : float
-        Processor time of the whole alignment.
+        Processor time of the alignment.
     convergence : Convergence
-        Largest R-hat and smallest ESS of the variables that carry units, afterwards.
+        Largest R-hat and smallest ESS of the variables that carry units, after the alignment.
     warnings : list of str
     """
 
@@ -83,14 +85,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two criteria differ, after one relabelling of all draws of the second.
+    """Draws in which two criteria differ, after one relabelling of all draws of the second.
 
     Attributes
     ----------
     one, two : str
         Names of the criteria.
     n_draws : int
-        Draws in which any label or sign differs.
+        Number of draws in which a label or sign differs.
     by_chain : list of float
         Share of such draws in every chain.
     slots : dict of str to list of int
@@ -104,7 +106,7 @@ class Difference:
     slots: dict[str, list[int]]
 
     def __str__(self) -> str:
-        """Say it in a sentence."""
+        """Return a sentence."""
         worst = int(np.argmax(self.by_chain))
         where = f"most in chain {worst} ({100 * self.by_chain[worst]:.1f} %)"
         parts = [f"{self.one} and {self.two} differ in {self.n_draws} draws, {where}"]
@@ -118,23 +120,24 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare` found; prints as a report.
+    """Result of :func:`relabel.compare`; prints as a report.
 
     Attributes
     ----------
     runs : list of Run
+        Result of every criterion.
     before : Convergence
-        R-hat and ESS of the variables as they came.
+        R-hat and ESS of the variables before any alignment.
     agreement : ndarray of shape (criteria, criteria)
         Share of draws with the same labels and signs, up to one relabelling of all draws.
     similarity : ndarray of shape (criteria, criteria), or None
         Share of observations in the same class of the modal clusterings, up to one relabelling;
         None without allocations.
     clusters : ndarray of int, shape (criteria, n), or None
-        Modal clusterings: every observation's most frequent (or most probable) slot, in the
+        Modal clusterings: the most frequent (or most probable) slot of every observation, in the
         slots of the first criterion; -1 where all allocations are missing.
     differences : list of Difference
-        Every pair that does not agree in all draws.
+        Pairs of criteria that do not agree in all draws.
     """
 
     runs: list[Run]
@@ -144,33 +147,34 @@ class Comparison:
     clusters: Array | None
     differences: list[Difference]
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return the table of criteria as a DataFrame."""
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return the table of criteria, indexed by their names."""
         import pandas as pd
 
         return pd.DataFrame([_row(run) for run in self.runs]).set_index("criterion")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-able values; nan becomes None."""
+        """Return plain values for JSON; NaN becomes None."""
         rows = [_row(r) | {"options": r.criterion, "losses": r.losses} for r in self.runs]
-        matrices = {"agreement": self.agreement, "similarity": self.similarity}
-        return {
-            "criteria": [_without_nan(row) for row in rows],
-            "before": _without_nan({"rhat": self.before.rhat, "ess": self.before.ess}),
-            **{k: None if v is None else v.tolist() for k, v in matrices.items()},
-            "clusters": None if self.clusters is None else self.clusters.tolist(),
+        values = {
+            "criteria": rows,
+            "before": {"rhat": self.before.rhat, "ess": self.before.ess},
+            "agreement": self.agreement,
+            "similarity": self.similarity,
+            "clusters": self.clusters,
             "differences": [vars(difference) for difference in self.differences],
         }
+        return {name: plain(value) for name, value in values.items()}
 
     def to_json(self) -> str:
-        """Return everything as JSON text."""
+        """Return :meth:`as_dict` as JSON text."""
         return json.dumps(self.as_dict())
 
     def tables(self) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         """Yield title, header and rows of every table of the report."""
         header = ["", "objective", "before", "sweeps", "moved", "seconds", "max R-hat", "min ESS"]
-        as_they_came = ["as they came", *["–"] * 5, *_statistics(self.before)]
-        yield "criteria", header, [as_they_came, *(_cells(run) for run in self.runs)]
+        first = ["as they came", *["–"] * 5, *_statistics(self.before)]
+        yield "criteria", header, [first, *(_cells(run) for run in self.runs)]
         names = [run.name for run in self.runs]
         yield "draws labelled alike", ["", *names], _matrix(names, self.agreement)
         if self.similarity is not None:
@@ -178,41 +182,37 @@ class Comparison:
             yield title, ["", *names], _matrix(names, self.similarity)
 
     def __str__(self) -> str:
-        """Lay the report out as plain lines."""
+        """Return the report."""
         lines: list[str] = []
         for title, header, rows in self.tables():
-            widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-            lines += [*([""] if lines else []), title]
-            for row in [header, *rows]:
-                cells = (f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True))
-                lines.append("  ".join(cells).rstrip())
-        told = [str(d) for d in self.differences] or ["all criteria label all draws alike"]
-        return "\n".join([*lines, "", *told, *self.notes()])
+            lines += [*([""] if lines else []), title, *columns(header, rows)]
+        differences = [str(d) for d in self.differences] or ["all criteria label all draws alike"]
+        return "\n".join([*lines, "", *differences, *self.notes()])
 
     def notes(self) -> list[str]:
-        """Return what has to be known of single runs."""
-        told: dict[str, list[str]] = {}
+        """Return the warnings, each with the criteria that have it."""
+        names: dict[str, list[str]] = {}
         for run in self.runs:
             for warning in run.warnings:
-                told.setdefault(warning, []).append(run.name)
-        return [f"{', '.join(names)}: {warning}" for warning, names in told.items()]
+                names.setdefault(warning, []).append(run.name)
+        return [f"{', '.join(some)}: {warning}" for warning, some in names.items()]
 
 
 def compare(
-    data: Any,
+    data: DrawsLike,
     spec: Spec | Mapping[str, str],
     criteria: Sequence[str | Criterion] | Mapping[str, Criterion] | None = None,
     *,
     progress: bool | Report = False,
     **options: Any,
 ) -> Comparison:
-    r"""Align the same draws by several criteria and compare what they found.
+    r"""Align the same draws by several criteria and compare the results.
 
     Labels are compared up to one relabelling *h* of all draws, which nothing determines: with
     elements :math:`a_t` and :math:`b_t` of two criteria, *h* is the most frequent
-    :math:`a_t b_t^{-1}`, and its share is the agreement. Of units that rotate, *h* is a rotation,
+    :math:`a_t b_t^{-1}`, and its share is the agreement. For units that rotate, *h* is a rotation,
     and labels are those of the signed permutation nearest to :math:`a_t b_t^{-1} h^{-1}`. Modal
-    clusterings alone mislead: they can be alike in 95 % of the observations where 20 % of the draws
+    clusterings alone mislead: they can agree in 95 % of the observations where 20 % of the draws
     are labelled right.
 
     Parameters
@@ -220,15 +220,16 @@ def compare(
     data : InferenceData, DataTree or Dataset
         Draws, as for :func:`relabel.align`.
     spec : Spec, or mapping of str to str
-        Likewise.
+        Units and axes, as for :func:`relabel.align`.
     criteria : sequence of (str or Criterion), or mapping of str to Criterion, optional
-        Which criteria; by default mean and gaussian, and stephens and both iterations of ECR where
-        there are ``allocation/z`` and ``allocation/prob``; rsp, procrustes and matchalign where
-        the only units rotate.
+        Criteria by name or as objects, or objects by names of your own. By default mean and
+        gaussian, and stephens and both iterations of ECR if there are ``allocation/z`` and
+        ``allocation/prob``; rsp, procrustes and matchalign if the only units rotate.
     progress : bool or callable, default False
-        As for :func:`relabel.align`.
+        True shows a bar; a callable gets ``(stage, done, total)``, with the name of the criterion
+        in the stage.
     **options
-        Passed on to :func:`relabel.align`.
+        Further options of :func:`relabel.align`, such as ``inputs`` and ``rng``.
 
     Returns
     -------
@@ -256,31 +257,28 @@ def compare(
     array([[1., 1.],
            [1., 1.]])
     """
-    spec = spec_of(spec)
-    chosen = _named(_usual(data, spec) if criteria is None else criteria)
+    spec, groups = spec_of(spec), sharing(unpack(data))
+    chosen = _named(_default_criteria(groups, spec) if criteria is None else criteria)
     if not chosen:
-        raise SpecError("compare: no criterion is named")
-    groups = sharing(unpack(data))
+        raise SpecError("compare: criteria must name at least one; leave it out for the defaults")
     chosen = {name: located(criterion, spec, groups) for name, criterion in chosen.items()}
     for criterion in chosen.values():
         spec = with_labels(spec, criterion, groups)
     read = [criterion.reads.get("prob") for criterion in chosen.values()]
     prob = next((address for address in read if isinstance(address, str)), None)
     runs, elements, clusters = [], [], []
-    before = None
-    for name, criterion in chosen.items():
-        run, bound, found, aligned = _run(data, spec, name, criterion, progress, options)
-        runs.append(run)
-        elements.append(found)
-        if before is None:
-            before = convergence(weights_of(bound, unpack(data)["posterior"]))
-        kept = _kept(aligned["relabel"])
-        clusters.append(_clusters(bound, sharing(aligned), prob, kept))
-    assert before is not None
+    with reporting(progress) as report:
+        for name, criterion in chosen.items():
+            own = options | {"criterion": criterion, "progress": _named_report(report, name)}
+            run, bound, found, aligned = _run(data, spec, name, own)
+            runs.append(run)
+            elements.append(found)
+            kept = _kept(aligned["relabel"])
+            clusters.append(_clusters(bound, sharing(aligned), prob, kept))
     modal = _in_slots_of_first(clusters)
     return Comparison(
         runs,
-        before,
+        convergence(weights_of(bound, groups["posterior"])),
         _agreement(elements, kept),
         None if modal is None else (modal[:, None] == modal[None]).mean(axis=2),
         modal,
@@ -288,21 +286,25 @@ def compare(
     )
 
 
-def _usual(data: Any, spec: Spec) -> list[str]:
-    """The criteria that the draws hold everything for, and that know the symmetry."""
+def _named_report(report: Report, name: str) -> Report:
+    """Return a report whose stages begin with the name of a criterion."""
+    return lambda stage, done, total: report(f"{name}: {stage}", done, total)
+
+
+def _default_criteria(groups: Groups, spec: Spec) -> list[str]:
+    """Return the default criteria that fit the symmetry, and whose variables there are."""
     if [group_of(symmetry).rotates for symmetry in spec.units.values()] == [True]:
-        return list(_USUAL_OF_FACTORS)
-    groups = sharing(unpack(data))
+        return list(_DEFAULTS_OF_FACTORS)
     here = {f"{group}/{name}" for group, dataset in groups.items() for name in dataset}
     here |= {str(name) for name in groups["posterior"]}
-    defaults = [located(criterion_of(name), spec, groups) for name in _USUAL]
+    defaults = [located(criterion_of(name), spec, groups) for name in _DEFAULTS]
     return [c.name for c in defaults if set(c.reads.values()) <= here]
 
 
 def _named(
     criteria: Sequence[str | Criterion] | Mapping[str, Criterion],
 ) -> dict[str, Criterion]:
-    """Criteria by the names they go by in the report."""
+    """Return the criteria by their names in the report."""
     if isinstance(criteria, Mapping):
         return dict(criteria)
     if isinstance(criteria, (str, Criterion)):
@@ -312,7 +314,7 @@ def _named(
         criterion = criterion_of(entry) if isinstance(entry, str) else entry
         if not isinstance(criterion, Criterion):
             raise SpecError(
-                f"compare: a criterion is a name ({', '.join(CRITERIA)}) or an object such as "
+                f"compare: a criterion must be a name ({', '.join(CRITERIA)}) or an object such as "
                 f"relabel.criteria.Mean(), not {entry!r}"
             )
         if criterion.name in named:
@@ -325,31 +327,26 @@ def _named(
 
 
 def _run(
-    data: Any,
-    spec: Spec,
-    name: str,
-    criterion: Criterion,
-    progress: bool | Report,
-    options: Mapping[str, Any],
-) -> tuple[Run, Bound, dict[str, Element], dict[str, xr.Dataset]]:
-    """Align by one criterion; its elements tell the way from the draws as they came."""
+    data: DrawsLike, spec: Spec, name: str, options: Mapping[str, Any]
+) -> tuple[Run, Bound, dict[str, Element], Groups]:
+    """Align by one criterion; the elements carry the draws as they were given to the result."""
     begin = time.process_time()
-    aligned = align(data, spec, criterion=criterion, progress=progress, **options)
+    aligned = align(data, spec, **options)
     seconds = time.process_time() - begin
-    notes, groups = Provenance.of(aligned).as_dict(), unpack(aligned)
+    record, groups = Provenance.of(aligned), unpack(aligned)
     _, transformation = stored_elements(groups, "")
-    bound = Spec.from_dict(notes["spec"]).bind(sharing(groups))
+    bound = record.spec.bind(sharing(groups))
     run = Run(
         name,
-        {k: v for k, v in notes["criterion"].items() if k != "name"},
-        notes["losses"][-1],
-        notes["loss_before"],
-        notes["losses"],
-        notes["converged"],
-        notes["n_moved"],
+        {k: v for k, v in record.criterion.items() if k != "name"},
+        record.losses[-1],
+        record.loss_before,
+        list(record.losses),
+        record.converged,
+        record.n_moved,
         seconds,
         convergence(weights_of(bound, groups["posterior"])),
-        notes["warnings"],
+        list(record.warnings),
     )
     return run, bound, transformation.elements, groups
 
@@ -358,21 +355,21 @@ def _run(
 
 
 def _kept(record: xr.Dataset) -> Array:
-    """Which draws took part, bool of shape (chain, draw): those left out were not relabelled."""
+    """Return which draws were relabelled, bool of shape (chain, draw): not those left out."""
     if "excluded" not in record:
         return np.ones([record.sizes[dim] for dim in SAMPLE_DIMS], dtype=bool)
-    there: Array = record["excluded"].transpose(*SAMPLE_DIMS).values == 0
-    return there
+    kept: Array = chain_draw_values(record["excluded"]) == 0
+    return kept
 
 
 def _differing(one: Mapping[str, Element], two: Mapping[str, Element], kept: Array) -> Array:
-    """Which labels differ up to one relabelling of all draws: bool of shape (draws, slots).
+    """Return which labels differ up to one relabelling of all draws: bool (draws, slots).
 
-    Every set of units in a row; draws that took no part differ in nothing.
+    The slots of all sets of units stand in a row; excluded draws differ in nothing.
     """
     parts = []
     for units, element in one.items():
-        labels = _labels_towards_usual(element @ two[units].inverse())
+        labels = _labels_without_rotation(element @ two[units].inverse())
         parts.append(labels.reshape(-1, element.size))
     codes = np.concatenate(parts, axis=1)
     kinds, counts = np.unique(codes[kept.ravel()], axis=0, return_counts=True)
@@ -380,8 +377,8 @@ def _differing(one: Mapping[str, Element], two: Mapping[str, Element], kept: Arr
     return differing
 
 
-def _labels_towards_usual(relative: Element) -> Array:
-    """Units and signs that are left when the rotation that all draws have alike is undone.
+def _labels_without_rotation(relative: Element) -> Array:
+    """Return units and signs after the rotation that all draws share has been undone.
 
     That rotation is the mean over the draws that are nearest to the most frequent labels.
     """
@@ -391,14 +388,14 @@ def _labels_towards_usual(relative: Element) -> Array:
     size, matrices = relative.size, relative.matrices()
     rows = labels.reshape(-1, size)
     _, kind, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
-    alike = kind.reshape(-1) == counts.argmax()
-    mean = matrices.reshape(-1, size, size)[alike].mean(axis=0)
+    usual = kind.reshape(-1) == counts.argmax()
+    mean = matrices.reshape(-1, size, size)[usual].mean(axis=0)
     back = Dense(np.broadcast_to(procrustes(mean), matrices.shape)).inverse()
     return (relative @ back).labels()
 
 
 def _agreement(elements: Sequence[Mapping[str, Element]], kept: Array) -> Array:
-    """Share of draws that each two label alike, of those that took part."""
+    """Return the share of draws with the same labels, for each two, without excluded draws."""
     share = np.eye(len(elements))
     for i, j in combinations(range(len(elements)), 2):
         differs = _differing(elements[i], elements[j], kept).any(axis=1)
@@ -409,12 +406,12 @@ def _agreement(elements: Sequence[Mapping[str, Element]], kept: Array) -> Array:
 def _differences(
     names: Sequence[str], elements: Sequence[Mapping[str, Element]], kept: Array
 ) -> list[Difference]:
-    """Where each two differ."""
+    """Return where each two differ."""
     found = []
     for i, j in combinations(range(len(names)), 2):
         differs = _differing(elements[i], elements[j], kept)
-        concerned = differs.any(axis=1)
-        if not concerned.any():
+        draws = differs.any(axis=1)
+        if not draws.any():
             continue
         counts = differs.sum(axis=0)
         ends = np.cumsum([element.size for element in elements[i].values()])
@@ -422,8 +419,8 @@ def _differences(
             units: part.tolist()
             for units, part in zip(elements[i], np.split(counts, ends[:-1]), strict=True)
         }
-        by_chain = concerned.reshape(kept.shape).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)
-        number = int(concerned.sum())
+        by_chain = draws.reshape(kept.shape).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)
+        number = int(draws.sum())
         found.append(Difference(names[i], names[j], number, by_chain.tolist(), slots))
     return found
 
@@ -434,9 +431,10 @@ def _differences(
 def _clusters(
     bound: Bound, groups: Mapping[str, xr.Dataset], prob: str | None, kept: Array
 ) -> tuple[Array, int] | None:
-    """Modal clustering of the aligned draws, and its number of classes; None without allocations.
+    """Return the modal clustering of the aligned draws, and its number of classes.
 
-    By the allocations, if the spec declares any, else by the probabilities that were compared.
+    It follows from the allocations, if the spec declares any, else from the probabilities that were
+    compared. None without either.
     """
     for variable in sorted(bound.variables, key=lambda v: v.labels_of is None):
         array = groups[variable.group][variable.name]
@@ -455,15 +453,15 @@ def _clusters(
 
 
 def _counts(labels: xr.DataArray, size: int, kept: Array) -> Array:
-    """How often each observation was in each slot, shape (n, K); missing labels left out."""
-    values = labels.transpose(*SAMPLE_DIMS, ...).values
-    z = values.reshape(values.shape[0] * values.shape[1], -1)[kept.ravel()]
+    """Count how often each observation was in each slot, shape (n, K), without missing labels."""
+    values = draw_values(labels)
+    z = values.reshape(len(values), -1)[kept.ravel()]
     z = checked_labels(z, size, str(labels.name)).astype(np.intp)
     return allocated(z, Monomial.identity((len(z),), size))
 
 
 def _in_slots_of_first(found: Sequence[tuple[Array, int] | None]) -> Array | None:
-    """Modal clusterings of all criteria, each relabelled once to fit that of the first."""
+    """Return the modal clusterings of all criteria, each relabelled to fit that of the first."""
     known = [entry for entry in found if entry is not None]
     if len(known) < len(found):
         return None
@@ -477,11 +475,11 @@ def _in_slots_of_first(found: Sequence[tuple[Array, int] | None]) -> Array | Non
     return np.stack(rows)
 
 
-# ---------------------------------------------------------------------- shown
+# ---------------------------------------------------------------------- report
 
 
 def _row(run: Run) -> dict[str, Any]:
-    """One line of the table of criteria."""
+    """Return one row of the table of criteria."""
     return {
         "criterion": run.name,
         "objective": run.objective,
@@ -496,24 +494,17 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _cells(run: Run) -> list[str]:
-    """One line of the report."""
+    """Return one row of the report."""
     sweeps = f"{len(run.losses)}{'' if run.converged else ' (not converged)'}"
     numbers = [f"{run.objective:.6g}", f"{run.before:.6g}", sweeps, str(run.n_moved)]
     return [run.name, *numbers, f"{run.seconds:.2f}", *_statistics(run.convergence)]
 
 
 def _statistics(found: Convergence) -> list[str]:
-    return [
-        "–" if np.isnan(found.rhat) else f"{found.rhat:.3f}",
-        "–" if np.isnan(found.ess) else f"{found.ess:.0f}",
-    ]
+    return [formatted(found.rhat, ".3f"), formatted(found.ess, ".0f")]
 
 
 def _matrix(names: Sequence[str], share: Array) -> list[list[str]]:
     return [
         [name, *(f"{entry:.3f}" for entry in row)] for name, row in zip(names, share, strict=True)
     ]
-
-
-def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.data.containers import Groups, unpack
+from relabel._util.validate import real, strings
+from relabel.data.containers import DrawsLike, unpack
+from relabel.data.provenance import Provenance
+from relabel.data.selection import positions_of
 from relabel.errors import DataError, SpecError
-from relabel.spec.resolve import closest
-from relabel.spec.spec import SAMPLE_DIMS
+from relabel.spec.arrays import SAMPLE_DIMS, closest, core_dims, draw_values
 
-__all__ = ["BOUNDS", "check_prob", "regions"]
+__all__ = ["BOUNDS", "Box", "box_of", "regions"]
 
 Array = NDArray[Any]
 
@@ -26,49 +28,54 @@ _BLOCK = 1_000_000  # values that are sorted at a time
 
 
 def regions(
-    aligned: Any,
+    data: DrawsLike,
     var_names: str | Sequence[str] | None = None,
     *,
-    prob: float = 0.9,
+    coords: Mapping[str, Any] | None = None,
     group: str = "posterior",
+    ci_prob: float = 0.9,
 ) -> xr.Dataset:
     r"""Return the simultaneous credible region of all entries of some variables together.
 
-    With :math:`r_{tr}` the rank of draw *t* among the *m* draws of entry *r*, each draw is as far
-    out as its most extreme entry,
+    With :math:`r_{tr}` the rank of draw *t* among the *m* draws of entry *r*, the depth of a draw
+    is that of its most extreme entry,
 
     .. math:: S_t = \max\bigl(m + 1 - \min_r r_{tr},\; \max_r r_{tr}\bigr),
 
-    and with :math:`s` the :math:`\lfloor m \cdot prob \rfloor`-th smallest of these, the region
-    of entry *r* is bounded by its order statistics of rank :math:`m + 1 - s` and :math:`s`. The
-    box holds at least that share of the draws as wholes, which intervals that are formed entry by
-    entry do not.
+    and with :math:`s` the :math:`\lfloor m \cdot p \rfloor`-th smallest of these, *p* the
+    probability, the region of entry *r* is bounded by its order statistics of rank
+    :math:`m + 1 - s` and :math:`s`. The box holds at least that share of whole draws, which
+    intervals that are formed entry by entry do not.
 
     Parameters
     ----------
-    aligned : InferenceData, DataTree or Dataset
+    data : InferenceData, DataTree or Dataset
         Draws; those of all chains are pooled.
     var_names : str or sequence of str, optional
-        Variables, numeric. By default all that the alignment relabelled, but for labels.
-    prob : float, default 0.9
-        Share of the draws that the region is to hold.
+        Variables, numeric. By default all that an alignment relabelled, but for labels.
+    coords : mapping of str to object, optional
+        Dimension -> labels (or a slice of labels) of the entries that the region is of, as in
+        ArviZ; a dimension without coordinates is labelled 0, 1, ... By default all entries.
     group : str, default "posterior"
-        Where the variables are.
+        Group of these variables.
+    ci_prob : float, default 0.9
+        Share of the draws that the region must hold.
 
     Returns
     -------
     Dataset
         The variables, with ``ci_bound`` (``"lower"``, ``"upper"``) for chain and draw. Attributes:
-        `prob`; `share`, of the draws that the region holds; `n_draws` that took part; `left_out`,
-        draws that hold a NaN or an infinity.
+        `ci_prob`; `share` of the draws that the region holds; `n_draws` that were used;
+        `left_out`, the number of draws with a NaN or an infinity.
 
     Raises
     ------
     SpecError
-        If `prob` is no probability, or a variable is unknown or not numeric.
+        If `ci_prob` is not a probability, a variable is unknown or not numeric, or a dimension or
+        label in `coords` is unknown.
     DataError
-        If there is no such group, no finite draw, or too few draws for `prob`; or if no variables
-        are named and the draws were not aligned.
+        If there is no such group, no finite draw, or too few draws for `ci_prob`; or if no
+        variables are named and the draws were not aligned.
 
     Notes
     -----
@@ -88,55 +95,99 @@ def regions(
     >>> import numpy as np, xarray as xr
     >>> draws = np.random.default_rng(0).normal(size=(4, 250, 8))
     >>> data = xr.Dataset({"mu": (("chain", "draw", "component"), draws)})
-    >>> box = regions(data, "mu", prob=0.9)
+    >>> box = regions(data, "mu", ci_prob=0.9)
     >>> box["mu"].dims, box.attrs["share"] >= 0.9
     (('component', 'ci_bound'), True)
     >>> bool((box["mu"].sel(ci_bound="upper") > 2).all())  # 1.64 for one entry at a time
     True
+    >>> regions(data, "mu", coords={"component": [0, 1]})["mu"].shape
+    (2, 2)
     """
-    check_prob(prob)
-    arrays = _arrays(unpack(aligned), var_names, group)
-    finite = np.logical_and.reduce([_finite(array) for array in arrays.values()])
-    rows = np.flatnonzero(finite)
-    kept = int(np.floor(len(rows) * prob + 1e-9))
-    if kept < 1:
-        raise DataError(
-            f"regions: there are too few finite draws ({len(rows)} of {finite.size}) for "
-            f"prob={prob}: the region would hold none"
-        )
-    depth = np.zeros(len(rows), dtype=np.int64)
-    for array in arrays.values():
-        for block in _blocks(array, rows):
-            np.maximum(depth, _depth(block), out=depth)
-    s = int(np.partition(depth, kept - 1)[kept - 1])
-    found = {name: _bounds(array, rows, s) for name, array in arrays.items()}
+    ci_prob = real("ci_prob", ci_prob, 0, 1, open_ends=True)
+    arrays = _arrays(unpack(data), strings("var_names", var_names), coords, group)
+    flat = {name: draw_values(array) for name, array in arrays.items()}
+    box = box_of({name: v.reshape(len(v), -1) for name, v in flat.items()}, ci_prob)
+    found = {}
+    for name, array in arrays.items():
+        kept = {k: v for k, v in array.coords.items() if not {k, *v.dims} & set(SAMPLE_DIMS)}
+        bounds = box.bounds[name].reshape(*flat[name].shape[1:], len(BOUNDS))
+        dims = (*core_dims(array), "ci_bound")
+        found[name] = xr.DataArray(bounds, kept, dims, attrs=array.attrs)
     result = xr.Dataset(found, coords={"ci_bound": list(BOUNDS)})
     result.attrs = {
-        "prob": prob,
-        "share": float((depth <= s).mean()),
-        "n_draws": len(rows),
-        "left_out": int(finite.size - len(rows)),
+        "ci_prob": ci_prob,
+        "share": box.share,
+        "n_draws": box.n_draws,
+        "left_out": box.left_out,
     }
     return result
 
 
-def check_prob(prob: Any) -> None:
-    """Refuse what is no probability between 0 and 1."""
-    number = isinstance(prob, (int, float, np.number)) and not isinstance(prob, bool)
-    if not (number and 0 < prob < 1):
-        raise SpecError(f"prob is a number between 0 and 1, not {prob!r}")
+@dataclass(frozen=True)
+class Box:
+    """A simultaneous credible region.
+
+    Attributes
+    ----------
+    bounds : dict of str to ndarray of shape (entries, 2)
+        Lower and upper bound of every entry, by variable.
+    share : float
+        Share of the draws that it holds.
+    n_draws, left_out : int
+        Number of draws that were used, and of those with a NaN or an infinity.
+    """
+
+    bounds: dict[str, Array]
+    share: float
+    n_draws: int
+    left_out: int
+
+
+def box_of(arrays: Mapping[str, Array], ci_prob: float) -> Box:
+    """Compute the region of entries given as arrays: see :func:`regions`.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray of shape (draws, entries)
+    ci_prob : float
+
+    Raises
+    ------
+    DataError
+        If there are too few finite draws.
+    """
+    finite = np.logical_and.reduce([_finite(values) for values in arrays.values()])
+    rows = np.flatnonzero(finite)
+    kept = int(np.floor(len(rows) * ci_prob + 1e-9))
+    if kept < 1:
+        raise DataError(
+            f"regions: there are too few finite draws ({len(rows)} of {finite.size}) for "
+            f"ci_prob={ci_prob:g}: the region would hold none"
+        )
+    depth = np.zeros(len(rows), dtype=np.int64)
+    for values in arrays.values():
+        for block in _blocks(values, rows):
+            np.maximum(depth, _depth(block), out=depth)
+    s = int(np.partition(depth, kept - 1)[kept - 1])
+    return Box(
+        {name: _order_statistics(values, rows, s) for name, values in arrays.items()},
+        float((depth <= s).mean()),
+        len(rows),
+        int(finite.size - len(rows)),
+    )
 
 
 def _arrays(
-    groups: Groups, var_names: str | Sequence[str] | None, group: str
+    groups: Mapping[str, xr.Dataset],
+    var_names: Sequence[str] | None,
+    coords: Mapping[str, Any] | None,
+    group: str,
 ) -> dict[str, xr.DataArray]:
-    """Return the variables, chain and draw first."""
+    """Return the variables, with the entries that are selected."""
     if group not in groups:
         raise DataError(f"there is no group {group!r}{closest(group, groups)}")
     dataset = groups[group]
-    names = [var_names] if isinstance(var_names, str) else var_names
-    if names is None:
-        names = _relabelled(groups, group)
+    names = _relabelled(groups, group) if var_names is None else var_names
     for name in names:
         if name not in dataset.data_vars:
             raise SpecError(
@@ -147,26 +198,32 @@ def _arrays(
             what = f"no dimension {missing[0]!r}" if missing else f"dtype {dataset[name].dtype}"
             raise SpecError(f"regions: {group}/{name} has {what}; name numeric draws in var_names")
     if not names:
-        raise SpecError("regions: var_names is empty; name at least one variable")
-    return {name: dataset[name].transpose(*SAMPLE_DIMS, ...) for name in names}
+        raise SpecError(
+            f"regions: the alignment relabelled no quantities of the group {group!r}; name the "
+            "variables in var_names"
+        )
+    chosen = positions_of(dataset[list(names)], coords)
+    return {
+        name: dataset[name].isel({d: at for d, at in chosen.items() if d in dataset[name].dims})
+        for name in names
+    }
 
 
 def _relabelled(groups: Mapping[str, xr.Dataset], group: str) -> list[str]:
-    """Names of the quantities that an alignment relabelled in one group."""
+    """Return the names of the quantities that an alignment relabelled in one group."""
     if "relabel" not in groups:
         raise DataError(
-            "regions: these draws were not aligned, so name the variables in var_names; of labels "
-            "that switch between draws a region says nothing"
+            "regions: these draws were not aligned, so name the variables in var_names; a region "
+            "says nothing of labels that switch between draws"
         )
-    notes = json.loads(groups["relabel"].attrs["relabel"])
-    labels = {key if "/" in key else f"posterior/{key}" for key in notes["spec"].get("values", {})}
-    paths = [address.rpartition("/") for address in notes["variables"] if address not in labels]
+    record = Provenance.within(groups)
+    labels = {key if "/" in key else f"posterior/{key}" for key in record.spec.values}
+    paths = [address.rpartition("/") for address in record.variables if address not in labels]
     return [name for path, _, name in paths if path == group]
 
 
-def _finite(array: xr.DataArray) -> Array:
-    """Which draws, one after the other, are finite throughout."""
-    values = array.values.reshape(array.shape[0] * array.shape[1], -1)
+def _finite(values: Array) -> Array:
+    """Return which draws are finite in all entries, bool of shape (draws,)."""
     if values.dtype.kind != "f":
         return np.ones(len(values), dtype=bool)
     step = max(1, _BLOCK // max(1, values.shape[1]))
@@ -174,9 +231,8 @@ def _finite(array: xr.DataArray) -> Array:
     return np.concatenate(parts)
 
 
-def _blocks(array: xr.DataArray, rows: Array) -> Iterator[Array]:
-    """Yield some entries at a time, each with all its draws: shape (entries, draws)."""
-    values = array.values.reshape(array.shape[0] * array.shape[1], -1)
+def _blocks(values: Array, rows: Array) -> Iterator[Array]:
+    """Yield some entries at a time, each with the draws `rows`: shape (entries, draws)."""
     step = max(1, _BLOCK // len(rows))
     for i in range(0, values.shape[1], step):
         part = values[:, i : i + step]
@@ -184,7 +240,7 @@ def _blocks(array: xr.DataArray, rows: Array) -> Iterator[Array]:
 
 
 def _depth(block: Array) -> Array:
-    """Smallest rank *s* at which each draw lies within the bounds of all these entries."""
+    """Return the smallest rank *s* at which each draw lies within the bounds of all entries."""
     m = block.shape[1]
     order = np.argsort(block, axis=1)
     place = np.broadcast_to(np.arange(m), block.shape)
@@ -202,16 +258,10 @@ def _depth(block: Array) -> Array:
     return deepest
 
 
-def _bounds(array: xr.DataArray, rows: Array, s: int) -> xr.DataArray:
-    """Return the order statistics that bound every entry, with the entry's own dimensions."""
-    m = len(rows)
-    low, high = m - s, s - 1
+def _order_statistics(values: Array, rows: Array, s: int) -> Array:
+    """Return the order statistics that bound every entry, shape (entries, 2)."""
+    low, high = len(rows) - s, s - 1
     parts = [
-        np.partition(block, [low, high], axis=1)[:, [low, high]] for block in _blocks(array, rows)
+        np.partition(block, [low, high], axis=1)[:, [low, high]] for block in _blocks(values, rows)
     ]
-    dims = array.dims[2:]
-    values = np.concatenate(parts) if parts else np.empty((0, 2), dtype=array.dtype)
-    coords = {k: v for k, v in array.coords.items() if not set(v.dims) & set(SAMPLE_DIMS)}
-    coords = {k: v for k, v in coords.items() if k not in SAMPLE_DIMS}
-    shape = (*array.shape[2:], len(BOUNDS))
-    return xr.DataArray(values.reshape(shape), coords, (*dims, "ci_bound"), attrs=array.attrs)
+    return np.concatenate(parts) if parts else np.empty((0, 2), dtype=values.dtype)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.data.containers import unpack
 from relabel.errors import DataError, SpecError
-from relabel.spec.resolve import check_draws
-from relabel.spec.spec import SAMPLE_DIMS
+from relabel.spec.arrays import SAMPLE_DIMS, check_draws
 
 __all__ = ["FunctionCheck", "check_function"]
 

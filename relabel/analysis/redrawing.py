@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.alignment.provenance import refuse_reduced, stored_elements
-from relabel.data.containers import pack, sharing, unpack
+from relabel.data.containers import Data, pack, sharing, unpack
 from relabel.diagnostics.kernels.scales import (
     Priors,
     checked_priors,
@@ -25,15 +25,14 @@ from relabel.diagnostics.kernels.scales import (
 )
 from relabel.errors import SpecError
 from relabel.groups.elements import monomial
+from relabel.spec.arrays import SAMPLE_DIMS, closest
 from relabel.spec.centring import centred_variables
-from relabel.spec.resolve import closest
-from relabel.spec.spec import SAMPLE_DIMS, Bound, non_finite
+from relabel.spec.spec import Bound, non_finite
 from relabel.spec.transformation import Transformation
 
 __all__ = ["redraw_scale"]
 
 Array = NDArray[Any]
-Data = TypeVar("Data")
 
 _LEFT = "a norm is zero, so the scale has no law and was left as it was"
 

@@ -21,7 +21,8 @@ from relabel.groups.elements import Monomial
 from relabel.matching.criteria import rebuilt
 from relabel.matching.solve import STARTS
 from relabel.models.network import Network, outputs_of
-from relabel.spec.spec import SAMPLE_DIMS, Bound, Spec
+from relabel.spec.arrays import SAMPLE_DIMS
+from relabel.spec.spec import Bound, Spec
 
 __all__ = ["AlignmentReport", "alignment_report", "as_planted", "shown"]
 

@@ -1,21 +1,25 @@
-"""What is known of every slot of aligned draws: its label, and the entries that it holds."""
+"""Tables of the slots of aligned draws: confidence of their labels, summaries of their entries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.analysis.credible_regions import check_prob, regions
+from relabel._util.progress import Report, reporting
+from relabel._util.validate import real, strings
+from relabel.analysis.credible_regions import box_of
+from relabel.data.containers import DrawsLike
+from relabel.data.selection import positions_of
 from relabel.diagnostics.aligned import Aligned
 from relabel.diagnostics.diagnosing import label_confidence
 from relabel.diagnostics.kernels.rhat_ess import pointwise
 from relabel.errors import SpecError
-from relabel.spec.resolve import closest
-from relabel.spec.spec import SAMPLE_DIMS, BoundVariable
+from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values, closest, draw_values
+from relabel.spec.variables import BoundVariable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +31,8 @@ Array = NDArray[Any]
 _BLOCK = 1_000_000  # values that are sorted, or labels that are counted, at a time
 
 
-def slots(aligned: Any, units: str | Sequence[str] | None = None) -> pd.DataFrame:
-    """Return how far the label of every slot can be believed.
+def slots(aligned: DrawsLike, units: str | Sequence[str] | None = None) -> pd.DataFrame:
+    """Return the confidence of the label of every slot.
 
     Parameters
     ----------
@@ -44,16 +48,16 @@ def slots(aligned: Any, units: str | Sequence[str] | None = None) -> pd.DataFram
 
         ==============  ==============================================================
         ``confidence``  mean probability that the slot holds the right unit, with the
-                        right sign, as :func:`relabel.diagnose` says it: 0 in draws in
-                        which the slot is empty. What it has stored is used, else it
-                        is computed with its defaults; nan for fewer than 20 draws
+                        right sign, as in :func:`relabel.diagnose`: 0 in draws in which
+                        the slot is empty. It is read from a stored diagnosis, else
+                        computed with the defaults; nan for fewer than 20 draws
         ``margin``      mean gain over the best assignment that changes the slot, in the
                         unit of the criterion's loss; nan where none was computed
         ``empty``       share of the draws in which no label names the slot; only where
                         the spec declares ``values``
         ==============  ==============================================================
 
-        Draws that are not finite, and chains that are flagged, have no part in any of them.
+        Draws that are not finite and chains that are flagged are excluded.
 
     Raises
     ------
@@ -80,7 +84,7 @@ def slots(aligned: Any, units: str | Sequence[str] | None = None) -> pd.DataFram
     read = Aligned.read(aligned)
     stored = read.groups["relabel"]
     chosen = _chosen(units, read.bound.sizes)
-    sound, confidence = _believed(read, chosen)
+    sound, confidence = _confidence(read, chosen)
     tables = []
     for name in chosen:
         size = read.bound.sizes[name]
@@ -90,18 +94,21 @@ def slots(aligned: Any, units: str | Sequence[str] | None = None) -> pd.DataFram
         labels = [v for v in read.bound.variables if v.labels_of == name]
         if labels:
             columns["empty"] = _empty(read, labels, size, read.draws.rows[sound])
-        tables.append(pd.DataFrame(columns, index=_index({"units": [name] * size}, range(size))))
+        tables.append(pd.DataFrame(columns, index=_index([name] * size, range(size))))
     return pd.concat(tables)
 
 
 def summary(
-    aligned: Any,
+    aligned: DrawsLike,
     units: str | Sequence[str] | None = None,
     *,
     var_names: str | Sequence[str] | None = None,
-    prob: float = 0.9,
+    coords: Mapping[str, Any] | None = None,
+    group: str = "posterior",
+    ci_prob: float = 0.9,
+    progress: bool | Report = False,
 ) -> pd.DataFrame:
-    """Return a summary of every entry of every slot, as ``arviz.summary`` gives it of variables.
+    """Return a summary of every entry of every slot, as ``arviz.summary`` of variables.
 
     Parameters
     ----------
@@ -110,22 +117,30 @@ def summary(
     units : str or sequence of str, optional
         Sets of units; all by default.
     var_names : str or sequence of str, optional
-        Variables of the posterior that carry units; all by default. Statistics of convergence
-        cost milliseconds for each entry.
-    prob : float, default 0.9
-        Of intervals and of the region.
+        Variables that carry units; all by default. Statistics of convergence take milliseconds
+        for each entry.
+    coords : mapping of str to object, optional
+        Dimension, or set of units -> labels (or a slice of labels) to select, as in ArviZ: of
+        entries, of slots, or of chains and draws. Dimensions without coordinates, and units that
+        are not named like a dimension, are labelled 0, 1, ...
+    group : str, default "posterior"
+        Group of the variables, which must share the draws of the posterior.
+    ci_prob : float, default 0.9
+        Probability content of the intervals and of the region.
+    progress : bool or callable, default False
+        True shows a bar; a callable gets ``(stage, done, total)``.
 
     Returns
     -------
     DataFrame
         Indexed by ``units``, ``slot`` and ``entry`` (``W1[0, 2]``). An entry between two sets of
-        units is listed with both; one of an array that has the same units on both sides with the
-        slot on its first.
+        units has a row for both; in an array with the same units on both sides the slot is that
+        of the first.
 
         ==========================  ==================================================
         ``mean``, ``sd``            over the draws of all chains
         ``hdi_lb``, ``hdi_ub``      highest density interval of this entry alone
-        ``region_lb``, ``_ub``      :func:`relabel.stats.regions` of all entries that are listed
+        ``region_lb``, ``_ub``      :func:`relabel.stats.regions` of all selected entries
         ``ess_bulk``, ``r_hat``     by ArviZ; nan for constants. A single chain is split
                                     into four segments
         ==========================  ==================================================
@@ -135,7 +150,8 @@ def summary(
     Raises
     ------
     SpecError
-        If there are no such units or variables, or `prob` is no probability.
+        If there are no such units, variables, dimensions or labels, or `ci_prob` is not a
+        probability.
     DataError
         If the draws were not aligned, or the record is damaged.
 
@@ -150,42 +166,51 @@ def summary(
     ['mu[0]', 'mu[1]', 'mu[2]']
     >>> bool((table["region_lb"] <= table["hdi_lb"]).all())
     True
+    >>> summary(aligned, coords={"component": 1}).index.get_level_values("entry").tolist()
+    ['mu[1]', 'sigma[1]', 'w[1]']
     """
     import pandas as pd
 
-    check_prob(prob)
+    ci_prob = real("ci_prob", ci_prob, 0, 1, open_ends=True)
     read = Aligned.read(aligned)
     chosen = _chosen(units, read.bound.sizes)
-    variables = _carrying(read, chosen, var_names)
+    variables = _carrying(read, chosen, strings("var_names", var_names), group)
     by_name = {variable.name: variable for variable in variables}
-    box = regions(aligned, list(by_name), prob=prob)
-    tables = {name: _entries(read, v, box[name], prob) for name, v in by_name.items()}
+    selected = positions_of(read.groups[group][list(by_name)], coords, read.bound.sizes)
+    entries = {name: _selected_entries(read, v, selected) for name, v in by_name.items()}
+    tables, share = _entry_tables(read, by_name, entries, selected, ci_prob, progress)
     rows = []
     for name in chosen:
         for variable in variables:
             axes = [axis for axis, units_of, _ in variable.unit_axes() if units_of == name]
             if axes:
-                table = _part(read, variable, tables[variable.name])
                 slot = np.indices(variable.shape)[axes[0]].reshape(-1)
-                index = _index({"units": [name] * len(table)}, slot, entry=table.index)
+                place = _places(read, variable)
+                kept = np.isin(place, entries[variable.name])
+                table = tables[variable.name].loc[place[kept]]
+                index = _index([name] * len(table), slot[kept], entry=table.pop("entry"))
                 rows.append(table.set_axis(index))
     found = pd.concat(rows)
+    if found.empty:
+        raise SpecError(f"summary: coords={dict(coords or {})} selects no entry of these variables")
     order = np.lexsort((found.index.get_level_values("slot"), found.index.codes[0]))
     sorted_rows: pd.DataFrame = found.iloc[order]
-    sorted_rows.attrs["share"] = box.attrs["share"]
+    sorted_rows.attrs["share"] = share
     return sorted_rows
 
 
-def entries_per_slot(aligned: Any, units: str | Sequence[str] | None = None) -> dict[str, int]:
-    """Return how many entries :func:`summary` lists of a slot, for every variable.
+def entries_per_slot(
+    aligned: DrawsLike, units: str | Sequence[str] | None = None
+) -> dict[str, int]:
+    """Return how many entries of a slot :func:`summary` has, for every variable.
 
     Parameters
     ----------
     aligned : InferenceData, DataTree or Dataset
         What :func:`relabel.align` returned.
     units : str or sequence of str, optional
-        Sets of units; all by default. Of several that one variable carries, the one of which a
-        slot has the most entries.
+        Sets of units; all by default. Where a variable carries several, the number is that of the
+        set whose slots have the most entries.
 
     Returns
     -------
@@ -201,7 +226,7 @@ def entries_per_slot(aligned: Any, units: str | Sequence[str] | None = None) -> 
     """
     read = Aligned.read(aligned)
     chosen = _chosen(units, read.bound.sizes)
-    carrying = _carrying(read, chosen, None)
+    carrying = _carrying(read, chosen, None, "posterior")
     counts = {v.name: dict.fromkeys(chosen, 0) for v in carrying}
     for v in carrying:
         for name in {u for _, u, _ in v.unit_axes() if u in chosen}:
@@ -209,17 +234,18 @@ def entries_per_slot(aligned: Any, units: str | Sequence[str] | None = None) -> 
     return {name: max(of_units.values()) for name, of_units in counts.items()}
 
 
-def _index(first: dict[str, list[str]], slot: Any, **more: Any) -> pd.MultiIndex:
-    """Make an index of units, slot and, it may be, more."""
+def _index(units: list[str], slot: Any, **more: Any) -> pd.MultiIndex:
+    """Build the MultiIndex (units, slot[, ...])."""
     import pandas as pd
 
-    levels = {**first, "slot": list(map(int, slot)), **{k: list(v) for k, v in more.items()}}
+    levels = {"units": units, "slot": list(map(int, slot))}
+    levels |= {name: list(level) for name, level in more.items()}
     return pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
 
 
 def _chosen(units: str | Sequence[str] | None, sizes: dict[str, int]) -> list[str]:
     """Return the names of the sets of units that are asked for."""
-    names = list(sizes) if units is None else [units] if isinstance(units, str) else list(units)
+    names = list(strings("units", units) or sizes)
     for name in names:
         if name not in sizes:
             raise SpecError(f"there are no units {name!r}{closest(name, sizes)}")
@@ -227,32 +253,36 @@ def _chosen(units: str | Sequence[str] | None, sizes: dict[str, int]) -> list[st
 
 
 def _carrying(
-    read: Aligned, units: Sequence[str], var_names: str | Sequence[str] | None
+    read: Aligned, units: Sequence[str], var_names: Sequence[str] | None, group: str
 ) -> list[BoundVariable]:
-    """Return the quantities of the posterior that carry some of these units."""
-    measured = [
+    """Return the quantities of a group that carry some of these units."""
+    carrying = [
         variable
-        for variable in read.bound.measured()
-        if any(name in units for _, name, _ in variable.unit_axes())
+        for variable in read.bound.in_group(group)
+        if variable.labels_of is None and any(name in units for _, name, _ in variable.unit_axes())
     ]
-    known = [variable.name for variable in measured]
-    names = [var_names] if isinstance(var_names, str) else var_names
-    for name in names or ():
+    known = list(dict.fromkeys(variable.name for variable in carrying))
+    for name in var_names or ():
         if name not in known:
             raise SpecError(
-                f"no variable {name!r} of the posterior carries the units {', '.join(units)}"
-                f"{closest(name, known)}"
+                f"no variable {name!r} of the group {group!r} carries the units "
+                f"{', '.join(units)}{closest(name, known)}"
             )
-    return measured if names is None else [v for name in names for v in measured if v.name == name]
+    if not carrying:
+        raise SpecError(
+            f"no variable of the group {group!r} carries the units {', '.join(units)} and shares "
+            "the draws of the posterior"
+        )
+    return [v for name in var_names or known for v in carrying if v.name == name]
 
 
 # ---------------------------------------------------------------------- labels
 
 
-def _believed(read: Aligned, units: Sequence[str]) -> tuple[Array, dict[str, Array]]:
-    """Which draws belong to sound chains, and the mean probability of each slot's label in them.
+def _confidence(read: Aligned, units: Sequence[str]) -> tuple[Array, dict[str, Array]]:
+    """Return which draws belong to sound chains, and the confidence of each slot's label in them.
 
-    Of the draws that take part, as a diagnosis has them; from its record if there is one.
+    Both are of the draws that are not excluded, from a stored diagnosis if there is one.
     """
     stored = read.groups["relabel"]
     names = {name: f"{name}_label_probability" for name in units}
@@ -266,14 +296,14 @@ def _believed(read: Aligned, units: Sequence[str]) -> tuple[Array, dict[str, Arr
         sound = ~flagged[read.draws.chain] | flagged.all()
     confidence = {}
     for name, variable in names.items():
-        label = stored[variable].transpose(*SAMPLE_DIMS, name).values[~read.draws.excluded]
+        label = chain_draw_values(stored[variable], name)[~read.draws.excluded]
         confidence[name] = np.nan_to_num(label[sound]).mean(axis=0)
     return sound, confidence
 
 
 def _mean_over_draws(read: Aligned, array: xr.DataArray, units: str, sound: Array) -> Array:
-    """Mean over the sound draws; nan for slots that have no value in any."""
-    values = array.transpose(*SAMPLE_DIMS, units).values[~read.draws.excluded][sound]
+    """Return the mean over the sound draws; nan for slots without a value in any of them."""
+    values = chain_draw_values(array, units)[~read.draws.excluded][sound]
     known = np.isfinite(values)
     count = known.sum(axis=0)
     total = np.where(known, values, 0.0).sum(axis=0)
@@ -281,15 +311,15 @@ def _mean_over_draws(read: Aligned, array: xr.DataArray, units: str, sound: Arra
 
 
 def _empty(read: Aligned, labels: Sequence[BoundVariable], size: int, rows: Array) -> Array:
-    """Share of some draws in which no label names a slot; missing labels name none."""
+    """Return the share of some draws in which no label names a slot."""
     named = np.zeros((len(rows), size), dtype=bool)
     for variable in labels:
-        array = read.draws.groups[variable.group][variable.name].transpose(*SAMPLE_DIMS, ...)
-        flat = array.values.reshape(read.draws.excluded.size, -1)
+        values = draw_values(read.draws.groups[variable.group][variable.name])
+        flat = values.reshape(len(values), -1)
         step = max(1, _BLOCK // max(1, flat.shape[1]))
         for i in range(0, len(rows), step):
             part = flat[rows[i : i + step]]
-            valid = part >= 0  # False for nan and -1, which stand for missing labels
+            valid = part >= 0  # False for nan and -1, which are missing labels
             draw = np.nonzero(valid)[0]
             named[i + draw, part[valid].astype(np.int64)] = True
     empty: Array = 1.0 - named.mean(axis=0)
@@ -299,58 +329,95 @@ def _empty(read: Aligned, labels: Sequence[BoundVariable], size: int, rows: Arra
 # ---------------------------------------------------------------------- entries
 
 
-def _entries(
-    read: Aligned, variable: BoundVariable, box: xr.DataArray, prob: float
-) -> pd.DataFrame:
-    """Summarise all entries of one variable, in the order in which they are stored."""
+def _places(read: Aligned, variable: BoundVariable) -> Array:
+    """Return the position of every entry of a variable, or part of one, in the stored variable."""
+    stored = read.groups[variable.group][variable.name]
+    shape = [stored.sizes[dim] for dim in variable.dims]
+    return variable.of(np.arange(int(np.prod(shape))).reshape(shape)).reshape(-1)
+
+
+def _selected_entries(
+    read: Aligned, variable: BoundVariable, selected: Mapping[str, Array]
+) -> Array:
+    """Return the positions of the entries of a stored variable that are selected."""
+    shape = [read.groups[variable.group][variable.name].sizes[dim] for dim in variable.dims]
+    kept = np.ones(shape, dtype=bool)
+    for axis, dim in enumerate(variable.dims):
+        if dim in selected:
+            others = np.setdiff1d(np.arange(shape[axis]), selected[dim])
+            np.moveaxis(kept, axis, 0)[others] = False
+    kept = kept.reshape(-1)
+    for part in read.bound.in_group(variable.group) if selected else ():
+        if part.name == variable.name:
+            for units in {units for _, units, _ in part.unit_axes()} - set(variable.dims):
+                axis = next(axis for axis, name, _ in part.unit_axes() if name == units)
+                slot = np.indices(part.shape)[axis].reshape(-1)
+                kept[_places(read, part)] &= np.isin(slot, selected.get(units, slot))
+    return np.flatnonzero(kept)
+
+
+def _entry_tables(
+    read: Aligned,
+    variables: Mapping[str, BoundVariable],
+    entries: Mapping[str, Array],
+    selected: Mapping[str, Array],
+    ci_prob: float,
+    progress: bool | Report,
+) -> tuple[dict[str, pd.DataFrame], float]:
+    """Summarise the selected entries of stored variables, by their positions; share of the box."""
     import pandas as pd
 
-    array = read.groups["posterior"][variable.name].transpose(*SAMPLE_DIMS, *variable.dims)
-    values = array.values.reshape(*array.shape[:2], -1)
-    pooled = values.reshape(-1, values.shape[2])[read.draws.rows]
-    low, high = _hdi(pooled, prob)
-    bounds = box.transpose(*variable.dims, "ci_bound").values.reshape(-1, 2)
-    rhat, ess = pointwise(np.where(read.draws.excluded[..., None], np.nan, values))
-    columns = {
-        "mean": pooled.mean(axis=0, dtype=float),
-        "sd": pooled.std(axis=0, ddof=min(1, len(pooled) - 1), dtype=float),
-        "hdi_lb": low,
-        "hdi_ub": high,
-        "region_lb": bounds[:, 0],
-        "region_ub": bounds[:, 1],
-        "ess_bulk": ess,
-        "r_hat": rhat,
-    }
-    return pd.DataFrame(columns, index=_labels(variable, array))
+    rows = {dim: selected[dim] for dim in SAMPLE_DIMS if dim in selected}
+    excluded = xr.DataArray(read.draws.excluded, dims=SAMPLE_DIMS).isel(rows).values
+    values = {}
+    for name, v in variables.items():
+        stored = chain_draw_values(read.groups[v.group][name].isel(rows), *v.dims)
+        flat = stored.reshape(*excluded.shape, -1)
+        whole = len(entries[name]) == flat.shape[2]
+        values[name] = flat if whole else flat[:, :, entries[name]]
+    box = box_of({n: v.reshape(excluded.size, -1) for n, v in values.items()}, ci_prob)
+    tables = {}
+    with reporting(progress) as report:
+        for number, (name, array) in enumerate(values.items(), 1):
+            pooled = array[~excluded]
+            low, high = _hdi(pooled, ci_prob)
+            rhat, ess = pointwise(np.where(excluded[..., None], np.nan, array))
+            columns = {
+                "entry": _labels(read, variables[name])[entries[name]],
+                "mean": pooled.mean(axis=0, dtype=float),
+                "sd": pooled.std(axis=0, ddof=min(1, len(pooled) - 1), dtype=float),
+                "hdi_lb": low,
+                "hdi_ub": high,
+                "region_lb": box.bounds[name][:, 0],
+                "region_ub": box.bounds[name][:, 1],
+                "ess_bulk": ess,
+                "r_hat": rhat,
+            }
+            tables[name] = pd.DataFrame(columns, index=entries[name])
+            report("summary", number, len(values))
+    return tables, box.share
 
 
-def _part(read: Aligned, variable: BoundVariable, table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the table of a whole variable that are entries of one part."""
-    if variable.window is None:
-        return table
-    shape = [read.groups["posterior"][variable.name].sizes[dim] for dim in variable.dims]
-    return table.iloc[variable.of(np.arange(len(table)).reshape(shape)).reshape(-1)]
-
-
-def _labels(variable: BoundVariable, array: xr.DataArray) -> list[str]:
-    """Name every entry by its coordinates, or by numbers where there are none."""
+def _labels(read: Aligned, variable: BoundVariable) -> Array:
+    """Name every entry of a stored variable by its coordinates, or by numbers without them."""
+    array = read.groups[variable.group][variable.name]
     whole = variable.window is None
-    shape = variable.shape if whole else array.shape[2:]
-    places = [range(size) for size in shape]
+    shape = variable.shape if whole else tuple(array.sizes[dim] for dim in variable.dims)
+    labels: list[Any] = [range(size) for size in shape]
     if len(shape) == len(variable.dims):
-        places = [
-            array[d].values.tolist() if d in array.coords else p
-            for d, p in zip(variable.dims, places, strict=True)
+        labels = [
+            array[dim].values.tolist() if dim in array.coords else numbers
+            for dim, numbers in zip(variable.dims, labels, strict=True)
         ]
-    index = np.indices(shape).reshape(len(places), -1).T.tolist()
-    rows = ([str(p[i]) for p, i in zip(places, row, strict=True)] for row in index)
-    return [f"{variable.name}[{', '.join(row)}]" for row in rows]
+    index = np.indices(shape).reshape(len(labels), -1).T.tolist()
+    rows = ([str(own[i]) for own, i in zip(labels, row, strict=True)] for row in index)
+    return np.array([f"{variable.name}[{', '.join(row)}]" for row in rows], dtype=object)
 
 
-def _hdi(pooled: Array, prob: float) -> tuple[Array, Array]:
-    """Return the shortest interval that holds a share of the draws of each entry, as ArviZ does."""
+def _hdi(pooled: Array, ci_prob: float) -> tuple[Array, Array]:
+    """Return the bounds of the shortest interval of each entry, as ArviZ does."""
     m = len(pooled)
-    steps = min(int(np.floor(prob * m)), m - 1)
+    steps = min(int(np.floor(ci_prob * m)), m - 1)
     low, high = [], []
     step = max(1, _BLOCK // m)
     for i in range(0, pooled.shape[1], step):

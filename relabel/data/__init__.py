@@ -1,4 +1,4 @@
-"""What the draws hold.
+"""Draws as they are stored.
 
-ArviZ containers in; groups of datasets, and the roles of their variables, out.
+ArviZ containers come in; groups of datasets and the roles of their variables go out.
 """

@@ -7,13 +7,13 @@ an ``InferenceData`` (arviz 0.x), an :class:`xarray.DataTree` (arviz 1.x) or a D
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar
 
 import xarray as xr
 
 from relabel.data.provenance import Provenance
 from relabel.errors import DataError
-from relabel.spec.spec import SAMPLE_DIMS
+from relabel.spec.arrays import SAMPLE_DIMS
 
 __all__ = [
     "OWN",
@@ -34,30 +34,36 @@ Groups = dict[str, xr.Dataset]
 class InferenceDataLike(Protocol):
     """``InferenceData`` of arviz 0.x, by what is used of it."""
 
+    def groups(self) -> list[str]:
+        """Return the names of the groups."""
+
+    def __getitem__(self, key: str) -> xr.Dataset:
+        """Return one group."""
+
     def to_datatree(self) -> xr.DataTree:
         """Return the groups as a tree."""
 
 
-#: Posterior draws as functions take them.
+#: Draws as functions take them.
 DrawsLike: TypeAlias = xr.DataTree | xr.Dataset | InferenceDataLike
 
-#: Draws of one type: what goes in comes out.
+#: Draws of one type: a function that takes it returns it.
 Data = TypeVar("Data", bound=DrawsLike)
 
 #: Groups that an alignment adds.
 OWN = ("relabel", "warmup_relabel")
 
-#: Of the names that the variables of the group `relabel` have in a plain Dataset.
+#: Prefix of the variables of the group `relabel` in a plain Dataset.
 PREFIX = "relabel_"
 
 
-def is_inference_data(data: Any) -> bool:
-    """Whether this is arviz 0.x's own class, told without importing arviz."""
+def is_inference_data(data: Any) -> TypeGuard[InferenceDataLike]:
+    """Whether this is the class of arviz 0.x; arviz is not imported for it."""
     kind = type(data)
     return kind.__name__ == "InferenceData" and kind.__module__.split(".")[0] == "arviz"
 
 
-def unpack(data: Any) -> Groups:
+def unpack(data: DrawsLike) -> Groups:
     """Return the groups of ArviZ data, none of them copied.
 
     Parameters
@@ -72,14 +78,14 @@ def unpack(data: Any) -> Groups:
     Raises
     ------
     DataError
-        If it is none of the three.
+        If it is none of the three; the message names a function that reads such data.
     """
     if isinstance(data, xr.Dataset):
         return _unpack_dataset(data)
     if isinstance(data, xr.DataTree):
         return {path: node.to_dataset() for path, node in data.subtree_with_keys if path != "."}
     if is_inference_data(data):
-        return {group: data[group] for group in data._groups_all}
+        return {group: data[group] for group in data.groups()}
     raise DataError(
         f"draws must be an InferenceData, a DataTree or a Dataset, not {type(data).__name__}; "
         f"{_reader_of(data)}"
@@ -87,14 +93,13 @@ def unpack(data: Any) -> Groups:
 
 
 def _reader_of(data: Any) -> str:
-    """Say what makes draws of an object that is none."""
+    """Name the function that reads draws from such an object."""
     if callable(getattr(data, "state_dict", None)):
         return "one model is one draw: relabel.sources.from_torch([model, ...]) reads several"
     if isinstance(data, list | tuple):
         return (
             "relabel.sources.from_torch reads a list of models or state dicts, "
-            "relabel.sources.from_pytree one of "
-            "other trees, relabel.open_draws files"
+            "relabel.sources.from_pytree one of other trees, relabel.open_draws files"
         )
     if isinstance(data, Mapping):
         return (
@@ -157,7 +162,7 @@ def sharing(groups: Mapping[str, xr.Dataset], prefix: str = "") -> Groups:
 
 
 def _of_the_prior(group: str) -> bool:
-    """Whether a group holds draws of the prior, which are other draws of the same number."""
+    """Whether a group holds draws of the prior: other draws, even if there are as many."""
     return group != "log_prior" and "prior" in group.split("/", maxsplit=1)[0].split("_")
 
 
@@ -173,7 +178,7 @@ def _same_draws(dataset: xr.Dataset, posterior: xr.Dataset) -> bool:
 
 
 def own_variables(dataset: xr.Dataset) -> list[str]:
-    """Return the names of what an alignment, and what came after it, added to a plain Dataset."""
+    """Return the names of the variables that an alignment and a diagnosis added to a Dataset."""
     if "relabel" not in dataset.attrs:
         return []
     provenance = Provenance.read(dataset.attrs)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from relabel.numerics.labels import Labels, labels_in
-from relabel.spec.variables import SAMPLE_DIMS, core_dims, is_drawn
+from relabel.spec.arrays import SAMPLE_DIMS, core_dims, is_drawn
 
 __all__ = ["could_name", "labels_of"]
 
@@ -24,9 +24,15 @@ def labels_of(variable: xr.DataArray) -> Labels:
 
 
 def could_name(variable: xr.DataArray, size: int) -> bool:
-    """Whether an array of the draws holds each end of 0 (or 1) to the number of units.
+    """Whether the values of a variable span the labels of some units: 0 to K - 1, or 1 to K.
 
     Missing labels do not count. Floats may hold labels, if their first draw does.
+
+    Parameters
+    ----------
+    variable : DataArray
+    size : int
+        Number of units, K.
     """
     kind = variable.dtype.kind
     if size < 2 or not is_drawn(variable) or kind not in "iuf" or not core_dims(variable):
@@ -41,7 +47,7 @@ def could_name(variable: xr.DataArray, size: int) -> bool:
 
 
 def _chunks(variable: xr.DataArray) -> Iterator[tuple[slice, ...]]:
-    """Yield the chunks of a variable; of one in memory there is one."""
+    """Yield the chunks of a variable; a variable in memory is one chunk."""
     ends = [np.cumsum((0, *sizes)) for sizes in variable.chunks or ((n,) for n in variable.shape)]
     for cuts in product(*(pairwise(e) for e in ends)):
         yield tuple(slice(int(a), int(b)) for a, b in cuts)

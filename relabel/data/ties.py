@@ -7,17 +7,21 @@ import itertools
 import numpy as np
 import xarray as xr
 
-from relabel.spec.variables import is_drawn
+from relabel.spec.arrays import is_drawn
 
 __all__ = ["tied_weights"]
 
 
 def tied_weights(posterior: xr.Dataset) -> list[tuple[str, str, bool]]:
-    """Find arrays that are stored twice: pairs of names, and whether one is the other turned.
+    """Find arrays that are stored twice, since a network uses one array in two places.
 
-    They are one array that a network uses in two places, such as the embedding of words and the
-    layer that writes words. The first draw is looked at; arrays of one axis or of one value are
-    not.
+    An example is the embedding of words and the layer that writes words. Only the first draw is
+    compared, and only arrays with two axes or more and more than one value.
+
+    Returns
+    -------
+    list of (str, str, bool)
+        Names of the two, and whether one is the transpose of the other.
     """
     kinds: dict[tuple[object, ...], list[tuple[str, np.ndarray]]] = {}
     for name, variable in posterior.data_vars.items():

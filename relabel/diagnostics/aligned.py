@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.alignment.provenance import refuse_reduced, stored_elements
 from relabel.data.containers import Groups, sharing, unpack
+from relabel.data.provenance import Provenance
 from relabel.data.roles import find_inputs, find_targets
 from relabel.errors import SpecError
 from relabel.matching.criteria import Criterion, Mean, rebuilt
@@ -26,19 +26,13 @@ from relabel.spec.gauges import in_circles
 from relabel.spec.spec import SAMPLE_DIMS, Bound, BoundVariable, Spec
 from relabel.spec.transformation import Transformation
 
-__all__ = ["Aligned", "SlotFeatures", "record_of"]
+__all__ = ["Aligned", "SlotFeatures"]
 
 Array = NDArray[Any]
 
 _MOST_OBSERVATIONS = 200  # evenly spaced, by which labels of allocations are judged
 _MEMBERS = ("members", "named members")  # forms of sources that keep draws one by one
 _MOST_MEMBERS = 100  # more draws that were kept one by one are snapshots of a chain
-
-
-def record_of(groups: Groups) -> dict[str, Any]:
-    """Return the record of the alignment, as it is stored."""
-    record: dict[str, Any] = json.loads(groups["relabel"].attrs["relabel"])
-    return record
 
 
 @dataclass(frozen=True)
@@ -60,14 +54,14 @@ class SlotFeatures:
 
 @dataclass(frozen=True)
 class Aligned:
-    """Aligned draws, the record of the alignment, and all other groups of the data.
+    """Aligned draws, their provenance, and all other groups of the data.
 
     Attributes
     ----------
     groups : dict of str to Dataset
         All groups of the data.
-    notes : dict
-        The record of the alignment.
+    provenance : Provenance or None
+        How they were made; None of draws that were not aligned.
     draws : Draws
         The draws, bound to the spec; those that are not finite are excluded.
     transformation : Transformation
@@ -75,7 +69,7 @@ class Aligned:
     """
 
     groups: Groups
-    notes: dict[str, Any]
+    provenance: Provenance | None
     draws: Draws
     transformation: Transformation
 
@@ -92,14 +86,14 @@ class Aligned:
         spec, transformation = stored_elements(groups, "")
         refuse_reduced(groups)
         draws = Draws.read(sharing(groups), spec, "skip")
-        return cls(groups, record_of(groups), draws, transformation)
+        return cls(groups, Provenance.within(groups), draws, transformation)
 
     @classmethod
     def unaligned(cls, groups: Groups, spec: Spec) -> Aligned:
         """Take draws as they are, for checks that do not depend on labels."""
         draws = Draws.read(sharing(groups), spec, "skip")
         identity = Transformation.identity(draws.bound.sizes, draws.excluded.shape)
-        return cls(groups, {"criterion": Mean().describe(), "options": {}}, draws, identity)
+        return cls(groups, None, draws, identity)
 
     @property
     def bound(self) -> Bound:
@@ -109,7 +103,7 @@ class Aligned:
     @property
     def was_aligned(self) -> bool:
         """Whether there is a record of an alignment."""
-        return "relabel" in self.groups
+        return self.provenance is not None
 
     @property
     def members(self) -> bool:
@@ -136,7 +130,8 @@ class Aligned:
     @cached_property
     def rebuilt(self) -> Rebuilt:
         """The criterion of the alignment, as far as the record tells it."""
-        return rebuilt(self.notes["criterion"])
+        known = self.provenance
+        return rebuilt(Mean().describe() if known is None else known.criterion)
 
     @property
     def criterion(self) -> Criterion:
@@ -286,7 +281,7 @@ class Aligned:
         if wanted is None:
             return None, "none are to be used (inputs=None)"
         if auto:
-            used = self.notes["options"].get("inputs")
+            used = None if self.provenance is None else self.provenance.options.get("inputs")
             found = self._fitting_inputs()
             if used not in self._addresses() and len(found) != 1:
                 several = f"several variables could be: {', '.join(found)}" if found else ""

@@ -54,7 +54,7 @@ def with_covariances(problem: Problem, posterior: xr.Dataset, *, diagonal: bool)
         if name in posterior and name not in declared:
             raise SpecError(
                 f"criterion wasserstein: the spec does not say how {name!r} follows its units; "
-                "extend it by relabel.sources.gaussian_spec(spec, data)"
+                "extend it by relabel.sources.gaussian_spec(data, spec)"
             )
     if diagonal or not covered:
         return problem

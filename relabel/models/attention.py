@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from relabel._util.validate import choice, integer
 from relabel.errors import SpecError
 from relabel.groups import group_of_activation
-from relabel.models.presets import checked_lines
+from relabel.models.tables import joined_lines
 from relabel.spec.spec import Spec
 
 __all__ = ["mixer", "vit"]
@@ -46,7 +47,7 @@ def _torch_block(norm1: str, attention: str, out: str, norm2: str, fc1: str, fc2
 
 _ATTENTION, _MLP = "MultiHeadDotProductAttention_1", "MlpBlock_3"
 
-#: Naming -> what stands before the blocks, the block, what stands behind.
+#: Naming -> arrays before the blocks, arrays of a block, arrays behind the blocks.
 _VITS: dict[str, tuple[Table, Table, Table]] = {
     "timm": (
         {
@@ -170,7 +171,8 @@ def vit(
     depth : int
         Number of blocks.
     heads : int, optional
-        Number of heads of each block. PyTorch's arrays do not tell; Flax's do.
+        Number of heads of each block. It follows from the shapes of Flax's arrays, but not from
+        those of PyTorch.
     activation : str, default "gelu"
         Activation of the dense layers: with ``"relu"`` their units are scaled as well.
     naming : {"timm", "torchvision", "torch", "flax"}, default "timm"
@@ -231,13 +233,14 @@ def vit(
     >>> list(vit(2, heads=4, naming="torch", activation="relu").units)
     ['a0', 'm0', 'a1', 'm1']
     """
-    _check("vit", depth, naming, _VITS, activation)
-    if heads is None and naming != "flax":
+    depth = _checked_depth("vit", depth, naming, _VITS, activation)
+    if heads is not None:
+        heads = integer("vit: heads", heads, low=1)
+    elif naming != "flax":
         raise SpecError(
-            "vit: heads is the number of attention heads, which the shapes do not tell: heads=12"
+            "vit: heads is missing: the number of attention heads does not follow from the shapes; "
+            "give it, as in heads=12"
         )
-    if heads is not None and (type(heads) is not int or heads < 1):
-        raise SpecError(f"vit: heads must be 1 or more, not {heads!r}")
     units: dict[str, str] = {}
     for i in range(depth):
         units |= {f"a{i}": "permutation", f"m{i}": activation}
@@ -246,7 +249,7 @@ def vit(
         sizes |= {f"a{i}": heads for i in range(depth)}
     lines = _lines(_VITS[naming], depth, prefix)
     within = {prefix + key.format(i) for key in _VITS[naming][1] for i in range(depth)}
-    table = checked_lines("vit", lines, axes)
+    table = joined_lines("vit", lines, axes)
     if any("r" in line.split() for key, line in table.items() if key not in within):
         units = {"r": "permutation"} | units
     return Spec(units, table, sizes=sizes, gauges=gauges or {})
@@ -306,16 +309,16 @@ def mixer(
     MixerBlock_0.channel_mixing.Dense_1.kernel m0 -> r
     head.kernel                              r -> y
     """
-    _check("mixer", depth, naming, _MIXERS, activation)
+    depth = _checked_depth("mixer", depth, naming, _MIXERS, activation)
     units = {"r": "permutation"}
     for i in range(depth):
         units |= {f"t{i}": activation, f"m{i}": activation}
-    table = checked_lines("mixer", _lines(_MIXERS[naming], depth, prefix), axes)
+    table = joined_lines("mixer", _lines(_MIXERS[naming], depth, prefix), axes)
     return Spec(units, table, gauges=gauges or {})
 
 
 def _lines(tables: tuple[Table, Table, Table], depth: int, prefix: str) -> list[tuple[str, str]]:
-    """Lines of the whole network, those of each block with its number."""
+    """Return the lines of the whole network, those of each block with its number."""
     before, block, behind = tables
     lines = list(before.items())
     for i in range(depth):
@@ -323,12 +326,10 @@ def _lines(tables: tuple[Table, Table, Table], depth: int, prefix: str) -> list[
     return [(prefix + key, line) for key, line in [*lines, *behind.items()]]
 
 
-def _check(
+def _checked_depth(
     preset: str, depth: int, naming: str, known: Mapping[str, object], activation: str
-) -> None:
-    """Refuse what is no number of blocks, and a naming that is not known."""
-    if type(depth) is not int or depth < 1:
-        raise SpecError(f"{preset}: depth must be 1 or more, not {depth!r}")
-    if naming not in known:
-        raise SpecError(f"{preset}: naming is one of {', '.join(known)}, not {naming!r}")
+) -> int:
+    """Check the options that both presets share, and return the number of blocks."""
+    choice(f"{preset}: naming", naming, known)
     group_of_activation(activation)
+    return integer(f"{preset}: depth", depth, low=1)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
+import numpy as np
+
+from relabel._util.validate import choice, integer
 from relabel.errors import SpecError
 from relabel.groups import group_of, group_of_activation
-from relabel.models.presets import checked_lines, dense_line, names_of_layers
+from relabel.models.tables import dense_line, joined_lines, layer_names, one_each
 from relabel.spec.spec import Spec
 
 __all__ = ["lenet", "of_channels", "resnet"]
 
-Layout = Literal["torch", "flax"]
+Naming = Literal["torch", "flax"]
 Pool = Literal["max", "mean"] | None
 Lines = list[tuple[str, str]]
-Value = TypeVar("Value", str, bool)
+
+_POOLS = ("max", "mean", None)
 
 
 def lenet(
@@ -27,9 +31,8 @@ def lenet(
     conv: str | Sequence[str] | None = None,
     dense: str | Sequence[str] | None = None,
     norm: str | Sequence[str] | None = None,
-    first: int | None = None,
     bias: bool | Sequence[bool] = True,
-    layout: Layout = "torch",
+    naming: Naming = "torch",
     pool: Pool = "max",
     statistics: bool | str = True,
     axes: Mapping[str, str | None] | None = None,
@@ -52,23 +55,22 @@ def lenet(
         does not commute with it, and where a flip would add a constant (sigmoid), which padding
         with zeros does not carry on.
     conv, dense : str or sequence of str, optional
-        Names of the layers: a pattern in which ``{}`` is the number, or all names, as of
-        ``nn.Sequential``: ``conv=["0", "3"], dense=["7", "9", "11"]``. By default ``"conv{}"``
-        and ``"fc{}"`` in PyTorch, ``"Conv_{}"`` and ``"Dense_{}"`` in Flax.
+        Names of the layers: a pattern in which ``{}`` is the number, from 1 on in PyTorch and from
+        0 on in Flax; or all names, as of ``nn.Sequential``: ``conv=["0", "3"],
+        dense=["7", "9", "11"]``. By default ``"conv{}"`` and ``"fc{}"`` in PyTorch, ``"Conv_{}"``
+        and ``"Dense_{}"`` in Flax.
     norm : str or sequence of str, optional
         Names of batch norms, one behind each convolution, likewise; none by default.
-    first : int, optional
-        Number of the first layer of each kind in the patterns; 1 in PyTorch, 0 in Flax.
     bias : bool or sequence of bool, default True
         Whether layers have a bias; or for each, convolutions first.
-    layout : {"torch", "flax"}, default "torch"
+    naming : {"torch", "flax"}, default "torch"
         Names and order of axes: ``weight`` as (out, in, height, width) and (out, in), flattened as
         (channel, height, width); or ``kernel`` as (height, width, in, out) and (in, out), flattened
         as (height, width, channel).
     pool : {"max", "mean", None}, default "max"
         Pooling between convolutions.
     statistics : bool or str, default True
-        Whether running statistics of batch norms are among the draws; a text is put before their
+        Whether running statistics of batch norms are among the draws; a string is put before their
         names, as in ``"batch_stats."``.
     axes : mapping of str to (str or None), optional
         Lines that are added to the spec, that replace those of the preset, or (None) are left out.
@@ -99,22 +101,21 @@ def lenet(
     fc1.bias     -> h1
     fc2.weight   y <- h1
     fc2.bias     -> y
-    >>> lenet(1, 1, layout="flax").axes
+    >>> lenet(1, 1, naming="flax").axes
     {'Conv_0.kernel': '... x -> c1', 'Conv_0.bias': '-> c1',
      'Dense_0.kernel': '(pos c1) -> y', 'Dense_0.bias': '-> y'}
     """
-    _check_choices("lenet", layout=layout, pool=pool)
-    for what, number in (("n_conv", n_conv), ("n_dense", n_dense)):
-        if type(number) is not int or number < 1:
-            raise SpecError(f"lenet: {what} must be 1 or more, not {number!r}; see relabel.mlp")
-    style = _STYLES[layout]
-    start = style.first if first is None else first
-    convs = names_of_layers("lenet", "conv", style.conv if conv is None else conv, n_conv, start)
-    denses = names_of_layers(
-        "lenet", "dense", style.dense if dense is None else dense, n_dense, start
-    )
-    norms = names_of_layers("lenet", "norm", norm, n_conv, start) if norm is not None else []
-    biases = _each("bias", bias, n_conv + n_dense)
+    style = _STYLES[choice("lenet: naming", naming, _STYLES)]
+    choice("lenet: pool", pool, _POOLS)
+    if n_conv == 0:
+        raise SpecError("lenet: n_conv must be a positive integer, not 0; see relabel.mlp")
+    n_conv = integer("lenet: n_conv", n_conv, low=1)
+    n_dense = integer("lenet: n_dense", n_dense, low=1)
+    conv, dense = style.conv if conv is None else conv, style.dense if dense is None else dense
+    convs = layer_names("lenet", "conv", conv, n_conv, style.first)
+    denses = layer_names("lenet", "dense", dense, n_dense, style.first)
+    norms = layer_names("lenet", "norm", norm, n_conv, style.first) if norm is not None else []
+    biases = one_each("lenet", "bias", bias, n_conv + n_dense)
     channels = [f"c{i}" for i in range(1, n_conv + 1)]
     hidden = [f"h{i}" for i in range(1, n_dense)]
     lines: Lines = []
@@ -127,12 +128,12 @@ def lenet(
     tails = [style.flattened(channels[-1]), *hidden]
     for name, tail, head, own in zip(denses, tails, [*hidden, "y"], biases[n_conv:], strict=True):
         lines += style.dense_lines(name, tail, head, has_bias=own)
-    given = _each("activation", activation, n_conv + len(hidden))
+    given = one_each("lenet", "activation", activation, n_conv + len(hidden))
     units = {c: of_channels(a, pool) for c, a in zip(channels, given, strict=False)}
     for name in given[n_conv:]:
         group_of_activation(name)
     units |= dict(zip(hidden, given[n_conv:], strict=True))
-    return Spec(units, checked_lines("lenet", lines, axes), gauges=gauges or {})
+    return Spec(units, joined_lines("lenet", lines, axes), gauges=gauges or {})
 
 
 def resnet(
@@ -141,7 +142,7 @@ def resnet(
     bottleneck: bool = False,
     norm: bool = True,
     activation: str = "permutation",
-    layout: Layout = "torch",
+    naming: Naming = "torch",
     downsample: Sequence[bool] | None = None,
     bias: bool = False,
     pool: Pool = "max",
@@ -174,7 +175,7 @@ def resnet(
         writers and readers of a stream share it. Signs are kept where max pooling follows, and
         where a flip would add a constant, as in :func:`lenet`. Streams of even activations, of
         which inputs and outputs flip in different ways, are only permuted.
-    layout : {"torch", "flax"}, default "torch"
+    naming : {"torch", "flax"}, default "torch"
         Names and order of axes. The names of Flax are those of its ImageNet example
         (``conv_init``, ``ResNetBlock_0.Conv_0``, ``conv_proj``).
     downsample : sequence of bool, optional
@@ -230,33 +231,38 @@ def resnet(
     {'bn1.weight': '-> r1', 'bn1.bias': '-> r1', 'bn1.running_mean': 'r1^0',
      'bn1.running_var': 'r1^0'}
     """
-    _check_choices("resnet", layout=layout, pool=pool)
-    if isinstance(blocks, int) or not blocks or any(type(n) is not int or n < 1 for n in blocks):
-        raise SpecError(f"resnet: blocks are numbers such as (2, 2, 2, 2), not {blocks!r}")
+    style = _STYLES[choice("resnet: naming", naming, _STYLES)]
+    choice("resnet: pool", pool, _POOLS)
+    if np.ndim(blocks) != 1 or not len(blocks):
+        raise SpecError(
+            f"resnet: blocks must be a sequence such as (2, 2, 2, 2), with the number of blocks of "
+            f"each stage, not {blocks!r}"
+        )
+    blocks = [integer("resnet: each number in blocks", n, low=1) for n in blocks]
     shortcut = [bottleneck or s > 0 for s in range(len(blocks))]
     if downsample is not None:
         shortcut = [bool(given) for given in downsample]
     if len(shortcut) != len(blocks):
         raise SpecError(f"resnet: downsample has {len(shortcut)} entries for {len(blocks)} stages")
-    build = _Residual(_STYLES[layout], prefix, norm, bias, statistics)
+    build = _Residual(style, prefix, norm, bias, statistics)
     stream = "r0" if shortcut[0] else "r1"
-    lines = build.step(*build.style.stem, "x", stream)
+    lines = build.step(*style.stem, "x", stream)
     inner, added = of_channels(activation, None), _of_stream(activation)
     units = {stream: of_channels(added, pool)}
     for number, (stage, b) in enumerate((s, b) for s, n in enumerate(blocks) for b in range(n)):
         before = stream
-        names = build.style.block(stage + 1, b, number, bottleneck)
+        names = style.block(stage + 1, b, number, bottleneck)
         if b == 0 and shortcut[stage]:
             stream = f"r{stage + 1}"
             units[stream] = added
-            lines += build.step(*build.style.shortcut(names), before, stream)
+            lines += build.step(*style.shortcut(names), before, stream)
         within = [f"c{stage + 1}_{b}" + (f"_{i}" if bottleneck else "") for i in (1, 2)]
         within = within if bottleneck else within[:1]
         units |= dict.fromkeys(within, inner)
         for i, (tail, head) in enumerate(zip([before, *within], [*within, stream], strict=True), 1):
-            lines += build.step(*build.style.inner(names, i), tail, head)
-    lines += build.style.dense_lines(prefix + build.style.last, stream, "y", has_bias=True)
-    return Spec(units, checked_lines("resnet", lines, axes), gauges=gauges or {})
+            lines += build.step(*style.inner(names, i), tail, head)
+    lines += style.dense_lines(prefix + style.last, stream, "y", has_bias=True)
+    return Spec(units, joined_lines("resnet", lines, axes), gauges=gauges or {})
 
 
 # ---------------------------------------------------------------------- names and orders of axes
@@ -264,7 +270,7 @@ def resnet(
 
 @dataclass(frozen=True)
 class _Style:
-    """How a framework names its arrays and stores their axes; with PyTorch's names of layers."""
+    """Names of arrays, order of axes and names of layers of a framework: those of PyTorch."""
 
     weight: str = "weight"
     scale: str = "weight"
@@ -290,7 +296,7 @@ class _Style:
         return [(f"{name}.bias", f"-> {head}")] if has_bias else []
 
     def norm_lines(self, name: str, units: str, statistics: bool | str, prefix: str = "") -> Lines:
-        """What a batch norm keeps of its channels: weight and bias follow a scale."""
+        """Arrays of a batch norm: weight and bias follow a scale, the statistics do not."""
         lines = [(f"{prefix}{name}.{key}", f"-> {units}") for key in (self.scale, "bias")]
         if statistics is False:
             return lines
@@ -346,7 +352,7 @@ _STYLES: dict[str, _Style] = {"torch": _Style(), "flax": _Flax()}
 
 @dataclass(frozen=True)
 class _Residual:
-    """What is alike in all convolutions of a residual network."""
+    """Options that all convolutions of a residual network share."""
 
     style: _Style
     prefix: str
@@ -364,7 +370,13 @@ class _Residual:
 
 
 def of_channels(activation: str, pool: Pool) -> str:
-    """Symmetry of channels: that of the activation, where pooling and padding commute with it.
+    """Return the symmetry of channels: that of the activation if pooling and padding commute.
+
+    Parameters
+    ----------
+    activation : str
+    pool : {"max", "mean", None}
+        Pooling behind the activation. Max pooling does not commute with a change of sign.
 
     Examples
     --------
@@ -378,23 +390,5 @@ def of_channels(activation: str, pool: Pool) -> str:
 
 
 def _of_stream(activation: str) -> str:
-    """Symmetry of what is added up before the activation and behind it, in turns."""
+    """Return the symmetry of a residual stream, which is read through activations and without."""
     return activation if group_of(activation).commutes else "permutation"
-
-
-def _each(what: str, given: Value | Sequence[Value], number: int) -> list[Value]:
-    """Return one value for each layer, from one for all or as given."""
-    if isinstance(given, (str, bool)):
-        return [given] * number
-    values = list(given)
-    if len(values) != number:
-        raise SpecError(f"lenet: {len(values)} values of {what} for {number} layers; give one each")
-    return values
-
-
-def _check_choices(preset: str, *, layout: str, pool: str | None) -> None:
-    """Refuse what is no layout or no pooling."""
-    if layout not in _STYLES:
-        raise SpecError(f"{preset}: layout is 'torch' or 'flax', not {layout!r}")
-    if pool not in ("max", "mean", None):
-        raise SpecError(f"{preset}: pool is 'max', 'mean' or None, not {pool!r}")

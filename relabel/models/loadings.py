@@ -1,4 +1,4 @@
-"""Which variable holds a factor model's loadings, and how each draw of it is to be rotated."""
+"""The variable that holds the loadings of a factor model, and the rotations to its gauge."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from relabel.errors import SpecError
 from relabel.numerics.rotations import varimax
-from relabel.spec.spec import Bound, BoundVariable
+from relabel.spec.spec import Bound
+from relabel.spec.variables import BoundVariable
 
 __all__ = ["loadings_of", "rotations_of"]
 
@@ -60,7 +61,7 @@ def loadings_of(
         if not found:
             raise SpecError(
                 f"variable {wanted!r} is not one of the posterior that carries the units {units!r} "
-                f"once, as loadings do; there are {_listed(fitting)}"
+                f"once, as loadings do; there are {_names(fitting)}"
             )
         if len(found) > 1:
             raise SpecError(
@@ -79,13 +80,13 @@ def loadings_of(
             f"axes, as in 'item {units}'; declare it, or name it with variable=..."
         )
     raise SpecError(
-        f"which variable holds the loadings of {units!r}, {_listed(two)}? Name it: variable=... of "
-        "rsp, procrustes, weighted-procrustes and matchalign, variables=... of other criteria"
+        f"which variable holds the loadings of {units!r}, {_names(two)}? Name it: variable=... of "
+        "rsp, procrustes, weighted-procrustes and matchalign, var_names=... of other criteria"
     )
 
 
 def rotations_of(variable: BoundVariable, values: Array, gauge: str) -> Array:
-    """Rotations that bring every draw to its gauge.
+    """Return the rotations that bring every draw to its gauge.
 
     Parameters
     ----------
@@ -106,5 +107,5 @@ def rotations_of(variable: BoundVariable, values: Array, gauge: str) -> Array:
     return turned
 
 
-def _listed(variables: Sequence[BoundVariable]) -> str:
+def _names(variables: Sequence[BoundVariable]) -> str:
     return ", ".join(v.name for v in variables) or "none"

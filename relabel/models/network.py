@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from relabel.errors import SpecError
 from relabel.groups import activation_of
+from relabel.spec.arrays import SAMPLE_DIMS, draw_values
 from relabel.spec.centring import centred
 from relabel.spec.gauges import centred_axes
 from relabel.spec.notation import parse
-from relabel.spec.spec import Bound, BoundVariable
-from relabel.spec.variables import SAMPLE_DIMS
+from relabel.spec.spec import Bound
+from relabel.spec.variables import BoundVariable
 
 __all__ = [
     "ONLY_DENSE",
@@ -30,7 +31,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-#: What can be done where a network is none of dense layers.
+#: Advice where a network has layers that are not dense.
 ONLY_DENSE = (
     "only networks of dense layers are evaluated; pass forward= to relabel.average, or leave "
     "inputs=None"
@@ -38,12 +39,12 @@ ONLY_DENSE = (
 
 
 class NotDenseError(SpecError):
-    """The network has layers that are not dense, which no change of the spec would mend."""
+    """Error for a network with layers that are not dense, which no change of the spec can fix."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One node of the network: what is added up, and the function applied to the sum.
+    """One node of the network: a sum, and the function that is applied to it.
 
     `weights` are pairs (variable, name of the node it reads), `biases` variables.
     """
@@ -65,12 +66,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Pass:
-    """What one forward pass computed.
+    """Result of one forward pass.
 
     Attributes
     ----------
     sums : dict of str to ndarray of shape (draws, n, size)
-        What is added up at each node, before its activation.
+        Sum at each node, before its activation.
     values : dict of str to ndarray of shape (draws, n, size)
         Its activations; the inputs are included, of shape (n, n_inputs).
     """
@@ -79,12 +80,12 @@ class Pass:
     values: dict[str, Array]
 
     def chosen(self, rows: Any, source: str) -> Pass:
-        """Select draws; the inputs, named by `source`, are those of all."""
+        """Return the pass of some draws; the inputs, named by `source`, are the same for all."""
         values = {n: v if n == source else v[rows] for n, v in self.values.items()}
         return Pass({name: values[rows] for name, values in self.sums.items()}, values)
 
     def where(self, mask: Array, other: Pass, source: str) -> Pass:
-        """Take the draws of another pass where `mask` holds, bool of shape (draws,)."""
+        """Return the draws of another pass where `mask`, bool of shape (draws,), is true."""
         here = mask[:, None, None]
         values = {
             n: v if n == source else np.where(here, other.values[n], v)
@@ -199,7 +200,7 @@ class Network:
         return self._evaluate(arrays, Pass({}, {self.source: inputs}), self.layers)
 
     def resume(self, arrays: Mapping[str, Array], done: Pass, node: str) -> Pass:
-        """Evaluate anew what depends on a node, from the values that this node has in `done`.
+        """Evaluate the nodes that depend on one node, from its values in `done`.
 
         Parameters
         ----------
@@ -237,13 +238,13 @@ class Network:
     def jacobians(
         self, arrays: Mapping[str, Array], done: Pass, nodes: Sequence[str]
     ) -> dict[str, Array]:
-        """Derivatives of all outputs by the sums at some nodes.
+        """Compute the derivatives of all outputs by the sums at some nodes.
 
         Parameters
         ----------
         arrays : mapping of str to ndarray of shape (draws, ...)
         done : Pass
-            Where they are taken.
+            Pass at which they are taken.
         nodes : sequence of str
 
         Returns
@@ -282,7 +283,7 @@ class Network:
 
     @property
     def ends(self) -> list[str]:
-        """Names of the nodes that nothing reads."""
+        """Names of the nodes that nothing reads: the outputs."""
         read = {tail for layer in self.layers for _, tail in layer.weights}
         return [layer.name for layer in self.layers if layer.name not in read]
 
@@ -305,18 +306,18 @@ class Network:
 
 
 def matrix_of(variable: BoundVariable, tail: str, values: Array) -> Array:
-    """Lay the draws of a weight out as matrices from `tail` to its reader, (draws, in, out)."""
+    """Return the draws of a weight as matrices from `tail` to its reader, (draws, in, out)."""
     matrix = values.reshape(-1, *variable.shape, *_single(variable))
     return matrix if variable.axes[0].name == tail else matrix.swapaxes(1, 2)
 
 
 def _single(variable: BoundVariable) -> tuple[int, ...]:
-    """The axis that a single output does without."""
+    """Return the size of the axis that a single output lacks; nothing for several outputs."""
     return () if variable.between()[1] else (1,)
 
 
 def _error_of(bound: Bound) -> type[SpecError]:
-    """The error of a network whose layers do not follow one another: why they do not."""
+    """Return the type of error for layers that do not follow one another."""
     arrows = [variable for variable in bound.measured() if any(variable.between())]
     blocks = any(v.window is not None or len(v.axes) > 2 for v in arrows)
     normed = any(all(v.between()) and any(a.exponent == 0 for a in v.axes) for v in arrows)
@@ -373,7 +374,7 @@ def _layer(
         raise SpecError(f"units {name!r}: {activation!r} does not name one activation function")
     if name in centred_axes(bound.spec.gauges) and any(tail == name for _, tail, _ in weights):
         raise NotDenseError(
-            f"{name!r} is centred and read on: what stands between (a LayerNorm) is not known"
+            f"{name!r} is centred and read on: the layer between (a LayerNorm) is not known"
         )
     return Layer(
         name,
@@ -398,15 +399,11 @@ def outputs_of(
     Returns
     -------
     dict of str to ndarray of shape (chain, draw, n, size)
-        By the name of the output's axis, centred where that axis is: before and after an alignment
-        these are the same. Draws that are not finite give what they give.
+        By the name of the output's axis, centred if that axis is: they are the same before and
+        after an alignment. Draws that are not finite have outputs that are not finite.
     """
     shape = tuple(posterior.sizes[dim] for dim in SAMPLE_DIMS)
-    arrays = {}
-    for name in bound.names():
-        stored = posterior[name].transpose(*SAMPLE_DIMS, ...).values
-        arrays[name] = stored.reshape(-1, *stored.shape[2:])
-    parts = bound.by_part(arrays)
+    parts = bound.by_part({name: draw_values(posterior[name]) for name in bound.names()})
     for variable in bound.measured():
         parts[variable.key] = centred(bound, variable, parts[variable.key])
     with np.errstate(invalid="ignore", over="ignore"):
@@ -415,6 +412,6 @@ def outputs_of(
 
 
 def all_outputs(network: Network, bound: Bound, posterior: xr.Dataset, points: Array) -> Array:
-    """Evaluate as :func:`outputs_of`; all outputs in a row, shape (chain, draw, n · outputs)."""
+    """Evaluate as :func:`outputs_of`; all outputs on one axis, shape (chain, draw, n · outputs)."""
     found = outputs_of(network, bound, posterior, points).values()
     return np.concatenate([values.reshape(*values.shape[:2], -1) for values in found], axis=2)

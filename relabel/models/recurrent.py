@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from relabel._util.validate import choice, integer
 from relabel.errors import SpecError
+from relabel.models.tables import joined_lines
 from relabel.spec.spec import Spec
 
 __all__ = ["gru", "lstm", "rnn"]
@@ -38,7 +40,7 @@ class _Cell:
     nnx_bias: str
 
     def lines(self, units: str, *, signed: bool) -> list[str]:
-        """Axes of every gate: those that are not the candidate are only permuted."""
+        """Return the axes of every gate: only the candidate changes signs."""
         plain = f"{units}^0" if signed else units
         return [units if gate == self.candidate else plain for gate in self.gates]
 
@@ -60,9 +62,8 @@ class _Layer:
 
 def rnn(
     n_layers: int = 1,
-    nonlinearity: Literal["tanh", "relu"] = "tanh",
+    activation: Literal["tanh", "relu", "permutation"] = "tanh",
     *,
-    symmetry: Literal["full", "permutation"] = "full",
     naming: Naming = "torch",
     prefix: str = "",
     bidirectional: bool = False,
@@ -82,14 +83,14 @@ def rnn(
     ----------
     n_layers : int, default 1
         Number of layers, one upon the other.
-    nonlinearity : {"tanh", "relu"}, default "tanh"
-    symmetry : {"full", "permutation"}, default "full"
-        Whether signs or scales are matched as well.
+    activation : {"tanh", "relu", "permutation"}, default "tanh"
+        Activation of all layers, with the signs of tanh units or the scales of ReLU units; or only
+        permutations, which are always safe.
     naming : {"torch", "flax", "nnx"}, default "torch"
         How the variables are named and stored: ``weight_ih_l0`` of PyTorch (out, in); ``i.kernel``
         and ``h.kernel`` of a Flax cell (in, out); ``dense_i.kernel`` of one of Flax's nnx.
     prefix : str, default ""
-        What stands before the names, as ``"lstm."``. Of several layers of Flax it is a pattern,
+        String before the names, such as ``"lstm."``. For several layers of Flax it is a pattern,
         in which ``{}`` is the number of the layer, from 0 on.
     bidirectional : bool, default False
         Whether there is a second set of units in every layer that runs backwards (PyTorch only).
@@ -100,8 +101,8 @@ def rnn(
         axes, as in ``{"V": "h -> y"}``. Units are called ``h`` where there is one layer, else
         ``h1``, ``h2``, ...; those that run backwards end in ``_reverse``.
     initial : str or sequence of str, optional
-        Initial states that are parameters too. Their last axis is that of the units; of several
-        layers, the first tells the layer (and the direction), as in PyTorch.
+        Initial states that are parameters too. Their last axis is that of the units; with several
+        layers their first axis is that of the layers (and directions), as in PyTorch.
     gauges : mapping of str to str, optional
         Units -> how their scale is fixed; see :class:`relabel.Spec`.
 
@@ -133,11 +134,7 @@ def rnn(
     fc.weight: y <- h
     fc.bias: -> y
     """
-    if nonlinearity not in ("tanh", "relu"):
-        raise SpecError(f"rnn: nonlinearity is 'tanh' or 'relu', not {nonlinearity!r}")
-    if symmetry not in ("full", "permutation"):
-        raise SpecError(f"rnn: symmetry is 'full' or 'permutation', not {symmetry!r}")
-    activation = nonlinearity if symmetry == "full" else symmetry
+    choice("rnn: activation", activation, ("tanh", "relu", "permutation"))
     stack = _Stack("rnn", _RNN, n_layers, activation, naming, prefix, bidirectional, bias)
     return stack.spec(readout, initial, gauges)
 
@@ -145,7 +142,7 @@ def rnn(
 def lstm(
     n_layers: int = 1,
     *,
-    symmetry: Literal["tanh", "permutation"] = "tanh",
+    activation: Literal["tanh", "permutation"] = "tanh",
     naming: Naming = "torch",
     prefix: str = "",
     bidirectional: bool = False,
@@ -167,8 +164,8 @@ def lstm(
     ----------
     n_layers : int, default 1
         Number of layers, one upon the other.
-    symmetry : {"tanh", "permutation"}, default "tanh"
-        Whether signs are matched as well.
+    activation : {"tanh", "permutation"}, default "tanh"
+        Permutations with the signs that tanh leaves, or permutations only.
     naming : {"torch", "flax", "nnx"}, default "torch"
         How the variables are named and stored: gates stacked in ``weight_ih_l0`` of PyTorch; one
         ``ii.kernel``, ``if.kernel``, ... each, as in Flax; stacked in ``dense_i.kernel``, as in
@@ -204,7 +201,7 @@ def lstm(
     >>> spec.axes["weight_ih_l1"]
     '(h2^0 + h2^0 + h2 + h2^0) <- (h1 + h1_reverse)'
     """
-    activation = _gated("lstm", symmetry)
+    choice("lstm: activation", activation, ("tanh", "permutation"))
     stack = _Stack("lstm", _LSTM, n_layers, activation, naming, prefix, bidirectional, bias)
     return stack.spec(readout, initial)
 
@@ -212,7 +209,7 @@ def lstm(
 def gru(
     n_layers: int = 1,
     *,
-    symmetry: Literal["tanh", "permutation"] = "tanh",
+    activation: Literal["tanh", "permutation"] = "tanh",
     naming: Naming = "torch",
     prefix: str = "",
     bidirectional: bool = False,
@@ -232,8 +229,8 @@ def gru(
     ----------
     n_layers : int, default 1
         Number of layers, one upon the other.
-    symmetry : {"tanh", "permutation"}, default "tanh"
-        Whether signs are matched as well.
+    activation : {"tanh", "permutation"}, default "tanh"
+        Permutations with the signs that tanh leaves, or permutations only.
     naming : {"torch", "flax", "nnx"}, default "torch"
         As in :func:`lstm`; kernels of Flax are ``ir.kernel``, ``iz.kernel``, ...
     prefix, bidirectional, bias, readout, initial
@@ -268,16 +265,9 @@ def gru(
     >>> spec.axes["GRUCell_0.hr.kernel"], spec.axes["GRUCell_0.hn.kernel"]
     ('h -> h^0', 'h -> h')
     """
-    activation = _gated("gru", symmetry)
+    choice("gru: activation", activation, ("tanh", "permutation"))
     stack = _Stack("gru", _GRU, n_layers, activation, naming, prefix, bidirectional, bias)
     return stack.spec(readout, initial)
-
-
-def _gated(preset: str, symmetry: str) -> str:
-    """Check the symmetry of units behind gates: the sigmoids and the tanh leave only signs."""
-    if symmetry not in ("tanh", "permutation"):
-        raise SpecError(f"{preset}: symmetry is 'tanh' or 'permutation', not {symmetry!r}")
-    return symmetry
 
 
 @dataclass(frozen=True)
@@ -295,23 +285,19 @@ class _Stack:
 
     def __post_init__(self) -> None:
         """Check the options that all kinds share."""
-        if type(self.n_layers) is not int or self.n_layers < 1:
-            raise SpecError(f"{self.preset}: n_layers must be 1 or more, not {self.n_layers!r}")
-        if self.naming not in _NAMINGS:
-            raise SpecError(
-                f"{self.preset}: naming is {', '.join(map(repr, _NAMINGS))}, not {self.naming!r}"
-            )
+        integer(f"{self.preset}: n_layers", self.n_layers, low=1)
+        choice(f"{self.preset}: naming", self.naming, _NAMINGS)
         if self.naming == "torch":
             return
         if self.bidirectional:
             raise SpecError(
-                f"{self.preset}: bidirectional=True is for naming='torch'; name the axes of "
+                f"{self.preset}: bidirectional=True needs naming='torch'; name the axes of "
                 "bidirectional cells of Flax in Spec(axes=...)"
             )
         if self.n_layers > 1 and self.prefix.count("{}") != 1:
             raise SpecError(
-                f"{self.preset}: prefix={self.prefix!r} is a pattern where there are several "
-                "layers of Flax, and needs one '{}' for the layer's number, as in 'LSTMCell_{}.'"
+                f"{self.preset}: with several layers of Flax prefix={self.prefix!r} is a pattern "
+                "and needs one '{}' for the layer's number, as in 'LSTMCell_{}.'"
             )
 
     def spec(
@@ -326,17 +312,13 @@ class _Stack:
         lines += self._readout(readout, layers)
         names = [initial] if isinstance(initial, str) else list(initial)
         lines += [(name, self._initial([layer.units for layer in layers])) for name in names]
-        axes: dict[str, str] = {}
-        for name, line in lines:
-            if name in axes:
-                raise SpecError(f"{self.preset}: two variables are named {name!r}")
-            axes[name] = line
+        axes = joined_lines(self.preset, lines)
         units = {layer.units: self.activation for layer in layers}
         sizes = {f"only_{name}": 1 for name in units} if names and len(units) > 1 else {}
         return Spec(units, axes, sizes=sizes, gauges=gauges or {})
 
     def _layers(self) -> Iterator[_Layer]:
-        """Every layer, from the inputs on, both directions side by side."""
+        """Yield every layer, from the inputs on, both directions side by side."""
         below, endings = "x", ("", "_reverse") if self.bidirectional else ("",)
         for number in range(self.n_layers):
             name = "h" if self.n_layers == 1 else f"h{number + 1}"
@@ -345,7 +327,7 @@ class _Stack:
             below = _joined([name + ending for ending in endings])
 
     def _lines(self, layer: _Layer) -> Iterator[tuple[str, str]]:
-        """Names and axes of one layer."""
+        """Yield the names and axes of one layer."""
         gates = self.cell.lines(layer.units, signed=self.activation == "tanh")
         sources = {"i": layer.below, "h": layer.units}
         if self.naming == "flax":
@@ -368,7 +350,7 @@ class _Stack:
     def _by_gate(
         self, layer: _Layer, gates: Sequence[str], sources: Mapping[str, str]
     ) -> Iterator[tuple[str, str]]:
-        """Names and axes of one layer that has a kernel for every gate."""
+        """Yield the names and axes of one layer that has a kernel for every gate."""
         start = self.prefix.replace("{}", str(layer.number))
         for letter, gate in zip(self.cell.gates, gates, strict=True):
             names = {f"{kind}{letter}".strip(): tail for kind, tail in sources.items()}
@@ -381,14 +363,14 @@ class _Stack:
     def _readout(
         self, readout: str | Mapping[str, str], layers: Sequence[_Layer]
     ) -> list[tuple[str, str]]:
-        """Names and axes of what reads the last layer."""
+        """Return the names and axes of the layer that reads the last states."""
         if isinstance(readout, Mapping):
             return list(readout.items())
         if not readout:
             raise SpecError(
-                f"{self.preset}: readout is the name of the layer that reads the states, or "
-                f"variables and their axes, not {readout!r}: states that are outputs themselves "
-                "have no symmetry"
+                f"{self.preset}: readout must be the name of the layer that reads the states, or "
+                f"a table of variables and axes, not {readout!r}: states that are outputs "
+                "themselves have no symmetry"
             )
         states = _joined([layer.units for layer in layers if layer.number == self.n_layers - 1])
         if self.naming == "torch":
@@ -396,7 +378,7 @@ class _Stack:
         return [(f"{readout}.kernel", f"{states} -> y"), (f"{readout}.bias", "-> y")]
 
     def _initial(self, units: Sequence[str]) -> str:
-        """Axes of an initial state; of several layers, one for each on the first axis."""
+        """Return the axes of an initial state; several layers stand on its first axis."""
         arrow = "-> " if self.activation == "relu" else ""
         if len(units) == 1:
             return f"... {arrow}{units[0]}"

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.data.containers import pack, unpack
+from relabel.data.containers import Data, DrawsLike, pack, unpack
 from relabel.errors import DataError, SpecError
-from relabel.numerics.densities import allocate, check_names, family_of, log_density, smooth
-from relabel.spec.resolve import check_draws, closest
-from relabel.spec.variables import SAMPLE_DIMS, core_dims, is_drawn
+from relabel.numerics.densities import allocate, check_names, density_of, log_density, smooth
+from relabel.spec.arrays import (
+    SAMPLE_DIMS,
+    check_draws,
+    closest,
+    core_dims,
+    core_shape,
+    draw_values,
+    drawn_variables,
+)
 
 __all__ = ["allocation_probabilities", "state_probabilities", "with_allocation"]
 
 Array = NDArray[Any]
-Data = TypeVar("Data")
 
 _BLOCK = 2**24  # bytes of the log densities of one block
 _TOLERANCE = 1e-3  # of a sum of probabilities
 
 
 def allocation_probabilities(
-    data: Any,
+    data: DrawsLike,
     x: Array | xr.DataArray,
     family: str,
     parameters: Mapping[str, Any],
@@ -36,18 +42,19 @@ def allocation_probabilities(
     component: str | None = None,
     obs: str = "obs",
 ) -> xr.DataArray:
-    r"""Compute the probability that an observation belongs to a component, for every draw.
+    r"""Compute the responsibilities of a mixture: allocation probabilities of every draw.
 
     .. math:: p_{tik} = \frac{w_{tk} f(x_i \mid \theta_{tk})}{\sum_l w_{tl} f(x_i \mid \theta_{tl})}
 
-    Draws are worked on in blocks, so that beside the result little memory is needed.
+    is the probability that observation *i* belongs to component *k* in draw *t*. Draws are
+    processed in blocks, so that little memory is needed beside the result.
 
     Parameters
     ----------
     data : InferenceData, DataTree or Dataset
         Draws with the dimensions chain and draw.
     x : ndarray or DataArray of shape (n,) or (n, d)
-        Observations. NaN is a missing one: it tells nothing.
+        Observations. NaN is a missing one, whose probabilities are the weights.
     family : str
         Family of the components (see :func:`relabel.numerics.densities.log_density`): ``"normal"``,
         ``"multivariate_normal"``, ``"spherical_normal"``, ``"student_t"``, ``"lognormal"``,
@@ -55,23 +62,23 @@ def allocation_probabilities(
         ``"binomial"``, ``"binomial_trials"``, ``"bernoulli"``, ``"categorical"``,
         ``"multinomial"``.
     parameters : mapping
-        Parameter of the family -> name of the variable that holds it, or a number that holds for
-        all components, as in ``{"mean": "mu", "sd": "sigma"}``. A variable without the axis of the
-        components holds for all of them.
+        Parameter of the family -> name of its variable, as in ``{"mean": "mu", "sd": "sigma"}``,
+        or one number for all components. A variable without the dimension of the components
+        applies to all of them.
     weights : str or None, default "w"
         Variable of the weights; None for equal ones.
     group : str, default "posterior"
         Group of these variables.
     component : str, optional
-        Dimension of the components. By default that of the weights; without weights the first one
-        of a parameter.
+        Dimension of the components. By default that of the weights; without weights the first
+        dimension of a parameter.
     obs : str, default "obs"
-        Name of the dimension of observations in the result; of a DataArray its own is taken.
+        Name of the dimension of observations in the result; a DataArray `x` keeps its own.
 
     Returns
     -------
     DataArray of float64, dims (chain, draw, obs, component)
-        Give it to the data by :func:`with_allocation`, and it is aligned with them. NaN in draws
+        :func:`with_allocation` adds it to the data, with which it is then aligned. NaN in draws
         that hold NaN.
 
     Raises
@@ -116,7 +123,7 @@ def allocation_probabilities(
 
 
 def state_probabilities(
-    data: Any,
+    data: DrawsLike,
     x: Array | xr.DataArray,
     family: str,
     parameters: Mapping[str, Any],
@@ -130,8 +137,8 @@ def state_probabilities(
 ) -> xr.DataArray:
     """Compute smoothed state probabilities of a hidden Markov model, for every draw.
 
-    The probability of each state at each time, given all observations of the sequence, by the
-    forward-backward recursions, all draws of a block at once.
+    They are the probabilities of each state at each time, given all observations of the sequence,
+    by the forward-backward recursions.
 
     Parameters
     ----------
@@ -236,15 +243,11 @@ def with_allocation(data: Data, prob: xr.DataArray, *, name: str = "prob") -> Da
                 f"in the posterior {posterior.sizes[dim]}"
             )
     if isinstance(data, xr.Dataset):
-        return pack(data, {"posterior": posterior.assign({name: prob})} | _own(groups))
-    own = {dim: posterior[dim] for dim in SAMPLE_DIMS if dim in posterior.coords}
-    allocation = groups.get("allocation", xr.Dataset(coords=own))
+        own = groups.get("relabel")  # the record of an alignment, which stays
+        return pack(data, {"posterior": posterior.assign({name: prob}), "relabel": own})
+    coords = {dim: posterior[dim] for dim in SAMPLE_DIMS if dim in posterior.coords}
+    allocation = groups.get("allocation", xr.Dataset(coords=coords))
     return pack(data, {"allocation": allocation.assign({name: prob})})
-
-
-def _own(groups: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset | None]:
-    """The record of an alignment in a plain Dataset, which is kept."""
-    return {"relabel": groups["relabel"]} if "relabel" in groups else {}
 
 
 # ---------------------------------------------------------------------- the draws
@@ -252,7 +255,7 @@ def _own(groups: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset | None]:
 
 @dataclass(frozen=True)
 class _Model:
-    """Parameters of all draws, one after the other, and the data."""
+    """Parameters of all draws, and the observations."""
 
     family: str
     parameters: dict[str, Array]  # (draws, K or 1, ...)
@@ -266,7 +269,7 @@ class _Model:
     @classmethod
     def read(
         cls,
-        data: Any,
+        data: DrawsLike,
         x: Array | xr.DataArray,
         family: str,
         parameters: Mapping[str, Any],
@@ -277,16 +280,8 @@ class _Model:
     ) -> _Model:
         """Read all variables and check that they fit."""
         check_names(family, parameters)
-        posterior, ranks = _dataset(data, group), family_of(family).ranks
-        if component is None:
-            named = [v for v in (weights, *parameters.values()) if isinstance(v, str)]
-            component = _first_dim(posterior, named[0] if named else None)
-        if weights is not None and component not in _variable(posterior, weights).dims:
-            shown = core_dims(posterior[weights])
-            raise DataError(f"{weights!r} has no dimension {component!r}, but {shown}")
-        if component not in posterior.sizes:
-            known = ", ".join(map(str, posterior.sizes))
-            raise SpecError(f"component={component!r} is no dimension of the draws: {known}")
+        posterior, ranks = _dataset(data, group), density_of(family).ranks
+        component = _component(posterior, weights, parameters, component)
         n_units = posterior.sizes[component]
         found = {
             name: _parameter(posterior, value, component, n_units, ranks.get(name, 0))
@@ -297,23 +292,22 @@ class _Model:
         if weights is not None:
             shares = _parameter(posterior, weights, component, n_units, 0)
             _check_sums(shares, weights)
+        values = np.asarray(x)
+        if values.ndim == 0 or values.dtype.kind not in "iubf":
+            raise DataError(
+                "x must hold observations, numbers of shape (n,) or (n, d); it has the shape "
+                f"{values.shape} and the dtype {values.dtype}"
+            )
         coords = {}
         if isinstance(x, xr.DataArray):
             obs = str(x.dims[0])
             coords = {obs: x.coords[obs]} if obs in x.coords else {}
-        values = np.asarray(x)
-        if values.ndim == 0 or values.dtype.kind not in "iubf":
-            raise DataError(
-                "x holds observations, numbers of shape (n,) or (n, d); it has the shape "
-                f"{values.shape} and the dtype {values.dtype}"
-            )
         if obs in (*SAMPLE_DIMS, component):
             raise SpecError(
-                f"the dimension of the observations cannot be {obs!r}, which the draws have; name "
-                "another by obs=, or rename that of x"
+                f"the dimension of the observations cannot be {obs!r}, which the draws have; "
+                "choose another with obs=, or rename that of x"
             )
-        values = values.astype(float)
-        return cls(family, found, shares, values, posterior, component, obs, coords)
+        return cls(family, found, shares, values.astype(float), posterior, component, obs, coords)
 
     @property
     def n(self) -> int:
@@ -321,26 +315,26 @@ class _Model:
         return len(self.x)
 
     def empty(self) -> Array:
-        """Room for the result."""
+        """Return an array for the result, (draws, n, K)."""
         return np.empty((len(self.weights), self.n, self.weights.shape[1]))
 
     def blocks(self) -> list[slice]:
-        """Rows of draws that are worked on at once."""
+        """Return the rows of draws that are processed at once."""
         width = self.x.shape[1] if self.x.ndim == 2 else 1
         step = max(1, _BLOCK // max(1, 8 * self.n * self.weights.shape[1] * width))
         return [slice(i, i + step) for i in range(0, len(self.weights), step)]
 
     def log_density(self, rows: slice) -> Array:
-        """Log densities of some draws, (draws, n, K)."""
+        """Compute the log densities of some draws, (draws, n, K)."""
         some = {name: value[rows] for name, value in self.parameters.items()}
         log = log_density(self.family, self.x, some)
         return np.array(np.broadcast_to(log, (*log.shape[:-1], self.weights.shape[1])))
 
     def matrix(self, name: str) -> Array:
-        """Transition matrices of all draws."""
+        """Return the transition matrices of all draws."""
         n_units = self.weights.shape[1]
-        variable = _variable(self.posterior, name).transpose(*SAMPLE_DIMS, ...)
-        values = variable.values.reshape(-1, *variable.shape[2:]).astype(float)
+        variable = _variable(self.posterior, name)
+        values = draw_values(variable).astype(float)
         if values.shape[1:] != (n_units, n_units):
             raise DataError(
                 f"{name!r} has the axes {core_dims(variable)} of sizes {values.shape[1:]}; a "
@@ -350,7 +344,7 @@ class _Model:
         return values
 
     def check(self, prob: Array, rows: slice, what: str, *more: Array) -> None:
-        """Refuse observations that cannot come from any component; draws with NaN stay NaN."""
+        """Raise DataError if an observation has density 0; draws with NaN stay NaN."""
         nan = np.isnan(prob).any(axis=(1, 2))
         for row in np.flatnonzero(nan):
             drawn = (*self.parameters.values(), self.weights, *more)
@@ -364,7 +358,7 @@ class _Model:
                 )
 
     def labelled(self, values: Array) -> xr.DataArray:
-        """Give the result its dimensions and coordinates."""
+        """Return the result with its dimensions and coordinates."""
         sizes = [self.posterior.sizes[dim] for dim in SAMPLE_DIMS]
         dims = (*SAMPLE_DIMS, self.obs, self.component)
         known = [d for d in (*SAMPLE_DIMS, self.component) if d in self.posterior.coords]
@@ -373,59 +367,76 @@ class _Model:
         return xr.DataArray(values.reshape(*sizes, *values.shape[1:]), coords, dims, "prob", about)
 
 
-def _dataset(data: Any, group: str) -> xr.Dataset:
+def _dataset(data: DrawsLike, group: str) -> xr.Dataset:
     groups = unpack(data)
     check_draws(groups)
     if group not in groups:
-        raise SpecError(f"there is no group {group!r}; found {', '.join(groups)}")
+        raise SpecError(f"there is no group {group!r}; the data have {', '.join(groups)}")
     return groups[group]
 
 
 def _variable(posterior: xr.Dataset, name: str) -> xr.DataArray:
-    if name not in posterior.data_vars or not is_drawn(posterior[name]):
-        known = [str(key) for key, variable in posterior.data_vars.items() if is_drawn(variable)]
+    known = {key: variable for (_, key), variable in drawn_variables({"": posterior})}
+    if name not in known:
         raise SpecError(
             f"unknown variable {name!r}{closest(name, known)}; the draws have {', '.join(known)}"
         )
-    return posterior[name]
+    return known[name]
+
+
+def _component(
+    posterior: xr.Dataset,
+    weights: str | None,
+    parameters: Mapping[str, Any],
+    given: str | None,
+) -> str:
+    """Return the dimension of the components, as given or that of the first variable."""
+    named = [v for v in (weights, *parameters.values()) if isinstance(v, str)]
+    component = _first_dim(posterior, named[0] if named else None) if given is None else given
+    if weights is not None and component not in _variable(posterior, weights).dims:
+        raise DataError(
+            f"{weights!r} has no dimension {component!r}, but {core_dims(posterior[weights])}"
+        )
+    if component not in posterior.sizes:
+        known = ", ".join(map(str, posterior.sizes))
+        raise SpecError(f"component={component!r} is not a dimension of the draws: {known}")
+    return component
 
 
 def _first_dim(posterior: xr.Dataset, name: str | None) -> str:
-    """Name of the first axis of one draw of a variable."""
+    """Return the first dimension of one draw of a variable."""
     dims = core_dims(_variable(posterior, name)) if name is not None else ()
     if not dims:
-        raise SpecError("which dimension is of the components? say so by component=")
+        raise SpecError("the dimension of the components is not known; give it with component=")
     return dims[0]
 
 
 def _parameter(posterior: xr.Dataset, value: Any, component: str, n_units: int, rank: int) -> Array:
-    """Values of one parameter, (draws, K, ...); K is 1 where it holds for all components."""
+    """Return one parameter, (draws, K, ...); K is 1 where it is the same for all components."""
     n_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
     if not isinstance(value, str):
         constant = np.asarray(value, dtype=float)
         if constant.ndim != rank:
-            raise DataError(f"a number is needed, or the name of a variable, not {value!r}")
+            kind = ("a number", "a vector", "a matrix")[rank]
+            raise DataError(f"a parameter must be {kind} or the name of a variable, not {value!r}")
         return np.broadcast_to(constant, (n_draws, 1, *constant.shape))
     variable = _variable(posterior, value)
     dims = core_dims(variable)
-    if component in dims:
-        variable = variable.transpose(*SAMPLE_DIMS, component, ...)
-    else:
-        variable = variable.transpose(*SAMPLE_DIMS, ...)
-    values = variable.values.reshape(n_draws, *variable.shape[2:]).astype(float)
+    first = [dim for dim in dims if dim == component]
+    values = draw_values(variable, *first, *(d for d in dims if d != component)).astype(float)
     if len(dims) == rank and component not in dims:
         return values[:, None]
     if len(dims) != rank + 1 or values.shape[1] != n_units:
         kind = ("a number", "a vector", "a matrix")[rank]
         raise DataError(
-            f"{value!r} has the axes {dims} of sizes {variable.shape[2:]}; it should hold {kind} "
+            f"{value!r} has the axes {dims} of sizes {core_shape(variable)}; it must hold {kind} "
             f"for each of the {n_units} components {component!r}, components first"
         )
     return values
 
 
 def _check_sums(values: Array, name: str) -> None:
-    """Check that weights, or the rows of a matrix, are probabilities; NaN is left alone."""
+    """Raise DataError unless weights, or rows of a matrix, are probabilities; NaN may be there."""
     sums = values.sum(axis=-1)
     wrong = (np.abs(sums - 1) > _TOLERANCE) | (values < 0).any(axis=-1)
     if wrong.any():

@@ -1,4 +1,4 @@
-"""Guesses at a spec.
+"""Proposals of a spec.
 
-Names, shapes and values of draws in; a spec with its assumptions and doubts out.
+Names, shapes and values of draws come in; a spec with its assumptions and doubts goes out.
 """

@@ -10,16 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import xarray as xr
-
-from relabel.spec.variables import core_dims
-
 __all__ = [
     "Architecture",
     "Array",
     "End",
     "Layer",
-    "core_shape",
     "find_architectures",
     "is_default",
     "is_ordered",
@@ -69,14 +64,14 @@ class Array:
 
     @cached_property
     def order(self) -> tuple[float, ...]:
-        """What the name says about the place of the layer."""
+        """Numbers in the name, and what words such as ``in`` say, on the place of the layer."""
         ranks = {**dict.fromkeys(_FIRST, -1.0), **dict.fromkeys(_LAST, math.inf)}
         places = [float(w) if w.isdigit() else ranks.get(w) for w in self.words]
         return tuple(place for place in places if place is not None)
 
     @property
     def is_bias(self) -> bool:
-        """Whether it may be a bias, or that of a single output."""
+        """Whether it may be a bias; one without axes belongs to a single output."""
         return self.kind == "f" and len(self.shape) <= 1 and bool(_BIAS & set(self.words))
 
     @property
@@ -91,7 +86,7 @@ class Array:
 
     @property
     def family(self) -> tuple[str, ...]:
-        """The words that do not number the layer."""
+        """Words of the name that say nothing on the place of the layer."""
         return tuple(w for w in self.words if not w.isdigit() and w not in _FIRST | _LAST)
 
     def __str__(self) -> str:
@@ -100,7 +95,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Layer:
-    """A weight and how it is stored: `turned` is (out, in); one axis stands for one output."""
+    """A weight and how it is stored: `turned` is (out, in); one axis is a single output."""
 
     weight: Array
     turned: bool
@@ -119,7 +114,7 @@ class Layer:
 
     @property
     def square(self) -> bool:
-        """Whether the shape does not tell how it is stored."""
+        """Whether it is square, so that its shape does not show how it is stored."""
         return len(self.weight.shape) == 2 and self.weight.shape[0] == self.weight.shape[1]
 
 
@@ -132,7 +127,7 @@ class Architecture:
 
     @property
     def evidence(self) -> int:
-        """How many biases fit, and how many dimension names say that it is this network."""
+        """Number of biases that fit, and of dimension names that support this network."""
         found = [bias is not None for bias in self.biases]
         found += [_linked(a.head, b.tail) for a, b in itertools.pairwise(self.layers)]
         found += [
@@ -161,7 +156,7 @@ class Architecture:
         return all(_linked(a.head, b.tail) for a, b in itertools.pairwise(self.layers))
 
     def decided(self, i: int) -> bool:
-        """Whether dimension names tell how layer `i` is stored."""
+        """Whether dimension names show how layer `i` is stored."""
         before = self.layers[i - 1].head if i > 0 else None
         after = self.layers[i + 1].tail if i + 1 < len(self.layers) else None
         layer, bias = self.layers[i], self.biases[i]
@@ -203,13 +198,8 @@ def is_default(dim: str) -> bool:
     return re.fullmatch(r".*_dim_\d+", dim) is not None
 
 
-def core_shape(variable: xr.DataArray) -> tuple[int, ...]:
-    """Return the shape of one draw."""
-    return tuple(int(variable.sizes[dim]) for dim in core_dims(variable))
-
-
 def shared_dims(arrays: Sequence[Array]) -> list[str]:
-    """Named dimensions that several variables have, in the order they are met."""
+    """Return the named dimensions that several variables have, in order of appearance."""
     dims = [dim for array in arrays for dim in dict.fromkeys(array.dims) if not is_default(dim)]
     return [dim for dim in dict.fromkeys(dims) if dims.count(dim) > 1]
 
@@ -235,8 +225,8 @@ def find_architectures(arrays: Sequence[Array]) -> tuple[list[Architecture], lis
     shortest = [key for key in found if len(key) == min(map(len, found))]
     if len(shortest) == 1:
         return found[shortest[0]], []
-    listed = "; ".join(str(found[key][0]) for key in shortest)
-    return [], [f"there is more than one network ({listed})"] if listed else []
+    networks = "; ".join(str(found[key][0]) for key in shortest)
+    return [], [f"there is more than one network ({networks})"] if networks else []
 
 
 def _networks_of(
@@ -268,19 +258,19 @@ def is_ordered(arrays: Sequence[Array]) -> bool:
 
 
 def _storages(number: int, *, mixed: bool) -> Iterator[tuple[bool, ...]]:
-    """Ways to store so many matrices: all (in, out), all (out, in), then mixed ones."""
-    alike = [(False,) * number, (True,) * number]
-    yield from alike
+    """Yield the ways to store so many matrices: all (in, out), all (out, in), then mixed ones."""
+    uniform = [(False,) * number, (True,) * number]
+    yield from uniform
     if mixed and number <= _MAX_MIXED:
         for turned in itertools.product((False, True), repeat=number):
-            if turned not in alike:
+            if turned not in uniform:
                 yield turned
 
 
 def _is_chain(layers: Sequence[Layer], shared: set[str]) -> bool:
     """Whether each layer reads what the one before it writes."""
     if layers[-1].head is None and layers[-1].turned != layers[-2].turned:
-        return False  # one axis looks the same both ways: count it once
+        return False  # a weight of one axis looks the same both ways: count it once
     return all(
         a.head is not None and _same_axis(a.head, b.tail, shared)
         for a, b in itertools.pairwise(layers)
@@ -297,7 +287,7 @@ def _same_axis(one: End, other: End, shared: set[str]) -> bool:
 def _placed(
     biases: Sequence[Array], layers: Sequence[Layer], shared: set[str]
 ) -> tuple[Array | None, ...]:
-    """Give biases to layers: by the numbers in their names, else where only one way fits."""
+    """Assign biases to layers: by the numbers in their names, else where only one way fits."""
     result: list[Array | None] = [None] * len(layers)
     numbers = [layer.weight.order for layer in layers]
     by_number = is_ordered([layer.weight for layer in layers])
@@ -309,29 +299,29 @@ def _placed(
         return tuple(result)
     ordered = by_number and is_ordered(biases)
     queue = sorted(biases, key=lambda bias: bias.order) if ordered else list(biases)
-    ways = itertools.islice(_ways(queue, layers, range(len(layers)), shared, ordered), 2)
-    found = list(ways)
+    every = _assignments(queue, layers, range(len(layers)), shared, ordered)
+    found = list(itertools.islice(every, 2))
     for bias, i in zip(queue, found[0], strict=True) if len(found) == 1 else ():
         result[i] = bias
     return tuple(result)
 
 
-def _ways(
+def _assignments(
     biases: Sequence[Array],
     layers: Sequence[Layer],
     free: Sequence[int],
     shared: set[str],
     ordered: bool,
 ) -> Iterator[tuple[int, ...]]:
-    """Every way to give each bias a layer of its own."""
+    """Yield every way to assign each bias a layer of its own: the numbers of the layers."""
     if not biases:
         yield ()
         return
     for at, i in enumerate(free):
         if _takes(layers[i], biases[0], shared):
             rest = [*([] if ordered else free[:at]), *free[at + 1 :]]
-            for way in _ways(biases[1:], layers, rest, shared, ordered):
-                yield (i, *way)
+            for others in _assignments(biases[1:], layers, rest, shared, ordered):
+                yield (i, *others)
 
 
 def _takes(layer: Layer, bias: Array, shared: set[str]) -> bool:

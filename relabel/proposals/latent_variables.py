@@ -1,4 +1,4 @@
-"""What names and values tell of mixtures, hidden Markov models, topic and factor models."""
+"""Mixtures, hidden Markov, topic and factor models, recognised by names and values of variables."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import xarray as xr
 
 from relabel.data.labels_in_draws import could_name, labels_of
 from relabel.errors import RelabelError
+from relabel.spec.arrays import SAMPLE_DIMS, core_dims, drawn_variables
 from relabel.spec.spec import Spec
-from relabel.spec.variables import SAMPLE_DIMS, core_dims, is_drawn
 
 __all__ = ["Completed", "complete", "known_dims"]
 
@@ -28,7 +28,7 @@ _TOLERANCE = 1e-3  # of a sum of probabilities
 
 @dataclass(frozen=True)
 class Completed:
-    """A spec with what was added to it, why, and what is in doubt about that."""
+    """A spec, the reasons for what was added to it, and what is in doubt about that."""
 
     spec: Spec
     notes: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ def complete(spec: Spec, groups: Mapping[str, xr.Dataset], *, signs: bool) -> Co
     groups : mapping of str to Dataset
         Groups that share the draws.
     signs : bool
-        Whether factors may be said to change their sign.
+        Whether factors may be proposed to change their sign.
 
     Returns
     -------
@@ -96,15 +96,14 @@ def complete(spec: Spec, groups: Mapping[str, xr.Dataset], *, signs: bool) -> Co
 
 
 def _drawn(groups: Mapping[str, xr.Dataset]) -> Iterator[tuple[str, xr.DataArray]]:
-    """Every variable with draws, and how a spec names it."""
-    for group, dataset in groups.items():
-        for name, variable in dataset.data_vars.items():
-            if is_drawn(variable) and group != "sample_stats":
-                yield (str(name) if group == "posterior" else f"{group}/{name}"), variable
+    """Yield the name of every variable with draws in a spec, and the variable."""
+    for (group, name), variable in drawn_variables(groups):
+        if group != "sample_stats":
+            yield (name if group == "posterior" else f"{group}/{name}"), variable
 
 
 def _without(groups: Mapping[str, xr.Dataset], names: Collection[str]) -> dict[str, xr.Dataset]:
-    """Groups without some variables, named as in a spec."""
+    """Return the groups without some variables, named as in a spec."""
     return {
         group: dataset.drop_vars(
             [
@@ -118,7 +117,7 @@ def _without(groups: Mapping[str, xr.Dataset], names: Collection[str]) -> dict[s
 
 
 def _lines_of(spec: Spec, groups: Mapping[str, xr.Dataset]) -> dict[str, str]:
-    """Axes of all variables that carry units by their dimensions."""
+    """Return the axes of all variables that carry units by their dimensions."""
     try:
         axes = Spec(dict.fromkeys(spec.units, "permutation")).bind(groups).resolved().axes
     except RelabelError:
@@ -130,21 +129,21 @@ def _two_sided(found: _Found, address: str, variable: xr.DataArray, units: str, 
     """Find a second axis of the units, by its name or because rows are probabilities."""
     dims = core_dims(variable)
     stem = units.lower().rstrip("s")
-    alike = [d for d in dims if variable.sizes[d] == size and stem in d.lower()]
-    by_name = len(alike) == 2
+    similar = [d for d in dims if variable.sizes[d] == size and stem in d.lower()]
+    by_name = len(similar) == 2
     rest = [d for d in dims if d != units]
     square = units in dims and len(rest) == 1 and variable.sizes[rest[0]] == size > 1
     if not by_name and not (square and (_stochastic(variable) or _symmetric(variable))):
         return
-    both = alike if by_name else [units, *rest]
+    both = similar if by_name else [units, *rest]
     line = " ".join(units if dim in both else "_" for dim in dims)
     found.lines[address] = line
-    said = f"{address!r} has two axes of {units!r}, {' and '.join(both)}: {line!r}"
+    sentence = f"{address!r} has two axes of {units!r}, {' and '.join(both)}: {line!r}"
     if by_name:
-        found.notes.append(said)
+        found.notes.append(sentence)
     else:
         found.doubts.append(
-            f"{said}; that is taken from its size and its values, not from the name {rest[0]!r}"
+            f"{sentence}; that is taken from its size and its values, not from the name {rest[0]!r}"
         )
 
 
@@ -163,7 +162,7 @@ def _symmetric(variable: xr.DataArray) -> bool:
 
 
 def _labels(found: _Found, address: str, variable: xr.DataArray, sizes: Mapping[str, int]) -> None:
-    """Find out whether a variable holds labels of the units."""
+    """Add a variable to the values if it holds labels of units; a doubt if it may hold them."""
     kind = variable.dtype.kind
     if kind not in "iuf" or set(core_dims(variable)) & set(sizes) or not core_dims(variable):
         return
@@ -181,7 +180,7 @@ def _labels(found: _Found, address: str, variable: xr.DataArray, sizes: Mapping[
     one = fitting[0]
     if len(fitting) > 1 or not named:
         found.doubts.append(
-            f"{address!r} holds whole numbers that could name the units "
+            f"{address!r} holds integers that could be labels of the units "
             f"{' or '.join(map(repr, fitting))}: if they do, add it to values, as in "
             f"values = {{{address!r}: {one!r}}}"
         )
@@ -192,11 +191,11 @@ def _labels(found: _Found, address: str, variable: xr.DataArray, sizes: Mapping[
         )
     else:
         found.values[address] = one
-        found.notes.append(f"the values of {address!r} are labels of {one!r}: so says its name")
+        found.notes.append(f"the values of {address!r} are labels of {one!r}, by its name")
 
 
 def _signs(found: _Found, groups: Mapping[str, xr.Dataset], units: str) -> str:
-    """Symmetry of factors: signed, if anything that carries them has both signs."""
+    """Return the symmetry of factors: signed, if a variable that carries them has both signs."""
     carriers = {a: v for a, v in _drawn(groups) if units in core_dims(v)}
     fixed = [a for a, v in carriers.items() if not (bool((v < 0).any()) and bool((v > 0).any()))]
     if len(fixed) == len(carriers) or any(v.dtype.kind != "f" for v in carriers.values()):

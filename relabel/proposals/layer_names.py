@@ -1,8 +1,8 @@
 """Networks whose variables are named as PyTorch and Flax name them: layers, norms, embeddings.
 
-The last part of a name tells what an array is and how it is stored: ``weight`` is (out, in, ...),
+The last part of a name says what an array is and how it is stored: ``weight`` is (out, in, ...),
 ``kernel`` is (..., in, out), a ``weight`` or ``scale`` of one axis belongs to a norm. Names do not
-tell what is computed between the layers; where sizes leave room for a connection that skips some,
+say what is computed between the layers; where sizes leave room for a connection that skips some,
 only layers that are steps of one sequence (``0.weight``, ``2.weight``) exclude it.
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from relabel._util.text import natural_key
 from relabel.proposals.feedforward import Array
 
 __all__ = ["Reading", "follows_conventions", "read_names"]
@@ -45,7 +46,7 @@ class Module:
 
     @property
     def kind(self) -> Kind:
-        """What it is, as far as names and shapes tell."""
+        """Kind of module, as far as names and shapes show it."""
         if self.weight is None or not self.weight.shape:
             return "other"
         named = len(self.weight.shape) == 2 and "emb" in self.name and "bias" not in self.parts
@@ -64,7 +65,7 @@ class Module:
 
     @property
     def transposed(self) -> bool:
-        """Whether it is a transposed convolution of PyTorch: the size of its bias tells."""
+        """Whether it is a transposed convolution of PyTorch, by the size of its bias."""
         weight, bias = self.parts.get("weight"), self.parts.get("bias")
         if weight is None or bias is None or len(weight.shape) < 3:
             return False
@@ -92,7 +93,7 @@ class Module:
 
     @property
     def place(self) -> tuple[str, str]:
-        """The name of what it is part of, and its own name therein."""
+        """Name of the module that contains it, and its own name within that."""
         before, _, own = self.name.rpartition(".")
         return before, own
 
@@ -116,7 +117,7 @@ class Reading:
     normed, convolved : set of int
         Nodes that a norm belongs to, and channels of convolutions.
     slopes : list of str
-        What may be the slopes of activations as well as a norm.
+        Arrays that may be the slopes of activations as well as norms.
     doubts, notes : list of str
     """
 
@@ -133,7 +134,7 @@ class Reading:
 
     @property
     def has_positions(self) -> bool:
-        """Whether what was written last has positions, which the next layer may flatten."""
+        """Whether the last node has positions, which the next layer may flatten."""
         last = self.writers.get(len(self.sizes) - 1)
         return last is not None and (last.n_spatial > 0 or last.kind == "embedding")
 
@@ -186,8 +187,8 @@ def read_names(arrays: Sequence[Array]) -> Reading | None:
         return None
     if len(found) > 1:
         found[0].doubts.append(
-            "the layers could be connected in more than one order; the one in which they lie in "
-            "the draws is shown: check which axis each weight reads"
+            "the layers could be connected in more than one order; the order in which they are "
+            "stored is proposed: check which axis each weight reads"
         )
     _look_for_skips(found[0], _sequences(modules))
     return found[0]
@@ -215,30 +216,23 @@ def _modules(arrays: Sequence[Array]) -> list[Module] | None:
 
 
 def _orders(modules: Sequence[Module]) -> Iterator[list[Module]]:
-    """Orders of the modules that are worth trying."""
+    """Yield the orders of the modules to try."""
     yield list(modules)
     keys: tuple[Callable[[Module], object], ...] = (
-        lambda m: _natural(m.name),
+        lambda m: natural_key(m.name),
         lambda m: (m.kind == "layer" and m.n_spatial == 0, bool(_LAST.search(m.name)), m.numbers),
     )
     for key in keys:
         yield sorted(modules, key=key)  # type: ignore[arg-type]
     if any("kernel" in module.parts for module in modules):  # f(Dense()(g(Dense()(x)))) in Flax
-        yield sorted(modules, key=lambda m: _natural(m.name), reverse=True)
+        yield sorted(modules, key=lambda m: natural_key(m.name), reverse=True)
         yield sorted(
             modules, key=lambda m: (m.kind == "layer" and m.n_spatial == 0, [-n for n in m.numbers])
         )
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort 2 before 10."""
-    return [
-        (int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", name)
-    ]
-
-
 def _chain(modules: Sequence[Module]) -> Reading | None:
-    """Connect the modules in this order; None if sizes do not let them."""
+    """Connect the modules in this order; None if their sizes do not fit."""
     reading = Reading()
     written: dict[str, int] = {}  # module -> node
     layers = [module for module in modules if module.kind in ("layer", "embedding")]
@@ -256,7 +250,7 @@ def _chain(modules: Sequence[Module]) -> Reading | None:
 
 
 def _connect(reading: Reading, module: Module) -> int | None:
-    """Add a layer after what is there; return the node that it writes."""
+    """Add a layer to the network and return the node that it writes; None if it does not fit."""
     assert module.weight is not None
     n_in, n_out = module.sizes
     if module.kind == "embedding":
@@ -286,7 +280,7 @@ def _connect(reading: Reading, module: Module) -> int | None:
         source = max(node for node in range(1, current) if reading.sizes[node] == n_in)
         tail = f"{{{source}}}"
         reading.notes.append(
-            f"{module.weight.name} is taken for a branch: it reads the {n_in} units that an "
+            f"{module.weight.name} is taken to be a branch: it reads the {n_in} units that an "
             "earlier layer writes"
         )
         _doubt_sums(reading, module, n_in)
@@ -296,7 +290,7 @@ def _connect(reading: Reading, module: Module) -> int | None:
 
 
 def _doubt_sums(reading: Reading, module: Module, n_in: int) -> None:
-    """Doubt what a layer reads where several nodes side by side have this size."""
+    """Add a doubt if a layer reads as many units as several nodes have together."""
     assert module.weight is not None
     sizes = reading.sizes
     sums = [sum(sizes[i:]) for i in range(len(sizes) - 1)]
@@ -304,7 +298,7 @@ def _doubt_sums(reading: Reading, module: Module, n_in: int) -> None:
     if n_in in sums:
         reading.doubts.append(
             f"{module.weight.name} reads {n_in} units, as many as several layers have together: "
-            "does it read these side by side (concatenated)?"
+            "does it read their concatenation?"
         )
 
 
@@ -329,7 +323,7 @@ def _add_layer(reading: Reading, module: Module, tail: str, source: int, n_out: 
 
 
 def _add(reading: Reading, module: Module, line: str, node: int) -> None:
-    """Write down the lines of a layer."""
+    """Add the lines of a layer."""
     assert module.weight is not None
     reading.axes[module.weight.name] = line
     if "bias" in module.parts:
@@ -395,7 +389,7 @@ def _add_norm(reading: Reading, norm: Module, node: int) -> None:
 
 
 def _judge_norm(reading: Reading, norm: Module, node: int) -> None:
-    """Doubt a norm that may be one of groups of channels, note one that may be slopes."""
+    """Add a doubt or a note if a norm may be one of groups of channels, or slopes."""
     assert norm.weight is not None
     own = norm.place[1]
     if "weight" in norm.parts and len(norm.parts) == 1 and not _NORM_OF_UNITS.search(own):
@@ -405,17 +399,17 @@ def _judge_norm(reading: Reading, norm: Module, node: int) -> None:
     if "bias" in norm.parts and (node in reading.convolved or _NORM_OF_GROUPS.search(own)):
         reading.doubts.append(
             f"{norm.name} keeps no running statistics: if it is a GroupNorm, its units are "
-            "exchangeable only within their group and groups as a whole; a LayerNorm of all "
-            "channels leaves them as they are shown"
+            "exchangeable only within their group, and groups as a whole; with a LayerNorm of all "
+            "channels the proposal is right"
         )
     elif _NORM_OF_GROUPS.search(own):
         reading.doubts.append(f"{norm.name} seems to normalise groups of units")
     elif "bias" in norm.parts:
-        reading.notes.append(f"{norm.name} is taken for a norm of all units (LayerNorm)")
+        reading.notes.append(f"{norm.name} is taken to be a norm of all units (LayerNorm)")
 
 
 def _note_square(reading: Reading, module: Module) -> None:
-    """Say that a square kernel of PyTorch is taken for one of a convolution."""
+    """Add a note or a doubt on a square kernel of PyTorch, taken to be that of a convolution."""
     if "weight" not in module.parts or module.sizes[0] != module.sizes[1]:
         return
     assert module.weight is not None
@@ -433,9 +427,9 @@ def _note_square(reading: Reading, module: Module) -> None:
 
 
 def _sequences(modules: Sequence[Module]) -> set[str]:
-    """What consists of numbered steps alone, as ``nn.Sequential``: steps without arrays leave gaps.
+    """Return the modules that consist of numbered steps alone, as ``nn.Sequential``.
 
-    A list of layers, which may be connected in any way, has no gaps.
+    Steps without arrays leave gaps; a list of layers, which may be connected in any way, has none.
     """
     inside: dict[str, list[str]] = {}
     for module in modules:
@@ -452,7 +446,7 @@ def _sequences(modules: Sequence[Module]) -> set[str]:
 
 
 def _look_for_skips(reading: Reading, sequences: set[str]) -> None:
-    """Doubt the chain where a connection that skips layers would fit the sizes."""
+    """Add a doubt or a note if a connection that skips layers would fit the sizes."""
     readers: dict[int, list[str]] = {}
     for node, source in reading.sources.items():
         readers.setdefault(source, []).append(reading.writers[node].place[0])
@@ -478,16 +472,16 @@ def _look_for_skips(reading: Reading, sequences: set[str]) -> None:
     text = f"{ends[0]} and {ends[1]} have one size ({reading.sizes[i]})"
     if doubtful:
         reading.doubts.append(
-            f"{text}, so that they may be added up or be used in each other's stead (residual "
-            "connections, parallel layers), which names do not show; the spec is right for a "
-            "plain chain of layers only"
+            f"{text}, so that they may be added up or be in parallel (residual connections, "
+            "parallel layers), which names do not show; the spec is right only for a plain chain "
+            "of layers"
         )
     else:
         reading.notes.append(f"{text}; they are taken not to be added up (residual connection)")
 
 
 def _is_plain(reading: Reading, i: int, j: int) -> bool:
-    """Whether layers of one size are neighbours, and numbered, as those of plain networks are."""
+    """Whether layers of one size are neighbours and numbered, as in plain networks."""
     if reading.sources[j] != i:
         return False
     if i == 0 or j not in reading.hidden:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from relabel._util.text import join
 from relabel.models.attention import mixer, vit
 from relabel.models.convolutional import resnet
 from relabel.models.recurrent import gru, lstm, rnn
@@ -17,7 +18,7 @@ from relabel.spec.spec import Spec
 __all__ = ["Known", "known_network"]
 
 
-#: What networks of one kind may have or not: ``qkv_bias=False``, pooling instead of a token.
+#: Arrays that networks of one kind may lack: ``qkv_bias=False``, pooling instead of a token.
 _MAY_LACK = ("bias", "cls_token", "class_token", "cls")
 
 
@@ -43,7 +44,7 @@ def known_network(arrays: Sequence[Array], activation: str) -> Known | None:
     arrays : sequence of Array
         The variables of the posterior.
     activation : str
-        Of all units; ``"permutation"`` is always safe.
+        Activation of all units; ``"permutation"`` is always safe.
 
     Returns
     -------
@@ -51,41 +52,41 @@ def known_network(arrays: Sequence[Array], activation: str) -> Known | None:
     """
     names = {array.name: array for array in arrays if array.shape}
     for find in (_residual, _recurrent, _transformer, _mixer):
-        for told, build in find(names, activation):
+        for preset, build in find(names, activation):
             spec = build()
             missing = [name for name in spec.axes if name not in names]
             if missing and all(name.endswith(_MAY_LACK) for name in missing):
                 spec, missing = build(axes=dict.fromkeys(missing)), []
             if not missing:
                 left = {name: names[name] for name in sorted(set(names) - set(spec.axes))}
-                return _judged(spec, told, left, names)
+                return _known(spec, preset, left, names)
     return None
 
 
-def _judged(spec: Spec, told: str, left: Mapping[str, Array], names: Mapping[str, Array]) -> Known:
-    """Say which preset it is, and doubt what it leaves over and may belong to units."""
-    doubts, notes = [], [f"the names are those of {told}"]
+def _known(spec: Spec, preset: str, left: Mapping[str, Array], names: Mapping[str, Array]) -> Known:
+    """Return the spec with the name of its preset, and doubts on arrays that are left over."""
+    doubts, notes = [], [f"the names are those of {preset}"]
     heads = [units for units, size in spec.sizes.items() if size == 1]
     if heads:
         doubts.append(
-            f"the shapes do not tell the number of attention heads, which is put at 1 (left alone) "
-            f"for {', '.join(heads)}: write it into the table [sizes]"
+            "the number of attention heads does not follow from the shapes; it is set to 1 (heads "
+            f"are left alone) for {', '.join(heads)}: write it into the table [sizes]"
         )
     sizes = set(_sizes_of_units(spec, names)) - {1}
     doubtful = [name for name, array in left.items() if sizes & set(array.shape)]
     alone = [name for name in left if name not in doubtful]
     if doubtful:
         doubts.append(
-            f"{_some(doubtful)} belong to no part of it that is known, and have axes of its sizes: "
-            "add their axes ('...' for what no units carry)"
+            f"{join(doubtful, most=5)} are not part of the preset, and have axes of its sizes: "
+            "add their axes ('...' for variables that carry no units)"
         )
     if alone:
-        notes.append(f"{_some(alone)} carry no units, and are left alone")
+        notes.append(f"{join(alone, most=5)} carry no units, and are left alone")
     return Known(spec, tuple(doubts), tuple(notes))
 
 
 def _sizes_of_units(spec: Spec, names: Mapping[str, Array]) -> Iterator[int]:
-    """Sizes of stored axes that are those of units alone."""
+    """Yield the sizes of stored axes that are those of units alone."""
     for name, line in spec.axes.items():
         shape = names[name].shape
         for stored, size in zip(parse(line).expand(len(shape)) or (), shape, strict=False):
@@ -94,10 +95,7 @@ def _sizes_of_units(spec: Spec, names: Mapping[str, Array]) -> Iterator[int]:
                 yield size
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
+#: How a preset is written, and a function that builds it.
 Candidate = tuple[str, Callable[..., Spec]]
 
 
@@ -121,8 +119,8 @@ def _residual(names: Mapping[str, Array], activation: str) -> Iterator[Candidate
         "activation": activation,
         "prefix": prefix,
     }
-    shown = f"relabel.models.resnet({options['blocks']}, bottleneck={options['bottleneck']})"
-    yield shown, partial(resnet, **options)
+    preset = f"relabel.models.resnet({options['blocks']}, bottleneck={options['bottleneck']})"
+    yield preset, partial(resnet, **options)
 
 
 #: Rows of the recurrent matrix for each unit -> preset.
@@ -149,14 +147,14 @@ def _recurrent(names: Mapping[str, Array], activation: str) -> Iterator[Candidat
         "bias": f"{prefix}bias_hh_l0" in names,
         "readout": _readout(names, states, size * (1 + both_ways)),
     }
-    if cell is rnn:  # its names do not tell tanh from relu
-        options["nonlinearity"] = "relu" if activation == "relu" else "tanh"
-        options["symmetry"] = "full" if activation in ("tanh", "relu") else "permutation"
-    yield f"relabel.{cell.__name__}({len(layers)}, prefix={prefix!r})", partial(cell, **options)
+    if cell is rnn:  # names do not distinguish tanh from relu
+        options["activation"] = activation if activation in ("tanh", "relu") else "permutation"
+    preset = f"relabel.models.{cell.__name__}({len(layers)}, prefix={prefix!r})"
+    yield preset, partial(cell, **options)
 
 
 def _readout(names: Mapping[str, Array], states: str, size: int) -> dict[str, str]:
-    """Axes of the dense layers that read as many states as there are."""
+    """Return the axes of the dense layers that read as many states as there are."""
     lines: dict[str, str] = {}
     found = [
         name.removesuffix("weight")
@@ -172,7 +170,7 @@ def _readout(names: Mapping[str, Array], states: str, size: int) -> dict[str, st
 
 
 def _transformer(names: Mapping[str, Array], activation: str) -> Iterator[Candidate]:
-    """Transformers; the number of heads is told by the shapes of Flax's arrays only."""
+    """Transformers; the number of heads follows from the shapes of Flax's arrays only."""
     for naming, pattern in (
         ("timm", r"(.*?)blocks\.(\d+)\.attn\.qkv\.weight"),
         (
@@ -187,8 +185,7 @@ def _transformer(names: Mapping[str, Array], activation: str) -> Iterator[Candid
             heads = None if naming == "flax" else 1
             options: dict[str, Any] = {"heads": heads, "naming": naming, "prefix": prefix}
             options["activation"] = activation
-            shown = f"relabel.models.vit({depth}, naming={naming!r})"
-            yield shown, partial(vit, depth, **options)
+            yield f"relabel.models.vit({depth}, naming={naming!r})", partial(vit, depth, **options)
 
 
 def _mixer(names: Mapping[str, Array], activation: str) -> Iterator[Candidate]:
@@ -199,13 +196,13 @@ def _mixer(names: Mapping[str, Array], activation: str) -> Iterator[Candidate]:
     ):
         depth, prefix = _blocks(names, pattern)
         if depth:
-            shown = f"relabel.models.mixer({depth}, naming={naming!r})"
             options: dict[str, Any] = {"naming": naming, "prefix": prefix, "activation": activation}
-            yield shown, partial(mixer, depth, **options)
+            preset = f"relabel.models.mixer({depth}, naming={naming!r})"
+            yield preset, partial(mixer, depth, **options)
 
 
 def _blocks(names: Mapping[str, Array], pattern: str) -> tuple[int, str]:
-    """Number of blocks whose names fit, and what stands before; 0 if they are not one stack."""
+    """Return the number of blocks whose names fit, and their prefix; 0 if they are not a stack."""
     hits = [m for m in (re.fullmatch(pattern, name) for name in names) if m]
     prefixes = {m[1] for m in hits}
     numbers = sorted(int(m[2]) for m in hits)

@@ -1,25 +1,25 @@
-"""A guess at the spec, from the names and shapes of the draws, and what is unsure about it."""
+"""A proposal of the spec, from names and shapes of the draws, and what is in doubt about it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import xarray as xr
 
-from relabel.data.containers import sharing, unpack
+from relabel._util.text import join
+from relabel.data.containers import DrawsLike, sharing, unpack
 from relabel.data.ties import tied_weights
 from relabel.errors import RelabelError, SpecError
 from relabel.groups import group_of, group_of_activation
 from relabel.models.convolutional import of_channels
-from relabel.models.presets import dense_line, hidden_names
+from relabel.models.tables import dense_line, hidden_names
 from relabel.proposals.feedforward import (
     Architecture,
     Array,
     End,
-    core_shape,
     find_architectures,
     is_default,
     is_ordered,
@@ -28,31 +28,30 @@ from relabel.proposals.feedforward import (
 from relabel.proposals.latent_variables import complete, known_dims
 from relabel.proposals.layer_names import Reading, follows_conventions, read_names
 from relabel.proposals.model_zoo import Known, known_network
-from relabel.spec.resolve import check_draws, closest
+from relabel.spec.arrays import check_draws, closest, core_dims, core_shape, is_drawn
 from relabel.spec.spec import Spec
-from relabel.spec.variables import core_dims, is_drawn
 
 __all__ = ["Proposal", "propose"]
 
 _PLAIN = (
-    "each layer reads what is shown, and between the layers there are only functions of single "
-    "units, pooling and norms, which names do not tell: relabel.check_function compares outputs "
-    "before and after"
+    "each layer reads the units in its line, and between the layers there are only functions of "
+    "single units, pooling and norms, which names do not show: relabel.check_function compares "
+    "outputs before and after"
 )
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A guess at a spec.
+    """A proposed spec: what :func:`relabel.propose` returns.
 
     Attributes
     ----------
     spec : Spec or None
-        The guess, which binds to the draws; None if there is none.
+        The spec, which binds to the draws; None if nothing could be proposed.
     doubts : tuple of str
-        What names and shapes do not tell: the spec is not to be used before a person has looked.
+        Questions that names and shapes leave open: check the spec before you use it.
     assumptions : tuple of str
-        What was taken for granted, and is likely or safe.
+        Assumptions that are likely or safe.
     """
 
     spec: Spec | None
@@ -75,17 +74,17 @@ class Proposal:
 
 
 def propose(
-    data: Any, units: Mapping[str, str] | None = None, *, activation: str | None = None
+    data: DrawsLike, units: Mapping[str, str] | None = None, *, activation: str | None = None
 ) -> Proposal:
-    """Guess a spec from the names and shapes of draws, and say what is unsure about it.
+    """Propose a spec from the names and shapes of draws, and say what is in doubt about it.
 
-    Nothing is guessed silently. What the draws do not tell is a *doubt*; what is taken for granted
-    is an *assumption*. These are the rules:
+    Nothing is guessed silently: a question that the draws leave open is a *doubt*; what is likely
+    or safe is an *assumption*. These are the rules:
 
     1. **Known networks.** Names of torchvision's residual networks, of PyTorch's recurrent ones, of
        the usual vision transformers and MLP-mixers give the preset (:func:`relabel.models.resnet`,
        :func:`relabel.models.lstm`, ...). The number of
-       attention heads, which PyTorch's shapes do not tell, is a doubt.
+       attention heads, which PyTorch's shapes do not show, is a doubt.
     2. **Names of PyTorch and Flax.** ``weight`` is (out, in, ...), ``kernel`` (..., in, out).
        Convolutions, norms, embeddings and dense layers are connected in the order of the draws, or
        of the numbers in their names; flattened channels and further outputs are assumptions.
@@ -98,20 +97,20 @@ def propose(
        with a word such as ``in`` or ``out``, or with a word such as ``w``, ``kernel``, ``fc``;
        the last may have one axis, if there is one output. Biases have one axis and are named
        ``b``, ``bias``, ``intercept``, ... Numbers and ``in``, ``out`` in the names order the
-       layers. Where they do not, all orders are tried, stored alike.
+       layers. Where they do not, all orders are tried, with all matrices stored the same way.
     4. **Which way a matrix is stored**, (in, out) or (out, in), follows from the sizes that
        neighbours share, from the sizes of biases and from dimension names that variables share;
        two different shared names are never one axis. A square matrix of which these say nothing is
-       taken to be stored like the others: an assumption. If more than one network fits, the first
-       is shown and the doubt names them all.
+       assumed to be stored like the others. If more than one network fits, the first is proposed
+       and the doubt names them all.
     5. **Variables that carry no units** are left out. One that is not part of the network but has
-       an axis of the size of a hidden layer, without a dimension name that tells, is a doubt.
+       an axis of the size of a hidden layer, without a dimension name of its own, is a doubt.
     6. **Mixtures and the like.** Without a network, a named dimension that several variables share
        holds the units, in the dims-only form. Names such as ``component``, ``state``, ``topic``,
        ``factor`` come first, dimensions of observed or constant data last. More than one such
        dimension, names of the entries, or a dimension of the data is a doubt. A second axis of the
        same units (``state_to``, of a transition matrix), labels of the units (``z``) and signs of
-       factors are assumptions where names tell, doubts where only sizes and values do.
+       factors are assumptions where names say so, doubts where only sizes and values do.
     7. **The activation** is that of `units`, else the posterior's attribute ``activation``, else
        ``"permutation"``, which is always safe: the last two are assumptions.
     8. The spec is bound to the draws. If that fails, ``"permutation"`` is proposed instead, and why
@@ -123,7 +122,7 @@ def propose(
         Draws.
     units : mapping of str to str, optional
         Names of the hidden layers, from the inputs on, and their activations; or names of
-        dimensions.
+        dimensions and the symmetry of the units that they hold.
     activation : str, optional
         Activation of all hidden layers of a network, instead of `units`. Streams and attention
         heads of known networks are only permuted all the same.
@@ -173,8 +172,12 @@ def propose(
         nets, doubts = find_architectures(arrays)
         if nets:
             guess = _from_network(nets, arrays, units, default)
+        elif activation is not None:
+            raise SpecError(
+                f"activation={activation!r} is for the hidden layers of a network, and names and "
+                "shapes do not look like one; give units instead"
+            )
         else:
-            _refuse_activation(activation)
             guess = _from_dims(arrays, groups, units, doubts)
     tied = _tied(posterior, guess)
     return _checked(replace(guess, doubts=(*guess.doubts, *tied)), sharing(groups))
@@ -186,10 +189,10 @@ def _tied(posterior: xr.Dataset, guess: Proposal) -> list[str]:
         return []
     try:
         ties = tied_weights(posterior)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # told where values are loaded
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # raised again on loading
         return []
     return [
-        f"{one!r} and {other!r} hold the same numbers: where a network uses one array in two "
+        f"{one!r} and {other!r} hold the same numbers: if a network uses one array in two "
         "places (tied weights), both need the same units on the same axes, and units that they "
         "connect are one set"
         for one, other, _ in ties
@@ -202,14 +205,6 @@ class _Default(NamedTuple):
 
     activation: str
     notes: list[str]
-
-
-def _refuse_activation(activation: str | None) -> None:
-    if activation is not None:
-        raise SpecError(
-            f"activation={activation!r} is for the hidden layers of a network, and names and "
-            "shapes do not look like one; give units instead"
-        )
 
 
 def _from_names(
@@ -226,7 +221,7 @@ def _from_names(
 
 
 def _from_known(known: Known, units: Mapping[str, str] | None, default: _Default) -> Proposal:
-    """Take the preset over, with the activations that are given."""
+    """Return the spec of a preset, with the activations that are given."""
     spec = known.spec
     for name in units or {}:
         if name not in spec.units:
@@ -265,7 +260,7 @@ def _from_reading(reading: Reading, units: Mapping[str, str] | None, default: _D
 
 
 def _safe_symmetry(node: int, symmetry: str, reading: Reading) -> str:
-    """Symmetry of units behind which there may be pooling, padding or a norm."""
+    """Return the symmetry of units behind which there may be pooling, padding or a norm."""
     if node in reading.convolved:
         symmetry = of_channels(symmetry, "max")
     if node in reading.normed and not group_of(symmetry).commutes:
@@ -280,12 +275,12 @@ def _from_network(
     default: _Default,
 ) -> Proposal:
     """Turn the networks that fit into a spec with its doubts."""
-    alike = [net for net in nets if net.alike]
-    net = (alike or nets)[0]
+    uniform = [net for net in nets if net.alike]
+    net = (uniform or nets)[0]
     names, symmetries, assumptions = _named(net.sizes[1:-1], units, default)
     doubts = []
-    if len(alike) > 1 or (not alike and len(nets) > 1):
-        doubts.append(_ambiguity(alike or nets))
+    if len(uniform) > 1 or (not uniform and len(nets) > 1):
+        doubts.append(_ambiguity(uniform or nets))
     else:
         assumptions = [*_storage_notes(net), *assumptions]
     source, target = _free("x", names), _free("y", names)
@@ -314,12 +309,11 @@ def _named(
     """Return names and activations of hidden layers of these sizes, and what was assumed."""
     if units:
         if len(units) != len(sizes):
-            shown = ", ".join(map(str, sizes))
             example = dict.fromkeys(hidden_names(len(sizes)), "tanh")
             raise SpecError(
                 f"units are given for {len(units)} sets ({', '.join(units)}), but the draws look "
-                f"like a network of which the hidden layers have {shown} units; name one set for "
-                f"each, from the inputs on, as in {example}"
+                f"like a network whose hidden layers have {', '.join(map(str, sizes))} units; name "
+                f"one set for each, from the inputs on, as in {example}"
             )
         return list(units), list(units.values()), []
     return hidden_names(len(sizes)), [default.activation] * len(sizes), list(default.notes)
@@ -336,11 +330,11 @@ def _activation(attribute: object) -> _Default:
     try:
         group_of(str(attribute))
     except SpecError:
-        told = f"the attribute activation = {attribute!r} is not known: {safe}"
-        return _Default("permutation", [told])
+        note = f"the attribute activation = {attribute!r} is not known: {safe}"
+        return _Default("permutation", [note])
     name = str(attribute)
-    told = f"the activation of all hidden layers is {name}: so says the posterior's attribute"
-    return _Default(name, [told])
+    note = f"the activation of all hidden layers is {name}, by the attribute of the posterior"
+    return _Default(name, [note])
 
 
 def _free(name: str, taken: Sequence[str]) -> str:
@@ -351,21 +345,19 @@ def _free(name: str, taken: Sequence[str]) -> str:
 
 
 def _ambiguity(nets: Sequence[Architecture]) -> str:
-    """Say which networks fit, and how to choose."""
-    listed = [f"({i}) {net}" for i, net in enumerate(nets[:3], 1)]
-    if len(nets) > 3:
-        listed.append(f"and {len(nets) - 3} more")
+    """Describe the networks that fit, and how to choose one."""
+    numbered = join((f"({i}) {net}" for i, net in enumerate(nets, 1)), most=3, between="; ")
     first, second = (layer.weight.name for layer in nets[0].layers[:2])
     return (
-        f"names and shapes fit more than one network: {'; '.join(listed)}. The first is shown. "
-        f"Say which it is by the axes: {first} = 'x -> h' if {first} is stored (in, out), 'h <- x' "
-        f"if (out, in), and {second} likewise; biases, or dimension names that variables share, "
-        "would have told"
+        f"names and shapes fit more than one network: {numbered}. The first is proposed. "
+        f"Choose by the axes: {first} = 'x -> h' if {first} is stored (in, out), 'h <- x' if "
+        f"(out, in), and {second} likewise; biases, or dimension names that variables share, would "
+        "decide it"
     )
 
 
 def _unsure_order(net: Architecture) -> list[str]:
-    """Doubt a chain whose order only sizes tell, where two layers have one size."""
+    """Return a doubt on a chain that is ordered by sizes alone, if two layers have one size."""
     sizes = net.sizes
     ordered = is_ordered([layer.weight for layer in net.layers])
     if ordered or net.linked or len(set(sizes[1:-1])) == len(sizes) - 2:
@@ -378,7 +370,7 @@ def _unsure_order(net: Architecture) -> list[str]:
 
 
 def _storage_notes(net: Architecture) -> list[str]:
-    """What was assumed about the order of the layers and the storage of their matrices."""
+    """Return the assumptions on the order of the layers and the storage of their matrices."""
     notes = []
     how = "(out, in)" if net.layers[0].turned else "(in, out)"
     square = [
@@ -390,14 +382,14 @@ def _storage_notes(net: Architecture) -> list[str]:
         what = "is square" if len(square) == 1 else "are square"
         notes.append(f"{', '.join(square)} {what} and taken to be stored {how} like the others")
     if not net.alike:
-        notes.append(f"not all matrices are stored alike: {net}")
+        notes.append(f"not all matrices are stored the same way: {net}")
     if not is_ordered([layer.weight for layer in net.layers]):
         notes.append(f"the names do not number the layers; their order follows from sizes: {net}")
     return notes
 
 
 def _left_over(net: Architecture, arrays: Sequence[Array], names: Sequence[str]) -> list[str]:
-    """Doubts about variables that may belong to the units but are no part of the network."""
+    """Return doubts on variables that may belong to the units but are not part of the network."""
     used = {layer.weight for layer in net.layers} | {bias for bias in net.biases if bias}
     doubts = []
     for array in arrays:
@@ -407,12 +399,14 @@ def _left_over(net: Architecture, arrays: Sequence[Array], names: Sequence[str])
         if like:
             doubts.append(
                 f"{array} has an axis of the size of {' and '.join(like)}, and neither its name "
-                f"nor its dimensions say what it is; if it belongs to these units, add "
+                "nor its dimensions say what it is; if it belongs to these units, add "
                 f"{array.name!r} to axes ('-> {like[0]}' for a bias, '{like[0]}^0' if it is only "
                 "permuted)"
             )
         elif array.is_bias:
-            doubts.append(f"{array} looks like a bias, but it is not clear of which layer")
+            doubts.append(
+                f"{array} looks like a bias, but it is not clear which layer it belongs to"
+            )
     return doubts
 
 
@@ -421,9 +415,9 @@ def _may_carry(net: Architecture, i: int, end: End) -> bool:
     head, tail, bias = net.layers[i].head, net.layers[i + 1].tail, net.biases[i]
     dims = {tail.dim, *([head.dim] if head else []), *(bias.dims if bias else ())}
     if end.dim in dims:
-        return False  # the spec's own check sees to these
-    telling = not is_default(end.dim) and not any(map(is_default, dims))
-    return end.size == tail.size and not telling
+        return False  # Spec.bind checks these
+    named = not is_default(end.dim) and not any(map(is_default, dims))
+    return end.size == tail.size and not named
 
 
 def _from_dims(
@@ -446,7 +440,7 @@ def _from_dims(
     if units:
         raise SpecError(
             f"no dimension is named {', '.join(n for n in units if n not in posterior.dims)}; the "
-            f"dimensions that several variables share are {', '.join(found)}: name these as units"
+            f"dimensions that several variables share are {', '.join(found)}: use these as units"
         )
     spec = Spec(dict.fromkeys(found, "permutation"))
     whole = complete(spec, sharing(groups), signs=True)
@@ -460,7 +454,7 @@ def _from_dims(
 
 
 def _dims_of_data(groups: Mapping[str, xr.Dataset]) -> set[str]:
-    """Dimensions of the data, leaving out true values of what was sampled (``true_mu``)."""
+    """Return the dimensions of the data, without those of true values (``true_mu``)."""
     sampled = [str(name) for name in groups["posterior"].data_vars]
     return {
         str(dim)
@@ -474,7 +468,7 @@ def _dims_of_data(groups: Mapping[str, xr.Dataset]) -> set[str]:
 
 
 def _dims_doubts(found: Sequence[str], of_data: set[str], posterior: xr.Dataset) -> list[str]:
-    """Reasons why the entries of a shared dimension may not be exchangeable."""
+    """Return reasons why the entries of a shared dimension may not be exchangeable."""
     doubts = []
     if len(found) > 1:
         doubts.append(
@@ -496,18 +490,17 @@ def _dims_doubts(found: Sequence[str], of_data: set[str], posterior: xr.Dataset)
 
 
 def _nothing(arrays: Sequence[Array]) -> str:
-    """Say why there is no guess."""
-    seen = ", ".join(map(str, arrays[:10])) or "only scalars"
-    more = f" and {len(arrays) - 10} more" if len(arrays) > 10 else ""
+    """Describe why nothing is proposed."""
     return (
         "neither two or more weight matrices in a row that share a size, nor a named dimension "
-        f"that several variables share, were found among {seen}{more}; declare the units and the "
-        "axes, as in units={'h': 'tanh'}, axes={'W1': 'x -> h', 'b1': '-> h', 'W2': 'h -> y'}"
+        f"that several variables share, were found among {join(arrays) or 'only scalars'}; declare "
+        "the units and the axes, as in units={'h': 'tanh'}, axes={'W1': 'x -> h', 'b1': '-> h', "
+        "'W2': 'h -> y'}"
     )
 
 
 def _checked(guess: Proposal, groups: Mapping[str, xr.Dataset]) -> Proposal:
-    """Bind the spec; what fails becomes a doubt, and only permutations are proposed."""
+    """Bind the spec; if that fails, propose only permutations, and add the reason to the doubts."""
     spec, doubts = guess.spec, guess.doubts
     while spec is not None:
         try:

@@ -15,7 +15,8 @@ from relabel.groups import group_of
 from relabel.models.attention import mixer, vit
 from relabel.models.convolutional import lenet, resnet
 from relabel.simulate.planted import Simulated, dataset_of, random_element
-from relabel.spec.spec import SAMPLE_DIMS, Spec
+from relabel.spec.arrays import SAMPLE_DIMS
+from relabel.spec.spec import Spec
 from relabel.spec.transformation import Transformation
 
 __all__ = ["ARCHITECTURES", "architecture", "planted_draws", "resnet_shapes"]

@@ -15,7 +15,8 @@ from relabel.groups.elements import Monomial
 from relabel.numerics.assignment import assign
 from relabel.simulate.gibbs import check_counts, check_range
 from relabel.simulate.planted import Simulated, random_element, shares_of
-from relabel.spec.spec import SAMPLE_DIMS, Spec
+from relabel.spec.arrays import SAMPLE_DIMS
+from relabel.spec.spec import Spec
 from relabel.spec.transformation import Transformation
 
 __all__ = ["SimulatedFactors", "factors", "recovery_of_loadings"]

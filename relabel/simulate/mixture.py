@@ -19,7 +19,8 @@ from relabel.simulate.gibbs import (
     planted_allocations,
 )
 from relabel.simulate.planted import Simulated
-from relabel.spec.spec import SAMPLE_DIMS, Spec
+from relabel.spec.arrays import SAMPLE_DIMS
+from relabel.spec.spec import Spec
 
 __all__ = ["mixture"]
 

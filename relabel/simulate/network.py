@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from relabel.errors import SpecError
 from relabel.groups import group_of
 from relabel.simulate.planted import Simulated, dataset_of, random_element
-from relabel.spec.spec import SAMPLE_DIMS, Spec
+from relabel.spec.arrays import SAMPLE_DIMS
+from relabel.spec.spec import Spec
 from relabel.spec.transformation import Transformation
 
 __all__ = ["activations_of", "network", "spec_of", "structureless"]

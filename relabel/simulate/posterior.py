@@ -16,7 +16,7 @@ from relabel.groups.elements import Monomial, monomial
 from relabel.simulate.laplace import WIDE, Task
 from relabel.simulate.network import activations_of, spec_of
 from relabel.simulate.planted import Simulated, dataset_of, random_element
-from relabel.spec.spec import SAMPLE_DIMS
+from relabel.spec.arrays import SAMPLE_DIMS
 from relabel.spec.transformation import Transformation
 
 __all__ = ["SimulatedPosterior", "posterior"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from relabel.errors import SpecError
+from relabel.spec.arrays import Address, variable_text
 from relabel.spec.notation import Blocks, Product, StoredAxis, terms_of
-from relabel.spec.variables import Address, shown
 
 __all__ = ["Block", "adding_up", "blocks_of", "solve_sizes"]
 
@@ -46,7 +46,7 @@ def solve_sizes(axes: Sequence[Waiting], given: Mapping[str, int]) -> dict[str, 
 
 
 def adding_up(stored: StoredAxis) -> list[tuple[Product, ...]]:
-    """Products that together are the whole stored axis; several such lists for alternatives."""
+    """Return the products that together are the stored axis; several lists for alternatives."""
     terms = terms_of(stored)
     alternatives = isinstance(stored, Blocks) and stored.zipped
     return [(term,) for term in terms] if alternatives else [terms]
@@ -63,7 +63,7 @@ class Block:
 
 
 def blocks_of(stored: StoredAxis, size: int, known: Mapping[str, int]) -> list[Block]:
-    """Lay the blocks of one stored axis out; the one size without a name follows from the rest."""
+    """Return the blocks of one stored axis; the one size without a name follows from the rest."""
     found = []
     for terms in adding_up(stored):
         start = 0
@@ -110,7 +110,7 @@ def _learn(
     if not fits or (len(terms) > 1 and open_names and rest == 0):
         raise SpecError(_disagreement(address, terms, size, known))
     if missing is not None:
-        known[missing] = (rest // each, shown(address))
+        known[missing] = (rest // each, variable_text(address))
     return True
 
 
@@ -120,19 +120,19 @@ def _disagreement(
     size: int,
     known: Mapping[str, tuple[int, str]],
 ) -> str:
-    """Say which sizes cannot both be right."""
+    """Describe sizes that disagree."""
     names = [axis.name for term in terms for axis in term]
     found = {name: known[name] for name in names if name is not None and name in known}
     if len(names) == 1 and names[0] is not None:
         other_size, other = known[names[0]]
         return (
-            f"sizes of {names[0]!r} disagree: {size} in {shown(address)}, {other_size} in {other}; "
-            "axes are written in the order in which they are stored, and presets expect the order "
-            "that they describe; is one of them stored the other way round (write the arrow as in "
-            "'h <- x', or the names in the stored order)?"
+            f"sizes of {names[0]!r} disagree: {size} in {variable_text(address)}, {other_size} in "
+            f"{other}; axes are written in the order in which they are stored, and presets expect "
+            "the order that they describe; is one of them stored the other way round (write the "
+            "arrow as in 'h <- x', or the names in the stored order)?"
         )
     sources = ", ".join(f"{name} = {other} ({where})" for name, (other, where) in found.items())
-    return f"{shown(address)}: an axis of size {size} cannot be ({_written(terms)})" + (
+    return f"{variable_text(address)}: an axis of size {size} cannot be ({_written(terms)})" + (
         f" with {sources}" if sources else ""
     )
 
@@ -148,7 +148,7 @@ def _unsolved(
     size: int,
     known: Mapping[str, tuple[int, str]],
 ) -> str:
-    """Say which axis cannot be split, and what is needed for it."""
+    """Describe an axis that cannot be split, and what is needed for it."""
     axes = [axis for term in terms for axis in term]
     missing = next((a.name for a in axes if a.name and a.name not in known), None)
     remedy = (
@@ -156,4 +156,5 @@ def _unsolved(
         if missing
         else "one '_' can be inferred; give the others names and sizes"
     )
-    return f"{shown(address)}: cannot tell how {size} splits into ({_written(terms)}); {remedy}"
+    what = f"{variable_text(address)}: it is not known how {size} splits into ({_written(terms)})"
+    return f"{what}; {remedy}"

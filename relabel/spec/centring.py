@@ -1,4 +1,4 @@
-r"""Centre what is written to an axis, and keep what was subtracted.
+r"""Centring of the variables that are written to an axis, and the offsets that are subtracted.
 
 Of every variable :math:`x_{ky}` that is written to a centred axis *y* the mean over *y* is
 subtracted, draw by draw: :math:`x_{ky} - o_k` with :math:`o_k = \frac1Y \sum_y x_{ky}`. These
@@ -17,8 +17,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.errors import DataError
+from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
 from relabel.spec.gauges import centred_axes, centred_axis
-from relabel.spec.spec import SAMPLE_DIMS, Bound, BoundVariable, Shift
+from relabel.spec.spec import Bound
+from relabel.spec.variables import BoundVariable, Shift
 
 __all__ = ["Offsets", "centred", "centred_variables", "means_over", "said_of", "subtract"]
 
@@ -28,9 +30,9 @@ _ROUNDINGS = 8.0  # a mean of so many units in the last place of the largest ent
 
 
 def means_over(values: Array, axis: int) -> Array:
-    """Mean over one axis in float64; zero where it is no more than rounding.
+    """Return the mean over one axis in float64; zero where it is no more than rounding.
 
-    So what has been centred has the mean zero, and is left bit for bit as it is.
+    So centred values have the mean zero, and are left bit for bit as they are.
 
     Examples
     --------
@@ -73,7 +75,7 @@ def subtract(values: Array, offset: Array, axis: int) -> Array:
 
 
 def centred(bound: Bound, variable: BoundVariable, values: Array) -> Array:
-    """Values of one variable, (draws, *axes), in the gauge that the spec asks for."""
+    """Return the values of one variable, (draws, *axes), in the gauge of the spec."""
     axis = centred_axis(variable, bound.spec.gauges)
     if axis is None:
         return values
@@ -90,14 +92,14 @@ def centred_variables(bound: Bound) -> dict[str, BoundVariable]:
 
 
 def said_of(bound: Bound) -> str:
-    """What the record says of axes that are centred; empty if none is."""
+    """Return the sentence of the record on centred axes; empty if there are none."""
     names = " and ".join(map(repr, centred_axes(bound.spec.gauges)))
     return f"what is written to {names} was centred" if names else ""
 
 
 @dataclass(frozen=True)
 class Offsets:
-    """What is subtracted from every centred variable of the posterior.
+    """Offsets that are subtracted from the centred variables of the posterior.
 
     Attributes
     ----------
@@ -113,13 +115,13 @@ class Offsets:
 
     @classmethod
     def of(cls, bound: Bound, posterior: xr.Dataset, excluded: Array) -> Offsets | None:
-        """Work out the offsets of all draws; those left out (bool, (chain, draw)) have none.
+        """Compute the offsets of all draws; None if no axis is centred.
 
-        None if nothing is to be centred.
+        Excluded draws, bool of shape (chain, draw), have the offset zero.
         """
         found = {}
         for name, variable in centred_variables(bound).items():
-            stored = posterior[variable.name].transpose(*SAMPLE_DIMS, ...).values
+            stored = chain_draw_values(posterior[variable.name])
             means = means_over(variable.of(stored), _place(bound, variable))
             means[excluded] = 0.0
             found[name] = means
@@ -139,7 +141,7 @@ class Offsets:
         return dataset.assign(fresh)
 
     def restricted(self, bound: Bound) -> Offsets | None:
-        """The offsets of other data that share the draws; zero where none are known."""
+        """Return the offsets of other data that share the draws; zero where none are known."""
         found = {}
         for name, variable in centred_variables(bound).items():
             shape = _shape(bound, variable)
@@ -147,7 +149,7 @@ class Offsets:
             known = self.values.get(name, np.zeros((*batch, *shape)))
             if known.shape[2:] != shape:
                 raise DataError(
-                    f"what was subtracted from {variable.name!r} has the shape {known.shape[2:]} a "
+                    f"the offsets of {variable.name!r} have the shape {known.shape[2:]} a "
                     f"draw; these draws need {shape}: is this another variable of that name?"
                 )
             found[name] = known
@@ -163,9 +165,9 @@ class Offsets:
     # ------------------------------------------------------------------ as variables of their own
 
     def as_draws(self) -> tuple[xr.Dataset, Bound]:
-        """The offsets as draws, one variable without the centred axis for each; and their axes.
+        """Return the offsets as draws, and their axes, so that elements can act on them.
 
-        So that elements act on them as on anything else.
+        The offsets of each variable are one without the centred axis.
         """
         slim = {
             variable: _reduced(self.bound, variable)
@@ -182,7 +184,7 @@ class Offsets:
         return xr.Dataset(arrays), replace(self.bound, variables=kept, shifts=shifts)
 
     def from_draws(self, dataset: xr.Dataset) -> Offsets:
-        """Offsets of the same variables, from the form that :meth:`as_draws` gives them."""
+        """Return offsets of the same variables from the form of :meth:`as_draws`."""
         return replace(self, values={name: dataset[name].values for name in self.values})
 
     # ------------------------------------------------------------------ stored form
@@ -211,7 +213,7 @@ class Offsets:
         for name, variable in centred_variables(bound).items():
             if name not in dataset:
                 raise DataError(f"the group 'relabel' has no variable {name!r}; it is damaged")
-            values = dataset[name].transpose(*SAMPLE_DIMS, ...).values.astype(float)
+            values = chain_draw_values(dataset[name]).astype(float)
             if values.shape[2:] != _shape(bound, variable) or not np.isfinite(values).all():
                 raise DataError(
                     f"relabel/{name} does not fit the variable {variable.name!r}, or is not finite"
@@ -221,24 +223,24 @@ class Offsets:
 
 
 def _place(bound: Bound, variable: BoundVariable) -> int:
-    """Position of the centred axis after chain and draw."""
+    """Return the position of the centred axis in stored values, chain and draw counted."""
     axis = centred_axis(variable, bound.spec.gauges)
     assert axis is not None
     return axis + len(SAMPLE_DIMS)
 
 
 def _shape(bound: Bound, variable: BoundVariable) -> tuple[int, ...]:
-    """Sizes of the axes of a variable but the centred one."""
+    """Return the sizes of the axes of a variable but the centred one."""
     return _reduced(bound, variable).shape
 
 
 def _name(variable: BoundVariable) -> str:
-    """Name of the offsets of one variable, or of one part of it (``theta[1]_offset``)."""
+    """Return the name of the offsets of one variable, or part of it (``theta[1]_offset``)."""
     return f"{variable.key}_offset"
 
 
 def _reduced(bound: Bound, variable: BoundVariable) -> BoundVariable:
-    """The offsets of a variable, as a variable: without the axis over which it is centred.
+    """Return the offsets of a variable as a variable: without the axis over which it is centred.
 
     Dimensions keep their names, unless one stored axis is the product of several, or the name is
     that of other units.
@@ -257,7 +259,7 @@ def _reduced(bound: Bound, variable: BoundVariable) -> BoundVariable:
 
 
 def _without(old: xr.DataArray, variable: BoundVariable, offset: Array, place: int) -> xr.DataArray:
-    """One variable less its offset, lazily where it is lazy."""
+    """Return one variable minus its offset; a lazy one stays lazy."""
     labels = [f"__offset_{i}" for i in range(offset.ndim - len(SAMPLE_DIMS))]
     new: xr.DataArray = xr.apply_ufunc(
         partial(_kernel, variable=variable, axis=place),

@@ -14,8 +14,8 @@ import xarray as xr
 
 from relabel.errors import DataError, SpecError
 from relabel.groups import Role, group_of
+from relabel.spec.arrays import closest
 from relabel.spec.notation import Axes, terms_of
-from relabel.spec.resolve import closest
 from relabel.spec.variables import BoundVariable
 
 __all__ = [
@@ -92,9 +92,10 @@ def check_gauge(name: str, gauge: str, units: Mapping[str, str], lines: Collecti
 
 
 def _check_may_centre(name: str, units: Mapping[str, str], lines: Collection[Axes]) -> None:
-    """Refuse to centre an axis whose units change sign or scale, or that nothing writes to.
+    """Raise SpecError if an axis cannot be centred.
 
-    Where axes are left out, the draws will tell what writes to it.
+    Its units may change neither sign nor scale, and something must write to it. Where axes are left
+    out, only the draws show what writes to it.
     """
     actions = [group_of(units[name]).action(side) for side in _SIDES] if name in units else []
     if any(action is None or not action.trivial for action in actions):
@@ -117,7 +118,7 @@ def check_centred(
     gauges: Mapping[str, str],
     groups: Mapping[str, xr.Dataset],
 ) -> None:
-    """Check that what is to be centred can be.
+    """Check that the axes with the gauge ``centred`` can be centred.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def check_centred(
         if name not in found:
             raise SpecError(
                 f"gauges: {name!r} is to be centred, but no variable of the posterior is written "
-                f"to it; declare what is in axes, as in 'h -> {name}' and '-> {name}'"
+                f"to it; declare those that are, as in 'h -> {name}' and '-> {name}'"
             )
 
 
@@ -168,7 +169,7 @@ def in_circles(variables: Collection[BoundVariable]) -> set[str]:
 
 
 def check_norms(variables: Collection[BoundVariable], gauges: Mapping[str, str]) -> None:
-    """Refuse the gauge ``unit`` of units that read one another in a circle.
+    """Check that no units with the gauge ``unit`` read one another in a circle.
 
     Raises
     ------
@@ -185,7 +186,7 @@ def check_norms(variables: Collection[BoundVariable], gauges: Mapping[str, str])
 
 
 def _check_entries(variable: BoundVariable, axis: int, groups: Mapping[str, xr.Dataset]) -> None:
-    """Refuse axes of one entry, and integers."""
+    """Raise an error unless a variable can be centred: floats, and more than one entry."""
     name = variable.axes[axis].name
     if variable.axes[axis].size == 1:
         raise SpecError(
@@ -201,7 +202,7 @@ def _check_entries(variable: BoundVariable, axis: int, groups: Mapping[str, xr.D
 
 
 def _written_axes(variable: BoundVariable, gauges: Mapping[str, str]) -> list[int]:
-    """Positions of the axes over which a variable is centred."""
+    """Return the positions of the axes over which a variable is centred."""
     names = centred_axes(gauges)
     if variable.group != "posterior" or variable.labels_of is not None or variable.carried:
         return []

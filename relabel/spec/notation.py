@@ -224,14 +224,14 @@ def absolute(text: str, names: Collection[str]) -> str:
 
 @dataclass
 class _Bracket:
-    """What stands in brackets: the tokens of every term, and what joins the terms."""
+    """Contents of brackets: the tokens of every term, and the marks that join the terms."""
 
     terms: list[list[str]] = field(default_factory=lambda: [[]])
     marks: set[str] = field(default_factory=set)
 
 
 def _items(text: str, tokens: Sequence[str]) -> list[str | _Bracket]:
-    """Gather what is in brackets."""
+    """Collect the tokens within each pair of brackets."""
     items: list[str | _Bracket] = []
     bracket: _Bracket | None = None
     for token in tokens:
@@ -278,7 +278,7 @@ def _stored(text: str, item: str | _Bracket, role: Role) -> StoredAxis:
 
 
 def _term(tokens: Sequence[str], role: Role) -> Product:
-    """Read one product; an arrow in it tells the roles of its axes."""
+    """Read one product; an arrow within it gives the roles of its axes."""
     sides = _sides(tokens)
     axes, role = [], sides[0] if sides[0] != sides[1] else role
     for token in tokens:
@@ -290,7 +290,7 @@ def _term(tokens: Sequence[str], role: Role) -> Product:
 
 
 def _sides(tokens: Iterator[str] | Sequence[str]) -> tuple[Role, Role]:
-    """Roles before and after the arrow, of which there is one at most."""
+    """Return the roles before and after the arrow; neutral without one."""
     arrow = next((token for token in tokens if token in _ARROWS), None)
     if arrow is None:
         return "neutral", "neutral"
@@ -298,7 +298,7 @@ def _sides(tokens: Iterator[str] | Sequence[str]) -> tuple[Role, Role]:
 
 
 def _check_zipped(text: str, stored: Sequence[StoredAxis]) -> None:
-    """Alternatives go with the blocks of exactly one other axis."""
+    """Raise SpecError unless alternatives go with the blocks of exactly one other axis."""
     blocks = [axis for axis in stored if isinstance(axis, Blocks)]
     joined = [len(axis.terms) for axis in blocks if not axis.zipped]
     for axis in blocks:
@@ -311,9 +311,9 @@ def _check_zipped(text: str, stored: Sequence[StoredAxis]) -> None:
 
 
 def _tokens(text: str) -> list[str]:
-    """Split a line, refusing what is left over."""
+    """Split a line into tokens; raise SpecError if something is left over."""
     if not isinstance(text, str):
-        raise SpecError(f"axes must be a text such as 'x -> h', not {text!r}")
+        raise SpecError(f"axes must be a string such as 'x -> h', not {text!r}")
     tokens = _TOKEN.findall(text)
     left = _TOKEN.sub("", text).strip()
     if left:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
-import operator
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 import tomli_w
 import xarray as xr
 
+from relabel._util.validate import integer
 from relabel.errors import SpecError
 from relabel.groups import Group, group_of
+from relabel.spec.arrays import (
+    SAMPLE_DIMS,
+    chain_draw_values,
+    closest,
+    core_dims,
+    named_variables,
+)
 from relabel.spec.gauges import CENTRED, check_centred, check_gauge, check_norms, written
 from relabel.spec.notation import parse
-from relabel.spec.resolve import Binder, closest
-from relabel.spec.variables import SAMPLE_DIMS, BoundAxis, BoundVariable, Shift
+from relabel.spec.resolve import resolve
+from relabel.spec.variables import BoundAxis, BoundVariable, Shift
 
 __all__ = [
     "SAMPLE_DIMS",
@@ -46,22 +53,22 @@ class Spec:
         Name of each set of exchangeable units -> its activation, or ``"permutation"``
         (see :func:`relabel.groups.group_of`).
     axes : mapping of str to str, optional
-        Variable -> its axes in the notation of :mod:`relabel.spec.notation`. A plain name stands
-        for that variable in every group that shares the draws, ``group/name`` for one group alone.
-        Left out altogether, the dimension names of the dataset are the notation: every variable
+        Variable -> its axes in the notation of :mod:`relabel.spec.notation`. A plain name means
+        that variable in every group that shares the draws, ``group/name`` in one group alone.
+        Without axes the dimension names of the dataset are the notation: every variable
         with a dimension named like a set of units carries it.
     values : mapping of str to str, optional
         Variable -> the units that its *values* name (allocations), 0 to K-1. Missing labels are
         -1, or NaN in floats.
     sizes : mapping of str to int, optional
-        Sizes of axes, where the variables do not tell.
+        Sizes of axes that do not follow from the variables.
     gauges : mapping of str to str, optional
-        Units -> how a continuous scale is fixed: ``"balanced"`` (default) or ``"unit"``; of
-        orthogonal units how the rotation is: ``"varimax"`` (default), ``"varimax-kaiser"`` or
-        ``"none"``. Any axis that variables are written to, of units that are only permuted or of
-        none, may be ``"centred"``: from everything at the head of an arrow its mean over the axis
-        is subtracted, draw by draw. That changes nothing where only a softmax or a LayerNorm
-        reads the axis. It preserves the likelihood, not the prior.
+        Units -> how their continuous scale is fixed: ``"balanced"`` (default) or ``"unit"``; for
+        orthogonal units how their rotation is fixed: ``"varimax"`` (default),
+        ``"varimax-kaiser"`` or ``"none"``. An axis that variables write to, without units or with
+        units that are only permuted, may be ``"centred"``: the mean over the axis is subtracted
+        from everything at the head of an arrow, draw by draw. This changes nothing where only a
+        softmax or a LayerNorm reads the axis. It preserves the likelihood, not the prior.
 
     Raises
     ------
@@ -121,9 +128,7 @@ class Spec:
                     f"spec: values of {variable!r} name {name!r}, which rotate and mix: there are "
                     f"no labels to follow; declare {name!r} signed or permutation"
                 )
-        for name, size in self.sizes.items():
-            if size < 1:
-                raise SpecError(f"spec: sizes: {name!r} must be a positive integer, not {size!r}")
+        for name in self.sizes:
             if self.axes and name not in carried:
                 raise SpecError(
                     f"spec: sizes name {name!r}, which no axis has{closest(name, carried)}"
@@ -141,7 +146,23 @@ class Spec:
 
     @classmethod
     def from_dict(cls, tables: Mapping[str, Any]) -> Spec:
-        """Build a spec from its tables; an unknown table is an error."""
+        """Build a spec from its tables.
+
+        Parameters
+        ----------
+        tables : mapping
+            ``units`` and, where needed, ``axes``, ``values``, ``sizes``, ``gauges``.
+
+        Raises
+        ------
+        SpecError
+            If a table is unknown, ``units`` is missing, or the spec is refused.
+
+        Examples
+        --------
+        >>> Spec.from_dict({"units": {"component": "permutation"}}).units
+        {'component': 'permutation'}
+        """
         known = [entry.name for entry in fields(cls)]
         if not isinstance(tables, Mapping):
             raise SpecError(f"spec: expected the tables {', '.join(known)}, found {tables!r}")
@@ -160,7 +181,13 @@ class Spec:
 
     @classmethod
     def from_toml(cls, text: str) -> Spec:
-        """Read a spec from TOML text."""
+        """Read a spec from TOML text.
+
+        Raises
+        ------
+        SpecError
+            If the text is not valid TOML, or as :meth:`from_dict`.
+        """
         try:
             return cls.from_dict(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
@@ -172,7 +199,13 @@ class Spec:
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
-        """Read a spec from JSON text."""
+        """Read a spec from JSON text.
+
+        Raises
+        ------
+        SpecError
+            If the text is not valid JSON, or as :meth:`from_dict`.
+        """
         try:
             return cls.from_dict(json.loads(text))
         except json.JSONDecodeError as error:
@@ -199,9 +232,16 @@ class Spec:
             but not read, and the like.
         DataError
             If there are no draws, or a variable is not numeric.
+
+        Examples
+        --------
+        >>> draws = xr.Dataset({"mu": (("chain", "draw", "component"), [[[0.0, 5.0]]])})
+        >>> Spec({"component": "permutation"}).bind(draws).sizes
+        {'component': 2}
         """
         groups = {"posterior": data} if isinstance(data, xr.Dataset) else dict(data)
-        bound = Bound(self, *self._binder(groups).resolve())
+        resolved = resolve(groups, self.units, self.axes, self.values, self.sizes)
+        bound = Bound(self, *resolved)
         check_centred(bound.variables, self.gauges, groups)
         check_norms(bound.variables, self.gauges)
         return bound
@@ -211,10 +251,14 @@ class Spec:
 
         The warm-up often has fewer variables than the posterior. A spec without axes is returned
         as it is.
+
+        Raises
+        ------
+        SpecError
+            If no variable is left.
         """
-        binder = self._binder(groups)
-        axes = {key: line for key, line in self.axes.items() if binder.finds(key)}
-        values = {key: units for key, units in self.values.items() if binder.finds(key)}
+        axes = {key: line for key, line in self.axes.items() if named_variables(groups, key)}
+        values = {key: units for key, units in self.values.items() if named_variables(groups, key)}
         if self.axes and not axes:
             raise SpecError(
                 f"none of the variables {', '.join(self.axes)} is in the groups "
@@ -223,9 +267,6 @@ class Spec:
         heads = written([parse(line) for line in axes.values()])
         gauges = {n: g for n, g in self.gauges.items() if g != CENTRED or n in heads}
         return replace(self, axes=axes, values=values, gauges=gauges)
-
-    def _binder(self, groups: Mapping[str, xr.Dataset]) -> Binder:
-        return Binder(self.units, self.axes, self.values, self.sizes, groups)
 
 
 @dataclass(frozen=True)
@@ -266,11 +307,11 @@ class Bound:
         return replace(self.spec, axes=axes)
 
     def addresses(self) -> list[str]:
-        """Return where the variables are, each once."""
+        """Return the addresses ``group/name`` of the variables, each once."""
         return list(dict.fromkeys(v.address for v in self.variables))
 
     def by_part(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Cut :meth:`measured` variables into their parts, by `key`: what a network evaluates."""
+        """Return the values of the parts of :meth:`measured` variables, by their `key`."""
         return {v.key: v.of(arrays[v.name]) for v in self.measured() if v.name in arrays}
 
     def names(self) -> list[str]:
@@ -287,37 +328,26 @@ class Bound:
 
 
 def _checked_table(table: str, entries: object) -> dict[str, Any]:
-    """Return a table as a dictionary: names are texts, and so is what they stand for."""
+    """Return a table as a dictionary from strings to strings, or of sizes to integers."""
     if not isinstance(entries, Mapping):
         raise SpecError(f"spec: {table} must be a table, not {entries!r}")
     checked: dict[str, Any] = {}
     for name, entry in entries.items():
         if not isinstance(name, str):
-            raise SpecError(f"spec: {table}: names are texts, not {name!r}")
-        checked[name] = _size(name, entry) if table == "sizes" else _text(table, name, entry)
+            raise SpecError(f"spec: {table}: names must be strings, not {name!r}")
+        if table == "sizes":
+            checked[name] = integer(f"spec: sizes: {name!r}", entry, low=1)
+        elif isinstance(entry, str):
+            checked[name] = str(entry)
+        else:
+            example = f'"{name}.{next(iter(entry), "")}"' if isinstance(entry, Mapping) else ""
+            hint = f"; in TOML a name with dots needs quotes, as in {example}" if example else ""
+            raise SpecError(f"spec: {table}: {name!r} must be a string, not {entry!r}{hint}")
     return checked
 
 
-def _size(name: str, entry: object) -> int:
-    """Read a size; whole numbers of any kind will do."""
-    if isinstance(entry, SupportsIndex) and not isinstance(entry, bool):
-        return operator.index(entry)
-    raise SpecError(f"spec: sizes: {name!r} must be a positive integer, not {entry!r}")
-
-
-def _text(table: str, name: str, entry: object) -> str:
-    if isinstance(entry, str):
-        return str(entry)
-    message = f"spec: {table}: {name!r} must stand for a text, not {entry!r}"
-    if isinstance(entry, Mapping):
-        message += (
-            f'; in TOML a name with dots needs quotes, as in "{name}.{next(iter(entry), "")}"'
-        )
-    raise SpecError(message)
-
-
 def _names_of(variable: str, text: str) -> set[str]:
-    """Names in the axes of one variable; an error says which variable it is."""
+    """Return the names in the axes of one variable; errors name the variable."""
     try:
         return parse(text).names()
     except SpecError as error:
@@ -336,27 +366,27 @@ def _check_units_name(name: str) -> None:
 
 
 def non_finite(bound: Bound, groups: Mapping[str, xr.Dataset]) -> np.ndarray[Any, Any]:
-    """Which draws have a NaN or an infinity in a declared variable: bool (chain, draw).
+    """Return which draws have a NaN or an infinity in a declared variable: bool (chain, draw).
 
-    Labels do not count: of them, NaN are missing ones. So they are of probabilities in the group
-    ``allocation``, as long as a draw has any.
+    NaN among labels are missing labels and do not count; nor do NaN among probabilities in the
+    group ``allocation``, unless all of a draw are NaN.
     """
     posterior = groups["posterior"]
     bad = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]), bool)
     for variable in {v.address: v for v in bound.variables}.values():
         values = groups[variable.group][variable.name]
         if values.dtype.kind == "f" and variable.labels_of is None:
-            core = [dim for dim in values.dims if dim not in SAMPLE_DIMS]
+            core = core_dims(values)
             if not values.size:
                 continue
             skip = variable.group == "allocation"  # extremes are NaN then where all values are
             for extreme in (values.min(core, skipna=skip), values.max(core, skipna=skip)):
-                bad |= ~np.isfinite(extreme.transpose(*SAMPLE_DIMS).values)
+                bad |= ~np.isfinite(chain_draw_values(extreme))
     return bad
 
 
 def spec_of(spec: Any) -> Spec:
-    """Return a spec that may have been given as a table of units.
+    """Return a spec that may be given as a table of units.
 
     Raises
     ------
@@ -365,7 +395,7 @@ def spec_of(spec: Any) -> Spec:
     """
     if not isinstance(spec, (Spec, Mapping)):
         raise SpecError(
-            f"spec is a relabel.Spec or a table such as {{'h': 'tanh'}}, not a "
+            f"spec must be a relabel.Spec or a table such as {{'h': 'tanh'}}, not a "
             f"{type(spec).__name__}; of a proposal, pass proposal.spec"
         )
     return spec if isinstance(spec, Spec) else Spec(units=spec)

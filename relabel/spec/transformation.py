@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from relabel.errors import DataError
 from relabel.groups.elements import ELEMENTS, Element, Monomial, Stored, monomial
 from relabel.numerics.labels import moved_labels
+from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
 from relabel.spec.centring import Offsets
-from relabel.spec.spec import SAMPLE_DIMS, Bound, BoundVariable, Shift
+from relabel.spec.spec import Bound
+from relabel.spec.variables import BoundVariable, Shift
 
 __all__ = ["Transformation"]
 
@@ -23,7 +25,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Transformation:
-    """One group element per draw and set of units.
+    """One element of the symmetry group for every draw and set of units.
 
     Attributes
     ----------
@@ -65,13 +67,13 @@ class Transformation:
         return replace(both, offsets=back._carried(self.offsets).plus(other.offsets))
 
     def _negative(self) -> Offsets:
-        """Offsets of the inverse: to be added, in the labels that the elements lead to."""
+        """Return the offsets of the inverse: added, in the labels after the elements."""
         assert self.offsets is not None
         moved = self._carried(self.offsets)
         return replace(moved, values={name: -array for name, array in moved.values.items()})
 
     def _carried(self, offsets: Offsets) -> Offsets:
-        """Offsets with the elements acting on their axes."""
+        """Return offsets on whose axes the elements have acted."""
         draws, bound = offsets.as_draws()
         moved = Transformation(self.elements).apply({"posterior": draws}, bound)
         return offsets.from_draws(moved["posterior"])
@@ -158,7 +160,7 @@ class Transformation:
         return new
 
     def _used(self, parts: Sequence[BoundVariable], moving: Sequence[Shift]) -> list[str]:
-        """Every set of units that acts on these parts of a variable."""
+        """Return the sets of units that act on these parts of a variable."""
         used = dict.fromkeys(units for part in parts for _, units, _ in part.unit_axes())
         used |= dict.fromkeys(shift.units for shift in moving if shift.bias in parts)
         used |= dict.fromkeys(part.labels_of for part in parts if part.labels_of is not None)
@@ -176,7 +178,9 @@ class Transformation:
         for units, element in self.elements.items():
             for stored, array in zip(element.stored, element.arrays, strict=True):
                 about = stored.meaning.format(units=units)
-                kept = xr.Variable(_dims(stored, units), array, {"long_name": about})
+                kept = xr.Variable(
+                    (*SAMPLE_DIMS, *_dims(stored, units)), array, {"long_name": about}
+                )
                 variables[f"{units}_{stored.name}"] = kept
         offsets = {} if self.offsets is None else self.offsets.to_dataset().data_vars
         return xr.Dataset(variables).assign(offsets)
@@ -190,7 +194,7 @@ class Transformation:
         Raises
         ------
         DataError
-            If one is missing, or is no element of its kind: not a permutation, a factor that is
+            If one is missing, or is not an element of its kind: not a permutation, a factor that is
             zero or not finite, a matrix that is not orthogonal.
         """
         elements: dict[str, Element] = {}
@@ -202,13 +206,13 @@ class Transformation:
                 key = f"{name}_{stored.name}"
                 if key not in dataset:
                     raise DataError(f"the group 'relabel' has no variable {key!r}; it is damaged")
-                arrays.append(dataset[key].transpose(*_dims(stored, name)).values)
+                arrays.append(chain_draw_values(dataset[key], *_dims(stored, name)))
             elements[name] = kind.checked(name, *arrays)
         return cls(elements, None if bound is None else Offsets.from_dataset(dataset, bound))
 
 
 def _labelled(units: str, element: Element) -> list[xr.DataArray]:
-    """What an element consists of, as arrays with dimensions of their own."""
+    """Return the arrays of an element with dimension names of their own."""
     return [
         xr.DataArray(
             part, dims=(*SAMPLE_DIMS, *(f"__{units}_{i}_{a}" for a in range(part.ndim - 2)))
@@ -218,8 +222,8 @@ def _labelled(units: str, element: Element) -> list[xr.DataArray]:
 
 
 def _dims(stored: Stored, units: str) -> tuple[str, ...]:
-    """Dimensions of one stored array of the elements of some units."""
-    return (*SAMPLE_DIMS, *(dim.format(units=units) for dim in stored.dims))
+    """Return the dimensions after chain and draw of one stored array of an element."""
+    return tuple(dim.format(units=units) for dim in stored.dims)
 
 
 def act_on(variable: BoundVariable, values: Array, elements: Mapping[str, Element]) -> Array:
@@ -234,10 +238,10 @@ def act_on(variable: BoundVariable, values: Array, elements: Mapping[str, Elemen
 
 
 def shift_of(shift: Shift, reader: Array, element: Element) -> Array:
-    """What an affine flip adds to a bias: the sum of what its reader reads of flipped units.
+    """Return what an affine flip adds to a bias: the sum of what its reader reads of flipped units.
 
-    One axis for each of the bias, products split; `reader` is not yet transformed. Draws in which
-    nothing is flipped get zeros, whatever they hold.
+    The result has the axes of the bias, products split; `reader` is not yet transformed. It is zero
+    in draws without flips, whatever these hold.
     """
     element = monomial(element)
     flipped = np.zeros((*element.batch, element.size))
@@ -262,7 +266,7 @@ def sum_over_units(shift: Shift, reader: Array, weight: Array) -> Array:
 
 
 def _kept_axes(shift: Shift) -> list[int]:
-    """Positions in the reader of the axes of the bias; those of one name in their order."""
+    """Return the positions in the reader of the axes of the bias; equal names in their order."""
     free = [i for i, axis in enumerate(shift.reader.axes) if axis.role != "tail"]
     kept = []
     for axis in shift.bias.axes:

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.groups import Action, Role
+from relabel.spec.arrays import SAMPLE_DIMS, is_drawn
 
 __all__ = [
     "SAMPLE_DIMS",
-    "Address",
     "BoundAxis",
     "BoundVariable",
     "Shift",
-    "core_dims",
-    "core_shape",
-    "is_bias",
     "is_drawn",
-    "shown",
-    "with_companions",
-    "written_to",
 ]
-
-#: Dimensions that index draws.
-SAMPLE_DIMS = ("chain", "draw")
-
-#: (group, name) of a variable.
-Address = tuple[str, str]
 
 Array = NDArray[Any]
 
@@ -144,7 +131,7 @@ class BoundVariable:
 
     @property
     def line(self) -> str:
-        """Its axes in the notation, without arrows: for variables that were told by dimensions."""
+        """Its axes in the notation, without arrows: for variables known by their dimensions."""
         return " ".join(axis.name or "_" for axis in self.axes)
 
     def unit_axes(self) -> list[tuple[int, str, Action]]:
@@ -172,62 +159,3 @@ class Shift:
     units: str
     reader: BoundVariable
     bias: BoundVariable
-
-
-def is_drawn(variable: xr.DataArray) -> bool:
-    """Whether a variable has a value for each draw."""
-    return set(SAMPLE_DIMS) <= set(variable.dims)
-
-
-def core_dims(variable: xr.DataArray) -> tuple[str, ...]:
-    """Return the dimensions of one draw, as stored."""
-    return tuple(str(dim) for dim in variable.dims if dim not in SAMPLE_DIMS)
-
-
-def core_shape(variable: xr.DataArray) -> tuple[int, ...]:
-    """Return the shape of one draw, as stored."""
-    return tuple(variable.sizes[dim] for dim in variable.dims if dim not in SAMPLE_DIMS)
-
-
-def shown(address: Address) -> str:
-    """Say which variable it is."""
-    group, name = address
-    return f"variable {name!r}" if group == "posterior" else f"variable {group}/{name}"
-
-
-def is_bias(variable: BoundVariable, reader: BoundVariable) -> bool:
-    """Whether a variable is written to the axes that a reader is, in its way, and has no others."""
-    return (
-        variable.labels_of is None
-        and variable.group == reader.group
-        and _head(variable) == _head(reader)
-        and len(variable.axes) == len(_head(reader))
-    )
-
-
-def with_companions(parts: Sequence[BoundVariable]) -> Iterator[BoundVariable]:
-    """Mark the axes without units of companions: what belongs to weights is no weight itself.
-
-    So the standard deviations ``(|h| -> y + -> y)`` are neither centred over *y* nor biases of it.
-    A part without units is a companion if nothing of its variable follows as weights do.
-    """
-    follow = [[a.follows_as_weights for a in part.axes if a.units] for part in parts]
-    whole = any(any(own) for own in follow) or not any(follow)
-    for part, own in zip(parts, follow, strict=True):
-        if all(own) and (own or whole):
-            yield part
-        else:
-            axes = (axis if axis.units else replace(axis, absolute=True) for axis in part.axes)
-            yield replace(part, axes=tuple(axes))
-
-
-def _head(variable: BoundVariable) -> list[tuple[str | None, int, bool]]:
-    """What is at the head of the arrow; companions (``h^2``) differ from weights in it."""
-    return [(a.name, a.exponent, a.absolute) for a in variable.axes if a.role == "head"]
-
-
-def written_to(variable: BoundVariable) -> list[tuple[int, int]]:
-    """Where the part lies on the stored axes that are written; empty for a whole variable."""
-    if variable.window is None:
-        return []
-    return [variable.window[axis.place] for axis in variable.axes if axis.role == "head"]

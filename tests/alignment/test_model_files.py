@@ -150,13 +150,13 @@ def test_from_file_to_file(case, tmp_path):
     told = run("diagnose", out, "--json")
     assert told.exit_code == 0
     assert json.loads(told.stdout)["labels_trustworthy"]
-    assert run("summary", out, "--variable", "nothing").exit_code == 2
-    printed = run("summary", out, "--variable", case.leading)
+    assert run("summary", out, "--var-names", "nothing").exit_code == 2
+    printed = run("summary", out, "--var-names", case.leading)
     assert printed.exit_code == 0
     header = ["units", "slot", "confidence", "margin"] + ["empty"] * bool(case.values)
     assert printed.stdout.splitlines()[0].split() == header
     assert f"{case.leading}[" in printed.stdout
-    found = json.loads(run("summary", out, "--variable", case.leading, "--json").stdout)
+    found = json.loads(run("summary", out, "--var-names", case.leading, "--json").stdout)
     assert {row["units"] for row in found["slots"] + found["entries"]} == {case.units}
     box = relabel.stats.regions(relabel.open_draws(out), case.leading)[case.leading]
     bounds = np.array([[row["region_lb"], row["region_ub"]] for row in found["entries"]])

@@ -100,7 +100,7 @@ def test_table_objectives_and_statistics():
     assert run.before > run.objective
     assert found.before.rhat > run.convergence.rhat
     assert all(run.seconds > 0 for run in found.runs)
-    frame = found.to_frame()
+    frame = found.to_dataframe()
     assert list(frame.index) == ["mean", "ecr-iterative-1"]
     assert frame.loc["mean", "objective"] == run.objective
     table = json.loads(found.to_json())
@@ -121,8 +121,8 @@ def test_what_cannot_be_compared():
         (["mean", relabel.criteria.Mean(scale="none")], "occurs twice"),
         (["menu"], "unknown criterion 'menu'"),
         (["stephen"], "did you mean 'stephens'"),
-        ([], "no criterion"),
-        ([3], "a criterion is a name"),
+        ([], "criteria must name at least one"),
+        ([3], "a criterion must be a name"),
         ([relabel.criteria.ECR(z="allocation/y")], "unknown variable 'allocation/y'"),
     ]
     for criteria, message in cases:
@@ -215,4 +215,16 @@ def test_a_pivot_on_the_command_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.app(["align", str(file), *units, *chosen], prog_name="relabel")
     assert ended.value.code == 2
-    assert "stephens: reference must be one of 'draw', 'labels', 'both', not 'map'" in capsys.readouterr().err
+    said = "stephens: reference must be one of 'draw', 'labels', 'both', not 'map'"
+    assert said in capsys.readouterr().err
+
+
+def test_progress_names_the_criteria(capsys):
+    data, _ = mixture(draws=10)
+    seen = []
+    found = relabel.compare(data, UNITS, ["mean", "gaussian"], progress=lambda *s: seen.append(s))
+    assert {stage.partition(": ")[0] for stage, _, _ in seen} == {"mean", "gaussian"}
+    assert all(0 <= done <= total for _, done, total in seen)
+    shown = relabel.compare(data, UNITS, ["mean", "gaussian"], progress=True)
+    np.testing.assert_array_equal(shown.agreement, found.agreement)
+    assert capsys.readouterr().out == ""

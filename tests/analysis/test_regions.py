@@ -37,7 +37,7 @@ def smallest_box(values, prob):
 @pytest.mark.parametrize("prob", [0.5, 0.9])
 def test_the_regions_are_those_of_another_program(prob):
     golden = np.load(GOLDEN)
-    found = relabel.stats.regions(dataset(golden["rsp_exact_lambda"][None]), "x", prob=prob)
+    found = relabel.stats.regions(dataset(golden["rsp_exact_lambda"][None]), "x", ci_prob=prob)
     both = found["x"].values.reshape(-1, 2).T
     np.testing.assert_array_equal(both, golden[f"credreg_{prob}"])
 
@@ -56,7 +56,7 @@ def test_a_region_is_the_smallest_box_of_order_statistics(prob, ties):
     if ties:
         values = np.round(values)
         values[..., 1, 2] = 4.0
-    found = relabel.stats.regions(dataset(values), "x", prob=prob)
+    found = relabel.stats.regions(dataset(values), "x", ci_prob=prob)
     low, high, share = smallest_box(values, prob)
     np.testing.assert_array_equal(found["x"].sel(ci_bound="lower").values.reshape(-1), low)
     np.testing.assert_array_equal(found["x"].sel(ci_bound="upper").values.reshape(-1), high)
@@ -66,15 +66,15 @@ def test_a_region_is_the_smallest_box_of_order_statistics(prob, ties):
 def test_variables_are_taken_together_and_blocks_do_not_matter(monkeypatch):
     rng = np.random.default_rng(1)
     draws = xr.merge([dataset(rng.normal(size=(2, 50, k)), n) for n, k in (("a", 3), ("b", 8))])
-    whole = relabel.stats.regions(draws, ["a", "b"], prob=0.8)
+    whole = relabel.stats.regions(draws, ["a", "b"], ci_prob=0.8)
     monkeypatch.setattr("relabel.analysis.credible_regions._BLOCK", 150)
-    assert whole.identical(relabel.stats.regions(draws, ["a", "b"], prob=0.8))
-    alone = relabel.stats.regions(draws, "a", prob=0.8)
+    assert whole.identical(relabel.stats.regions(draws, ["a", "b"], ci_prob=0.8))
+    alone = relabel.stats.regions(draws, "a", ci_prob=0.8)
     assert (alone["a"].sel(ci_bound="upper") < whole["a"].sel(ci_bound="upper")).all()
     joined = np.concatenate([draws["a"].values, draws["b"].values], axis=2)
     low, _, share = smallest_box(joined, 0.8)
     np.testing.assert_array_equal(whole["a"].sel(ci_bound="lower"), low[:3])
-    assert whole.attrs == {"prob": 0.8, "share": share, "n_draws": 100, "left_out": 0}
+    assert whole.attrs == {"ci_prob": 0.8, "share": share, "n_draws": 100, "left_out": 0}
 
 
 def test_draws_that_are_not_finite_are_left_out_and_counted():
@@ -108,11 +108,11 @@ def test_by_default_all_quantities_that_were_aligned(aligned):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"prob": 1.0}, SpecError, "between 0 and 1"),
-        ({"prob": True}, SpecError, "between 0 and 1"),
-        ({"prob": 1e-4}, DataError, r"too few finite draws \(160 of 160\) for prob=0.0001"),
+        ({"ci_prob": 1.0}, SpecError, "ci_prob must be a number between 0 and 1"),
+        ({"ci_prob": True}, SpecError, "ci_prob must be a number between 0 and 1"),
+        ({"ci_prob": 1e-4}, DataError, r"too few finite draws \(160 of 160\) for ci_prob=0.0001"),
         ({"var_names": "my"}, SpecError, "no variable 'my'.*mu"),
-        ({"var_names": []}, SpecError, "is empty"),
+        ({"var_names": []}, SpecError, "var_names must name at least one"),
         ({"group": "posteriro"}, DataError, "no group 'posteriro'.*posterior"),
         ({"group": "constant_data", "var_names": "x"}, SpecError, "no dimension 'chain'"),
     ],
@@ -156,6 +156,95 @@ def test_entries_are_summarised_as_arviz_does(aligned):
         assert found == pytest.approx(expected)
         interval = arviz.hdi(values, 0.9)
         assert (row["hdi_lb"], row["hdi_ub"]) == pytest.approx(tuple(np.asarray(interval)))
+
+
+def test_entries_of_some_coordinates(aligned):
+    whole = relabel.stats.regions(aligned, ["mu", "w"])
+    part = relabel.stats.regions(aligned, ["mu", "w"], coords={"component": [2, 0], "dim": 1})
+    assert dict(part.sizes) == {"component": 2, "dim": 1, "ci_bound": 2}
+    at = aligned["posterior"].to_dataset()[["mu", "w"]].isel(component=[2, 0], dim=[1])
+    assert part.identical(relabel.stats.regions(at, ["mu", "w"]))
+    assert (part["w"] != whole["w"].isel(component=[2, 0])).any()  # the box is that of the part
+    one_chain = relabel.stats.regions(aligned, "mu", coords={"chain": 1})
+    alone = aligned["posterior"].to_dataset().isel(chain=[1])
+    assert one_chain.attrs["n_draws"] == 40
+    assert one_chain.identical(relabel.stats.regions(alone, "mu"))
+    with pytest.raises(SpecError, match=r"no dimension 'components' \(did you mean 'component'"):
+        relabel.stats.regions(aligned, "mu", coords={"components": 1})
+
+
+def test_summary_of_some_coordinates(aligned):
+    whole = relabel.summary(aligned)
+    part = relabel.summary(aligned, coords={"component": [2, 0], "dim": 1})
+    entries = part.index.get_level_values("entry").tolist()
+    assert entries == [f"{n}[{k}, 1]" if n != "w" else f"w[{k}]" for k in (0, 2)
+                       for n in ("mu", "sigma", "w")]  # fmt: skip
+    of_each = ["mean", "sd", "hdi_lb", "hdi_ub", "ess_bulk", "r_hat"]
+    pd.testing.assert_frame_equal(part[of_each], whole.loc[part.index, of_each])
+    box = relabel.stats.regions(aligned, coords={"component": [0, 2], "dim": 1})
+    assert part.attrs["share"] == box.attrs["share"]
+    assert part.loc[("component", 2, "mu[2, 1]"), "region_ub"] == box["mu"].values[1, 0, 1]
+    chains = relabel.summary(aligned, var_names="w", coords={"chain": [0, 2]})
+    values = aligned["posterior"]["w"].values[[0, 2]]
+    np.testing.assert_allclose(chains["mean"], values.mean((0, 1)))
+
+
+def test_summary_of_coordinates_that_are_labelled(aligned):
+    posterior = aligned["posterior"].to_dataset().assign_coords(dim=["a", "b"])
+    named = aligned.copy()
+    named["posterior"].dataset = posterior
+    part = relabel.summary(named, var_names="mu", coords={"dim": "b", "component": slice(1, 2)})
+    assert part.index.get_level_values("entry").tolist() == ["mu[1, b]", "mu[2, b]"]
+    with pytest.raises(SpecError, match="'dim' has no label 1; its labels are a, b"):
+        relabel.summary(named, coords={"dim": 1})
+
+
+def test_summary_of_slots_whose_units_are_not_dimensions():
+    simulated = network((2, 3, 2, 1), "tanh", chains=2, draws=10)
+    aligned = relabel.align(simulated.data, simulated.spec)
+    part = relabel.summary(aligned, coords={"h1": [2, 0]})
+    slots = part.loc["h1"].index.get_level_values("slot")
+    assert sorted(set(slots)) == [0, 2]
+    between = part.loc["h2"].index.get_level_values("entry")
+    assert [e for e in between if e.startswith("W2")] == [
+        f"W2[{i}, {j}]" for j in (0, 1) for i in (0, 2)
+    ]
+    assert [e for e in between if e.startswith("b2")] == ["b2[0]", "b2[1]"]
+    with pytest.raises(SpecError, match="'h1' has no label 3; its labels are 0, 1, 2"):
+        relabel.summary(aligned, coords={"h1": 3})
+
+
+def test_summary_of_parts_of_a_flat_vector():
+    simulated = network((2, 3, 1), "tanh", chains=2, draws=10)
+    posterior = simulated.data["posterior"].to_dataset()
+    flat = np.concatenate([posterior[n].values.reshape(2, 10, -1) for n in posterior], axis=2)
+    draws = xr.Dataset({"theta": ((*SAMPLE, "i"), flat)})
+    lines = " + ".join(f"{line}" for line in ("x -> h", "-> h", "h -> y", "-> y"))
+    spec = Spec({"h": "tanh"}, {"theta": f"({lines})"}, sizes={"x": 2, "y": 1})
+    aligned = relabel.align(draws, spec)
+    whole = relabel.summary(aligned)
+    part = relabel.summary(aligned, coords={"h": 1})
+    assert part.index.get_level_values("entry").tolist() == [f"theta[{i}]" for i in (1, 4, 7, 10)]
+    pd.testing.assert_series_equal(part["mean"], whole.loc[part.index, "mean"])
+
+
+def test_summary_of_another_group(aligned):
+    table = relabel.summary(aligned, group="allocation", coords={"obs": [0, 3]})
+    assert table.index.get_level_values("entry").tolist() == [
+        f"prob[{i}, {k}]" for k in range(3) for i in (0, 3)
+    ]
+    values = aligned["allocation"]["prob"].values[:, :, [0, 3]]
+    np.testing.assert_allclose(
+        table["mean"].values.reshape(3, 2), values.mean((0, 1)).T, rtol=1e-12
+    )
+    with pytest.raises(SpecError, match="no variable of the group 'constant_data' carries"):
+        relabel.summary(aligned, group="constant_data")
+
+
+def test_progress_of_a_summary(aligned):
+    seen = []
+    relabel.summary(aligned, progress=lambda *step: seen.append(step))
+    assert seen == [("summary", i, 3) for i in (1, 2, 3)]
 
 
 def test_units_between_and_on_both_sides():

@@ -409,7 +409,7 @@ def test_flax_convolutions_and_attention():
 
     with jax.enable_x64(True):
         check_flax(
-            relabel.models.lenet(2, 2, layout="flax"), Convolutions(), images(2, 8, 8, 3).numpy()
+            relabel.models.lenet(2, 2, naming="flax"), Convolutions(), images(2, 8, 8, 3).numpy()
         )
 
 
@@ -484,7 +484,7 @@ def test_flax_transformer_and_residual_network():
     with jax.enable_x64(True):
         spec = relabel.models.vit(2, naming="flax", axes={"cls": None})
         check_flax(spec, Vit(), images(2, 8, 8, 3).numpy())
-        spec = relabel.models.resnet((1, 1), layout="flax", activation="relu")
+        spec = relabel.models.resnet((1, 1), naming="flax", activation="relu")
         check_flax(spec, Residual(), images(2, 8, 8, 3).numpy())
 
 

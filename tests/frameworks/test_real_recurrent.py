@@ -63,9 +63,9 @@ def check(spec, data, outputs, width=4):
 
 TORCH = {
     "rnn": (rnn, {}),
-    "rnn-relu": (rnn, {"nonlinearity": "relu", "n_layers": 2}),
+    "rnn-relu": (rnn, {"activation": "relu", "n_layers": 2}),
     "lstm": (lstm, {"n_layers": 2, "bidirectional": True}),
-    "lstm-permutation": (lstm, {"symmetry": "permutation", "bias": False}),
+    "lstm-permutation": (lstm, {"activation": "permutation", "bias": False}),
     "gru": (gru, {"n_layers": 2, "bidirectional": True}),
 }
 
@@ -76,7 +76,8 @@ def test_torch(case):
     preset, options = TORCH[case]
     kind = {rnn: torch.nn.RNN, lstm: torch.nn.LSTM, gru: torch.nn.GRU}[preset]
     told = {"num_layers": options.get("n_layers", 1), "bias": options.get("bias", True)}
-    told |= {k: v for k, v in options.items() if k in ("nonlinearity", "bidirectional")}
+    told |= {k: v for k, v in options.items() if k == "bidirectional"}
+    told |= {"nonlinearity": options["activation"]} if preset is rnn and options else {}
     both = 1 + options.get("bidirectional", False)
 
     class Model(torch.nn.Module):

@@ -14,11 +14,11 @@ SAMPLE = ("chain", "draw")
 
 EVERY = {
     "lenet": relabel.models.lenet(),
-    "lenet flax": relabel.models.lenet(3, 1, ["relu", "tanh", "gelu"], layout="flax", norm="bn{}"),
+    "lenet flax": relabel.models.lenet(3, 1, ["relu", "tanh", "gelu"], naming="flax", norm="bn{}"),
     "resnet": relabel.models.resnet(),
     "resnet relu": relabel.models.resnet((3, 4, 6, 3), bottleneck=True, activation="relu"),
     "resnet flax": relabel.models.resnet(
-        (1, 1), layout="flax", statistics="batch_stats.", prefix="p."
+        (1, 1), naming="flax", statistics="batch_stats.", prefix="p."
     ),
     "vit": relabel.models.vit(2, heads=4, gauges={"m1": "unit"}, activation="relu"),
     "vit torch": relabel.models.vit(2, heads=4, naming="torch", prefix="encoder."),
@@ -110,7 +110,7 @@ def test_lines_that_are_changed():
 
 
 def test_positions_of_a_flattened_convolution():
-    spec = relabel.models.lenet(1, 1, layout="flax")
+    spec = relabel.models.lenet(1, 1, naming="flax")
     shapes = {"Conv_0.kernel": (3, 3, 1, 2), "Conv_0.bias": (2,), "Dense_0.bias": (4,)}
     for positions in (1, 9):
         data = filled(**shapes, **{"Dense_0.kernel": (positions * 2, 4)})
@@ -125,9 +125,10 @@ def test_positions_of_a_flattened_convolution():
     [
         (
             lambda: relabel.models.lenet(0),
-            "lenet: n_conv must be 1 or more, not 0; see relabel.mlp",
+            "lenet: n_conv must be a positive integer, not 0; see relabel.mlp",
         ),
-        (lambda: relabel.models.lenet(2, 0), "lenet: n_dense must be 1 or more"),
+        (lambda: relabel.models.lenet(-1), "lenet: n_conv must be a positive integer, not -1"),
+        (lambda: relabel.models.lenet(2, 0), "lenet: n_dense must be a positive integer, not 0"),
         (lambda: relabel.models.lenet(conv="conv"), "conv='conv' is a pattern and needs one '{}'"),
         (lambda: relabel.models.lenet(conv=["0"]), "1 names in conv for 2 layers"),
         (lambda: relabel.models.lenet(activation=["relu"]), "1 values of activation for 4 layers"),
@@ -136,25 +137,39 @@ def test_positions_of_a_flattened_convolution():
             lambda: relabel.models.lenet(conv="a{}", dense="a{}"),
             "two variables are named 'a1.weight'",
         ),
-        (lambda: relabel.models.lenet(layout="hwio"), "layout is 'torch' or 'flax', not 'hwio'"),
-        (lambda: relabel.models.lenet(pool="min"), "pool is 'max', 'mean' or None, not 'min'"),
-        (lambda: relabel.models.resnet(18), r"blocks are numbers such as \(2, 2, 2, 2\), not 18"),
-        (lambda: relabel.models.resnet((2, 0)), "blocks are numbers"),
+        (
+            lambda: relabel.models.lenet(naming="hwio"),
+            "naming must be one of 'torch', 'flax', not 'hwio'",
+        ),
+        (
+            lambda: relabel.models.lenet(pool="min"),
+            "pool must be one of 'max', 'mean', None, not 'min'",
+        ),
+        (
+            lambda: relabel.models.resnet(18),
+            r"blocks must be a sequence such as \(2, 2, 2, 2\), .*, not 18",
+        ),
+        (
+            lambda: relabel.models.resnet((2, 0)),
+            "each number in blocks must be a positive integer, not 0",
+        ),
+        (lambda: relabel.models.resnet(()), "blocks must be a sequence"),
+        (lambda: relabel.models.resnet((2, True)), "positive integer, not True"),
         (
             lambda: relabel.models.resnet(downsample=(True,)),
             "downsample has 1 entries for 4 stages",
         ),
         (lambda: relabel.models.resnet(axes={"bn.weight": None}), "leaves 'bn.weight' out"),
-        (lambda: relabel.models.vit(2), "heads is the number of attention heads"),
-        (lambda: relabel.models.vit(0, heads=2), "depth must be 1 or more, not 0"),
-        (lambda: relabel.models.vit(2, heads=0), "heads must be 1 or more, not 0"),
+        (lambda: relabel.models.vit(2), "heads is missing: the number of attention heads"),
+        (lambda: relabel.models.vit(0, heads=2), "depth must be a positive integer, not 0"),
+        (lambda: relabel.models.vit(2, heads=0), "heads must be a positive integer, not 0"),
         (
             lambda: relabel.models.vit(2, heads=2, naming="jax"),
-            "naming is one of timm, torchvision",
+            "naming must be one of 'timm', 'torchvision'",
         ),
         (
             lambda: relabel.models.mixer(2, naming="torch"),
-            "naming is one of timm, flax, not 'torch'",
+            "naming must be one of 'timm', 'flax', not 'torch'",
         ),
         (lambda: relabel.models.mixer(2, activation="geglu"), "unknown activation 'geglu'"),
     ],
@@ -162,6 +177,16 @@ def test_positions_of_a_flattened_convolution():
 def test_presets_that_do_not_fit(build, said):
     with pytest.raises(SpecError, match=said):
         build()
+
+
+def test_integers_of_numpy_are_integers():
+    one, two = np.int64(1), np.int32(2)
+    models = relabel.models
+    assert models.lenet(two, one) == models.lenet(2, 1)
+    assert models.resnet(np.array([2, 2])) == models.resnet((2, 2))
+    assert models.vit(one, heads=two) == models.vit(1, heads=2)
+    assert type(models.vit(one, heads=two).sizes["a0"]) is int
+    assert models.mixer(two) == models.mixer(2)
 
 
 def test_heads_that_do_not_divide_the_width():
@@ -316,7 +341,7 @@ def test_the_informed_order_is_that_of_the_data():
 def test_deep_networks_whatever_the_order_of_their_units():
     """Where noise is strong, a search that follows a bad order of the spec loses its way."""
     depth = 16
-    spec = relabel.mlp(depth, "tanh", layout="(out, in)", bias=None)
+    spec = relabel.mlp(depth, "tanh", naming="torch", bias=None)
     sizes = [3, *[16] * depth, 2]
     shapes = {f"W{i}": (sizes[i], sizes[i - 1]) for i in range(1, depth + 2)}
     simulated = planted_draws(spec, shapes, draws=10, noise=0.3, seed=0)

@@ -8,7 +8,7 @@ import xarray as xr
 
 import relabel
 from relabel.errors import SpecError
-from relabel.models.presets import factor_model, hmm, mixture, mlp, topic_model
+from relabel.models import factor_model, hmm, mixture, mlp, topic_model
 from relabel.spec.spec import Spec
 
 
@@ -33,25 +33,29 @@ def test_two_hidden_layers():
 
 
 @pytest.mark.parametrize("n_hidden", [1, 2, 3, 12])
-@pytest.mark.parametrize("layout", ["(in, out)", "(out, in)"])
-def test_any_depth_binds_to_draws(n_hidden, layout):
+@pytest.mark.parametrize("naming", ["flax", "torch"])
+def test_any_depth_binds_to_draws(n_hidden, naming):
     sizes = [3, *range(4, 4 + n_hidden), 2]
     variables = {}
     for i, (n_in, n_out) in enumerate(pairwise(sizes), 1):
-        shape = (n_in, n_out) if layout == "(in, out)" else (n_out, n_in)
+        shape = (n_in, n_out) if naming == "flax" else (n_out, n_in)
         variables[f"W{i}"] = (("chain", "draw", f"W{i}_0", f"W{i}_1"), np.ones((1, 2, *shape)))
         variables[f"b{i}"] = (("chain", "draw", f"b{i}_0"), np.ones((1, 2, n_out)))
-    spec = mlp(n_hidden, "tanh", layout=layout)
+    spec = mlp(n_hidden, "tanh", naming=naming)
     assert list(spec.bind(xr.Dataset(variables)).sizes.values()) == sizes[1:-1]
-    other = mlp(n_hidden, "tanh", layout="(out, in)" if layout == "(in, out)" else "(in, out)")
+    other = mlp(n_hidden, "tanh", naming="torch" if naming == "flax" else "flax")
     with pytest.raises(SpecError, match="disagree"):
         other.bind(xr.Dataset(variables))
 
 
 def test_out_in():
-    axes = mlp(2, "relu", layout="(out, in)").axes
+    axes = mlp(2, "relu", naming="torch").axes
     assert [axes[name] for name in ("W1", "W2", "W3")] == ["h1 <- x", "h2 <- h1", "y <- h2"]
     assert [axes[name] for name in ("b1", "b2", "b3")] == ["-> h1", "-> h2", "-> y"]
+
+
+def test_integers_of_numpy_are_integers():
+    assert mlp(np.int64(3), "tanh", first=np.int8(0)) == mlp(3, "tanh", first=0)
 
 
 def test_one_activation_per_layer():
@@ -92,19 +96,19 @@ def test_gauges_pass_through():
 @pytest.mark.parametrize(
     ("arguments", "options", "fragment"),
     [
-        ((0, "tanh"), {}, "n_hidden must be 1 or more, not 0"),
-        ((-1, "tanh"), {}, "n_hidden must be 1 or more"),
-        ((True, "tanh"), {}, "n_hidden must be 1 or more, not True"),
-        ((1.0, "tanh"), {}, "n_hidden must be 1 or more, not 1.0"),
-        (("tanh", 1), {}, "n_hidden must be 1 or more, not 'tanh'"),
+        ((0, "tanh"), {}, "mlp: n_hidden must be a positive integer, not 0"),
+        ((-1, "tanh"), {}, "n_hidden must be a positive integer, not -1"),
+        ((True, "tanh"), {}, "n_hidden must be a positive integer, not True"),
+        ((1.0, "tanh"), {}, "n_hidden must be a positive integer, not 1.0"),
+        (("tanh", 1), {}, "n_hidden must be a positive integer, not 'tanh'"),
         ((1, "tanhh"), {}, "unknown activation 'tanhh'"),
-        ((2, ["tanh"]), {}, "1 activations for 2 hidden layers"),
-        ((1, []), {}, "0 activations for 1 hidden layers"),
-        ((1, "tanh"), {"layout": "in_out"}, "layout must be '(in, out)' or '(out, in)'"),
+        ((2, ["tanh"]), {}, "1 values of activation for 2 layers; give one for each"),
+        ((1, []), {}, "0 values of activation for 1 layers"),
+        ((1, "tanh"), {"naming": "in_out"}, "naming must be one of 'flax', 'torch', not 'in_out'"),
         ((1, "tanh"), {"weight": "W"}, "weight='W' is a pattern and needs one '{}'"),
         ((1, "tanh"), {"bias": "b{}{}"}, "bias='b{}{}' is a pattern"),
-        ((1, "tanh"), {"weight": ["W"]}, "1 names for weight, but there are 2 layers"),
-        ((1, "tanh"), {"bias": ["a", "b", "c"]}, "3 names for bias, but there are 2 layers"),
+        ((1, "tanh"), {"weight": ["W"]}, "1 names in weight for 2 layers"),
+        ((1, "tanh"), {"bias": ["a", "b", "c"]}, "3 names in bias for 2 layers"),
         ((1, "tanh"), {"weight": ["W", None]}, "every layer needs the name of its weight"),
         ((1, "tanh"), {"weight": ["W", "W"]}, "two variables are named 'W'"),
         ((1, "tanh"), {"bias": "W{}"}, "two variables are named 'W1'"),
@@ -201,9 +205,9 @@ def test_factor_model_and_its_companions():
     ("build", "said"),
     [
         (lambda: mixture([]), "mixture: no parameters"),
-        (lambda: mixture("mu"), r"mixture: parameters is a list of names, as in \['mu'\]"),
-        (lambda: mixture(["mu", "mu"]), "mixture: 'mu' is named twice"),
-        (lambda: hmm(["P"]), "hmm: 'P' is named twice"),
+        (lambda: mixture("mu"), r"mixture: parameters must be a list of names, as in \['mu'\]"),
+        (lambda: mixture(["mu", "mu"]), "mixture: two variables are named 'mu'"),
+        (lambda: hmm(["P"]), "hmm: two variables are named 'P'"),
         (lambda: factor_model(symmetry="rotate"), "unknown activation 'rotate'"),
         (lambda: mixture(["mu"]).bind(ones(nu=(3,))), "unknown variable 'mu'.*did you mean 'nu'"),
         (lambda: hmm([]).bind(ones(P=(3, 2))), "sizes of 'state' disagree"),

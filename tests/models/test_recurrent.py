@@ -106,12 +106,12 @@ def relu(z):
 
 CASES = {
     "rnn": (rnn(), "rnn", 1, False, np.tanh),
-    "rnn-relu": (rnn(nonlinearity="relu"), "rnn", 1, False, relu),
+    "rnn-relu": (rnn(activation="relu"), "rnn", 1, False, relu),
     "rnn-relu-2": (rnn(2, "relu", initial="h0"), "rnn", 2, False, relu),
-    "rnn-permutation": (rnn(2, symmetry="permutation"), "rnn", 2, False, np.tanh),
+    "rnn-permutation": (rnn(2, "permutation"), "rnn", 2, False, np.tanh),
     "lstm": (lstm(initial=("h0", "c0")), "lstm", 1, False, np.tanh),
     "lstm-2": (lstm(2, bidirectional=True, initial=("h0", "c0")), "lstm", 2, True, np.tanh),
-    "lstm-permutation": (lstm(symmetry="permutation"), "lstm", 1, False, np.tanh),
+    "lstm-permutation": (lstm(activation="permutation"), "lstm", 1, False, np.tanh),
     "gru": (gru(), "gru", 1, False, np.tanh),
     "gru-2": (gru(2, bidirectional=True, initial="h0"), "gru", 2, True, np.tanh),
 }
@@ -180,7 +180,7 @@ def recovered(kind, spec, *, width=16, n_draws=20, noise=0.05, seed=0, n_layers=
 
 @pytest.mark.parametrize(
     ("kind", "spec"),
-    [("rnn", rnn()), ("rnn", rnn(nonlinearity="relu")), ("lstm", lstm()), ("gru", gru())],
+    [("rnn", rnn()), ("rnn", rnn(activation="relu")), ("lstm", lstm()), ("gru", gru())],
 )
 def test_planted_labels_are_found(kind, spec):
     assert recovered(kind, spec) == 1
@@ -242,8 +242,8 @@ def test_lines():
         "rnn_1.dense_i.bias": "-> (h2^0 + h2^0 + h2)",
         "V": "h2 ->",
     }
-    assert lstm(symmetry="permutation", bias=False).axes["weight_hh_l0"] == "(h + h + h + h) <- h"
-    assert rnn(nonlinearity="relu", gauges={"h": "unit"}).gauges == {"h": "unit"}
+    assert lstm(activation="permutation", bias=False).axes["weight_hh_l0"] == "(h + h + h + h) <- h"
+    assert rnn(activation="relu", gauges={"h": "unit"}).gauges == {"h": "unit"}
     two = lstm(2, initial="h0")
     assert two.axes["h0"] == "(only_h1 + only_h2) ... (h1 | h2)"
     assert two.sizes == {"only_h1": 1, "only_h2": 1}
@@ -252,15 +252,19 @@ def test_lines():
 @pytest.mark.parametrize(
     ("preset", "options", "fragment"),
     [
-        (rnn, {"n_layers": 0}, "rnn: n_layers must be 1 or more"),
-        (rnn, {"nonlinearity": "gelu"}, "nonlinearity is 'tanh' or 'relu', not 'gelu'"),
-        (rnn, {"symmetry": "tanh"}, "symmetry is 'full' or 'permutation'"),
-        (lstm, {"symmetry": "relu"}, "lstm: symmetry is 'tanh' or 'permutation'"),
-        (gru, {"naming": "keras"}, "naming is 'torch', 'flax', 'nnx', not 'keras'"),
+        (rnn, {"n_layers": 0}, "rnn: n_layers must be a positive integer, not 0"),
+        (
+            rnn,
+            {"activation": "gelu"},
+            "rnn: activation must be one of 'tanh', 'relu', 'permutation', not 'gelu'",
+        ),
+        (lstm, {"activation": "relu"}, "lstm: activation must be one of 'tanh', 'permutation'"),
+        (gru, {"activation": "relu"}, "gru: activation must be one of 'tanh', 'permutation'"),
+        (gru, {"naming": "keras"}, "naming must be one of 'torch', 'flax', 'nnx', not 'keras'"),
         (
             gru,
             {"naming": "flax", "bidirectional": True},
-            "bidirectional=True is for naming='torch'",
+            "bidirectional=True needs naming='torch'",
         ),
         (gru, {"naming": "flax", "n_layers": 2}, "needs one '{}' for the layer's number"),
         (lstm, {"readout": ""}, "states that are outputs themselves have no symmetry"),
@@ -271,3 +275,9 @@ def test_refused(preset, options, fragment):
     with pytest.raises(SpecError) as caught:
         preset(**options)
     assert fragment in str(caught.value)
+
+
+def test_integers_of_numpy_are_integers():
+    assert gru(np.int64(2), naming="flax", prefix="GRU_{}.") == gru(
+        2, naming="flax", prefix="GRU_{}."
+    )

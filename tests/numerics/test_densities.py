@@ -9,7 +9,7 @@ from scipy import stats
 
 import relabel
 from relabel.errors import DataError, RelabelError, SpecError
-from relabel.numerics.densities import FAMILIES, allocate, log_density
+from relabel.numerics.densities import DENSITIES, allocate, log_density
 
 SAMPLE = ("chain", "draw")
 RNG = np.random.default_rng(0)
@@ -161,7 +161,7 @@ IDS = [f"{family}-{'-'.join(parameters)}" for family, _, parameters, _ in CASES]
 
 def test_every_family_and_every_way_is_tested():
     tested = {(family, " ".join(parameters)) for family, _, parameters, _ in CASES}
-    known = {(name, way) for name, family in FAMILIES.items() for way in family.parameters}
+    known = {(name, way) for name, family in DENSITIES.items() for way in family.parameters}
     same = {("lognormal", "mean variance"), ("lognormal", "mean precision")}  # as the normal
     assert known - same == tested
 
@@ -213,6 +213,8 @@ def test_edges():
     ("family", "x", "parameters", "error", "said"),
     [
         ("gauss", [0.0], {}, SpecError, "unknown family 'gauss'; known are normal, multi"),
+        ("gaussian", [0.0], {}, SpecError, "unknown family 'gaussian'; known are normal, multi"),
+        ("norml", [0.0], {}, SpecError, "unknown family 'norml' .did you mean 'normal'"),
         ("normal", [0.0], {"mean": [0.0]}, SpecError, "parameters are mean, sd; or mean, variance"),
         ("normal", [0.0], {"mean": [0.0], "sd": [-1.0]}, DataError, "sd must be positive; .* -1"),
         ("normal", [0.0], {"mean": [0.0], "sd": 1.0}, DataError, "one axis is of components"),
@@ -375,11 +377,15 @@ def test_draws_with_nan_and_observations_that_fit_nothing():
         ({"group": "prior"}, SpecError, "no group 'prior'"),
         ({"weights": "mu"}, DataError, "'mu' must hold probabilities that add up to one"),
         ({"weights": None, "parameters": {"mean": 0.0, "sd": 1.0}}, SpecError, "component="),
-        ({"parameters": {"mean": [0.0, 1.0], "sd": 1.0}}, DataError, "a number is needed"),
+        (
+            {"parameters": {"mean": [0.0, 1.0], "sd": 1.0}},
+            DataError,
+            "a parameter must be a number or the name of a variable",
+        ),
         (
             {"family": "bernoulli", "parameters": {"p": "w"}},
             DataError,
-            "should hold a vector for each of the 3 components",
+            "must hold a vector for each of the 3 components",
         ),
         (
             {"family": "bernoulli", "parameters": {"prob": [0.5, 0.5]}},
@@ -488,7 +494,7 @@ def test_transitions_that_are_nan_give_nan():
     [
         (np.array(["a"]), {}, "dtype <U1"),
         (3.0, {}, r"shape \(\)"),
-        (np.zeros(3), {"component": "nope"}, "'nope' is no dimension"),
+        (np.zeros(3), {"component": "nope"}, "'nope' is not a dimension"),
         (np.zeros(3), {"obs": "component"}, "cannot be 'component'"),
     ],
 )

@@ -10,11 +10,13 @@ from files import RECORDED, REPOSITORY
 
 from relabel.data.containers import sharing, unpack
 from relabel.errors import DataError, SpecError
-from relabel.io.files import open_draws
+from relabel.io.reading import open_draws
+from relabel.models import hmm, mlp
 from relabel.models.attention import mixer, vit
 from relabel.models.convolutional import resnet
-from relabel.models.presets import hmm, mlp
 from relabel.models.recurrent import gru, lstm, rnn
+from relabel.proposals.feedforward import Array
+from relabel.proposals.layer_names import read_names
 from relabel.proposals.proposal import Proposal, propose
 from relabel.spec.spec import Spec
 
@@ -148,6 +150,60 @@ def test_names_of_pytorch_and_flax_tell(case):
     assert binds(proposal, data)
 
 
+#: Layers that are stored in an order that does not fit, and the names of what each writes.
+ORDERS = {
+    "numbers within names": (
+        {"mid10.weight": (2, 6), "mid2.weight": (6, 5), "fc1.weight": (5, 4)},
+        {"fc1.weight": "h1 <- x", "mid2.weight": "h2 <- h1", "mid10.weight": "y <- h2"},
+    ),
+    "convolutions before dense layers": (
+        {"dense.weight": (2, 5), "filter2.weight": (5, 4, 3), "filter1.weight": (4, 1, 3)},
+        {
+            "filter1.weight": "h1 <- x ...",
+            "filter2.weight": "h2 <- h1 ...",
+            "dense.weight": "y <- h2",
+        },
+    ),
+    "a head is last": (
+        {"head.weight": (2, 6), "w2.weight": (6, 5), "w1.weight": (5, 4)},
+        {"w1.weight": "h1 <- x", "w2.weight": "h2 <- h1", "head.weight": "y <- h2"},
+    ),
+    "nested calls of Flax": (
+        {"a.kernel": (6, 2), "c.kernel": (4, 8), "b.kernel": (8, 6)},
+        {"c.kernel": "x -> h1", "b.kernel": "h1 -> h2", "a.kernel": "h2 -> y"},
+    ),
+    "nested calls of Flax with convolutions": (
+        {
+            "Conv_0.kernel": (3, 3, 4, 6),
+            "Conv_1.kernel": (3, 3, 1, 4),
+            "Dense_0.kernel": (7, 2),
+            "Dense_1.kernel": (24, 7),
+        },
+        {
+            "Conv_1.kernel": "... x -> h1",
+            "Conv_0.kernel": "... h1 -> h2",
+            "Dense_1.kernel": "(p2 h2) -> h3",
+            "Dense_0.kernel": "h3 -> y",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ORDERS)
+def test_layers_in_the_order_of_their_names(case):
+    shapes, axes = ORDERS[case]
+    arrays = [
+        Array(name, tuple(f"{name}_{i}" for i in range(len(shape))), shape)
+        for name, shape in shapes.items()
+    ]
+    reading = read_names(arrays)
+    assert reading is not None
+    assert reading.named([f"h{i}" for i in range(1, len(shapes))]) == axes
+    proposal = propose(draws(shapes))
+    assert proposal.spec.axes == axes
+    assert binds(proposal, draws(shapes))
+
+
 def shapes_of(spec: Spec, sizes: dict) -> dict:
     """Shapes of all variables of a spec, from the sizes of its axes."""
     numbers = {"qkv": 3, "dim": 4, "y": 10, "x": 3, "pos": 9} | sizes
@@ -257,7 +313,7 @@ NOT_SURE = {
     ),
     "concatenated inputs": (
         {"l1.weight": (8, 4), "l2.weight": (4, 8), "l3.weight": (2, 8)},
-        "concatenated",
+        "their concatenation",
     ),
     "a norm of groups": (
         {"0.weight": (8, 3, 3), "1.weight": (8,), "1.bias": (8,), "3.weight": (2, 8)},
@@ -563,7 +619,7 @@ def test_activation_of_the_attribute():
     proposal = propose(data)
     assert proposal.spec.units == {"h1": "relu", "h2": "relu"}
     assert proposal.assumptions[0] == (
-        "the activation of all hidden layers is relu: so says the posterior's attribute"
+        "the activation of all hidden layers is relu, by the attribute of the posterior"
     )
 
 
@@ -664,7 +720,7 @@ def test_ambiguous(name):
     assert not proposal.certain
     (doubt,) = proposal.doubts
     assert [f for f in fragments if f not in doubt] == []
-    assert "The first is shown" in doubt
+    assert "The first is proposed" in doubt
     first = next(iter(shapes))
     assert proposal.spec.axes[first].startswith("x -> h")
     assert binds(proposal, data)
@@ -707,7 +763,7 @@ def test_a_bias_of_no_layer_is_in_doubt(shape):
     proposal = propose(draws({"W1": (3, 4), "W2": (4, 1), "b1": shape}))
     assert set(proposal.spec.axes) == {"W1", "W2"}
     assert proposal.doubts == (
-        f"b1 ({shape[0]}) looks like a bias, but it is not clear of which layer",
+        f"b1 ({shape[0]}) looks like a bias, but it is not clear which layer it belongs to",
     )
 
 
@@ -955,7 +1011,7 @@ def test_more_axes_than_two():
         ("z", lambda z: z, True, None),
         ("z", lambda z: np.where(z == 2, -1, z), True, None),  # one state is empty
         ("z", lambda z: z + 1, False, "from 1 to 3 of the 3 units 'state': they look 1-based"),
-        ("counts", lambda z: z, False, "whole numbers that could name the units 'state'"),
+        ("counts", lambda z: z, False, "integers that could be labels of the units 'state'"),
         ("counts", lambda z: z + 3, False, None),
         ("z", lambda z: z + 3, False, None),
     ],

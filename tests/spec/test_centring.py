@@ -299,7 +299,7 @@ def test_apply_to_other_data(rng):
     assert largest(relabel.undo(new), named) == 0
     wrong = draws[["V"]].isel(V_dim_0=slice(0, 3)).assign(b=draws["b"])
     lines = Spec(spec.units, {"V": "_ -> y", "b": "-> h"}, gauges=spec.gauges)
-    with pytest.raises(DataError, match=r"'V' has the shape \(5,\) a draw.* need \(3,\)"):
+    with pytest.raises(DataError, match=r"'V' have the shape \(5,\) a draw.* need \(3,\)"):
         relabel.apply(wrong, aligned, spec=lines)
 
 
@@ -482,7 +482,7 @@ def test_a_likelihood_that_sees_the_shift_is_told(rng):
     data = tree["constant_data"].to_dataset().drop_vars("y")
     tree["constant_data"] = data.assign(y=(("obs", "o"), rng.normal(size=(40, Y))))
     _, found = relabel.diagnose(relabel.align(tree, spec))
-    assert "the outputs 'y' were centred, which a gaussian likelihood sees" in str(found)
+    assert "the outputs 'y' were centred, on which a normal likelihood depends" in str(found)
 
 
 def test_the_command(rng, tmp_path, monkeypatch, capsys):
@@ -501,7 +501,7 @@ def test_the_command(rng, tmp_path, monkeypatch, capsys):
     lines = [word for name, line in HEAD.items() for word in ("--axes", f"{name}: {line}")]
     for more in (lines, []):
         start = ["align", "in.nc", "-o", "out.nc", "--force", "--units", "h=tanh"]
-        told = call(*start, *more, "--gauge", "y=centred")
+        told = call(*start, *more, "--gauges", "y=centred")
         assert "what is written to 'y' was centred" in told
     assert "labels can be believed" in call("diagnose", "out.nc")
     assert "V" in call("summary", "out.nc")

@@ -114,8 +114,8 @@ def test_refused(text, fragment):
 
 
 @pytest.mark.parametrize("wrong", [None, 3, ["x", "h"], {"W": "x -> h"}])
-def test_not_a_text(wrong):
-    with pytest.raises(SpecError, match="must be a text"):
+def test_not_a_string(wrong):
+    with pytest.raises(SpecError, match="must be a string"):
         parse(wrong)
 
 

@@ -65,9 +65,9 @@ def axes_of(bound: Bound) -> dict[str, list]:
         ({"units": {"h": "tanh"}, "axes": ["x -> h"]}, ["axes must be a table"]),
         ({"units": {"h": "tanh"}, "sizes": 3}, ["sizes must be a table, not 3"]),
         ({"units": {"h": "tahn"}}, ["unknown activation 'tahn'", "tanh", "'permutation' is valid"]),
-        ({"units": {"h": None}}, ["units: 'h' must stand for a text, not None"]),
-        ({"units": {"h": ["tanh"]}}, ["units: 'h' must stand for a text, not ['tanh']"]),
-        ({"units": {3: "tanh"}}, ["units: names are texts, not 3"]),
+        ({"units": {"h": None}}, ["units: 'h' must be a string, not None"]),
+        ({"units": {"h": ["tanh"]}}, ["units: 'h' must be a string, not ['tanh']"]),
+        ({"units": {3: "tanh"}}, ["units: names must be strings, not 3"]),
         ({"units": {"h^2": "tanh"}}, ["'h^2' cannot name a set of units"]),
         ({"units": {"a b": "tanh"}}, ["'a b' cannot name"]),
         ({"units": {"(h)": "tanh"}}, ["'(h)' cannot name"]),
@@ -81,11 +81,11 @@ def axes_of(bound: Bound) -> dict[str, list]:
         ({"units": {"draw": "tanh"}}, ["units cannot be named 'draw'"]),
         ({"units": {"a/h": "tanh"}}, ["units cannot be named 'a/h'"]),
         ({"units": {"h": "tanh"}, "axes": {"W": "x -> h -> y"}}, ["variable 'W'", "one arrow"]),
-        ({"units": {"h": "tanh"}, "axes": {"W": 3}}, ["axes: 'W' must stand for a text, not 3"]),
-        ({"units": {"h": "tanh"}, "axes": {1: "-> h"}}, ["axes: names are texts, not 1"]),
+        ({"units": {"h": "tanh"}, "axes": {"W": 3}}, ["axes: 'W' must be a string, not 3"]),
+        ({"units": {"h": "tanh"}, "axes": {1: "-> h"}}, ["axes: names must be strings, not 1"]),
         (
             {"units": {"h": "tanh"}, "axes": {"layers": {"0": {"w": "x -> h"}}}},
-            ["axes: 'layers' must stand for a text", 'quotes, as in "layers.0"'],
+            ["axes: 'layers' must be a string", 'quotes, as in "layers.0"'],
         ),
         (
             {"units": {"hidden": "tanh"}, "axes": {"W": "x -> hiden"}},
@@ -97,7 +97,7 @@ def axes_of(bound: Bound) -> dict[str, list]:
         ),
         ({"units": {"h": "tanh"}, "values": {"z": "g"}}, ["values of 'z' name 'g'", "no units"]),
         ({"units": {"comp": "tanh"}, "values": {"z": "com"}}, ["did you mean 'comp'?"]),
-        ({"units": {"h": "tanh"}, "values": {"z": ["h"]}}, ["values: 'z' must stand for a text"]),
+        ({"units": {"h": "tanh"}, "values": {"z": ["h"]}}, ["values: 'z' must be a string"]),
         ({"units": {"h": "tanh"}, "sizes": {"h": 0}}, ["sizes: 'h' must be a positive", "not 0"]),
         ({"units": {"h": "tanh"}, "sizes": {"h": -2}}, ["positive integer, not -2"]),
         ({"units": {"h": "tanh"}, "sizes": {"h": 2.0}}, ["positive integer, not 2.0"]),
@@ -110,7 +110,7 @@ def axes_of(bound: Bound) -> dict[str, list]:
         ({"units": {"h": "relu"}, "gauges": {"h": "norm"}}, ["'norm'", "balanced, unit"]),
         ({"units": {"h": "tanh"}, "gauges": {"h": "unit"}}, ["it has no scale to fix"]),
         ({"units": {"h": "relu"}, "gauges": {"g": "unit"}}, ["gauges name 'g'", "no units"]),
-        ({"units": {"h": "relu"}, "gauges": {"h": 1}}, ["gauges: 'h' must stand for a text"]),
+        ({"units": {"h": "relu"}, "gauges": {"h": 1}}, ["gauges: 'h' must be a string"]),
     ],
 )
 def test_refused_declarations(tables, fragments):
@@ -123,7 +123,7 @@ def test_names_of_units(name):
     assert Spec({name: "tanh"}, {"W": f"x -> {name}"}).units == {name: "tanh"}
 
 
-def test_sizes_of_any_whole_number_are_plain():
+def test_sizes_of_any_integer_type_are_plain():
     spec = Spec({"h": "tanh"}, sizes={"h": np.int64(4)})
     assert spec.sizes == {"h": 4}
     assert type(spec.sizes["h"]) is int

@@ -56,10 +56,8 @@ class AlignmentCheck(Check[Course]):
 
     def run(self, case: Case) -> Course | None:
         """Read the record."""
-        if not case.aligned.was_aligned:
-            return None
-        record = case.aligned.notes
-        return Course(len(record["losses"]), record["converged"])
+        known = case.aligned.provenance
+        return None if known is None else Course(len(known.losses), known.converged)
 
     def measure(self, case: Case, result: Course) -> AlignmentMeasurements:
         """Return the number of sweeps."""

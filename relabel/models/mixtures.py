@@ -1,0 +1,51 @@
+"""Ready spec of finite mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from relabel.models.tables import allocated_spec, parameter_lines
+from relabel.spec.spec import Spec
+
+__all__ = ["mixture"]
+
+
+def mixture(
+    parameters: Sequence[str] | Mapping[str, str] = ("mu", "sigma", "w"),
+    *,
+    z: str | Sequence[str] | None = None,
+    prob: str | Sequence[str] | None = None,
+    units: str = "component",
+) -> Spec:
+    """Return the spec of a finite mixture: components are exchangeable.
+
+    Parameters
+    ----------
+    parameters : sequence of str, or mapping of str to str, default ("mu", "sigma", "w")
+        Names of the variables with one value for each component, weights included; or a mapping
+        from names to axes, as in ``{"mu": "component dim", "w": "component"}``.
+    z : str or sequence of str, optional
+        Allocations: labels from 0 to K-1, of any shape, in any group (``"allocation/z"``).
+    prob : str or sequence of str, optional
+        Allocation probabilities, with the components last (``"allocation/prob"``).
+    units : str, default "component"
+        Name of the components.
+
+    Returns
+    -------
+    Spec
+
+    Raises
+    ------
+    SpecError
+        If there are no parameters, or a name occurs twice.
+
+    Examples
+    --------
+    >>> spec = mixture({"mu": "component dim", "w": "component"}, z="allocation/z")
+    >>> spec.units, spec.axes, spec.values
+    ({'component': 'permutation'}, {'mu': 'component dim', 'w': 'component'}, \
+{'allocation/z': 'component'})
+    """
+    lines = parameter_lines("mixture", units, parameters)
+    return allocated_spec("mixture", {units: "permutation"}, lines, z, prob)

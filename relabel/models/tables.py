@@ -1,0 +1,178 @@
+"""Tables that presets share: names of layers, one value for each layer, lines of axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from relabel.errors import SpecError
+from relabel.spec.arrays import closest
+from relabel.spec.spec import Spec
+
+__all__ = [
+    "allocated_spec",
+    "dense_line",
+    "hidden_names",
+    "joined_lines",
+    "layer_names",
+    "one_each",
+    "parameter_lines",
+]
+
+Lines = Sequence[tuple[str, str]]
+Name = TypeVar("Name", str, str | None)
+Value = TypeVar("Value", str, bool)
+
+
+def joined_lines(
+    preset: str, lines: Lines, changes: Mapping[str, str | None] | None = None
+) -> dict[str, str]:
+    """Join the lines of all variables to one table, and change some of them.
+
+    Parameters
+    ----------
+    preset : str
+        Name of the preset, for messages.
+    lines : sequence of (str, str)
+        Names of variables and their axes.
+    changes : mapping of str to (str or None), optional
+        Lines to add or to replace; None leaves a variable out.
+
+    Raises
+    ------
+    SpecError
+        If two lines are of one variable, or a variable that is to be left out is not there.
+
+    Examples
+    --------
+    >>> joined_lines("vit", [("cls", "_ _ r"), ("pos", "_ _ r")], {"cls": None, "pos": "_ r"})
+    {'pos': '_ r'}
+    """
+    axes: dict[str, str] = {}
+    for key, line in lines:
+        if key in axes:
+            raise SpecError(
+                f"{preset}: two variables are named {key!r}; each needs a name of its own"
+            )
+        axes[key] = line
+    for key, change in (changes or {}).items():
+        if change is not None:
+            axes[key] = change
+        elif axes.pop(key, None) is None:
+            raise SpecError(
+                f"{preset}: axes leaves {key!r} out, which the preset does not have"
+                f"{closest(key, axes)}"
+            )
+    return axes
+
+
+def layer_names(
+    preset: str, what: str, given: str | Sequence[Name], number: int, first: int
+) -> list[Name]:
+    """Return the names of some layers, from a pattern with one ``{}`` or as given.
+
+    Raises
+    ------
+    SpecError
+        If the pattern does not have exactly one ``{}``, or there are more or fewer names than
+        layers.
+
+    Examples
+    --------
+    >>> layer_names("lenet", "conv", "conv{}", 2, 1)
+    ['conv1', 'conv2']
+    """
+    if isinstance(given, str):
+        if given.count("{}") != 1:
+            raise SpecError(
+                f"{preset}: {what}={given!r} is a pattern and needs one '{{}}' for the layer's "
+                f"number, as in 'layers.{{}}.w'; or give all {number} names in a list"
+            )
+        return [given.replace("{}", str(i)) for i in range(first, first + number)]
+    return _checked_number(preset, f"names in {what}", given, number)
+
+
+def one_each(preset: str, what: str, given: Value | Sequence[Value], number: int) -> list[Value]:
+    """Return one value for each layer, from one for all layers or as given.
+
+    Raises
+    ------
+    SpecError
+        If there are more or fewer values than layers.
+
+    Examples
+    --------
+    >>> one_each("mlp", "activation", "tanh", 2)
+    ['tanh', 'tanh']
+    """
+    if isinstance(given, (str, bool)):
+        return [given] * number
+    return _checked_number(preset, f"values of {what}", given, number)
+
+
+Entry = TypeVar("Entry")
+
+
+def _checked_number(preset: str, what: str, given: Sequence[Entry], number: int) -> list[Entry]:
+    entries = list(given)
+    if len(entries) != number:
+        raise SpecError(f"{preset}: {len(entries)} {what} for {number} layers; give one for each")
+    return entries
+
+
+def hidden_names(n_hidden: int) -> list[str]:
+    """Return the names of the hidden layers of a network.
+
+    Examples
+    --------
+    >>> hidden_names(1), hidden_names(2)
+    (['h'], ['h1', 'h2'])
+    """
+    return ["h"] if n_hidden == 1 else [f"h{i}" for i in range(1, n_hidden + 1)]
+
+
+def dense_line(tail: str, head: str, turned: bool) -> str:
+    """Write the axes of a weight matrix, which is `turned` if it is stored (out, in)."""
+    return f"{head} <- {tail}" if turned else f"{tail} -> {head}"
+
+
+def parameter_lines(
+    preset: str, units: str, parameters: Sequence[str] | Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Return names and axes of variables that are given as names, or with axes.
+
+    Raises
+    ------
+    SpecError
+        If a single string is given.
+    """
+    if isinstance(parameters, Mapping):
+        return list(parameters.items())
+    if isinstance(parameters, str):
+        raise SpecError(
+            f"{preset}: parameters must be a list of names, as in [{parameters!r}], or a table of "
+            "names and axes"
+        )
+    return [(name, units) for name in parameters]
+
+
+def allocated_spec(
+    preset: str,
+    units: Mapping[str, str],
+    lines: Lines,
+    z: str | Sequence[str] | None = None,
+    prob: str | Sequence[str] | None = None,
+) -> Spec:
+    """Return the spec of one set of units, with allocations and their probabilities.
+
+    Raises
+    ------
+    SpecError
+        If there are no lines, or two are of one variable.
+    """
+    (name,) = units
+    z, prob = ([given] if isinstance(given, str) else given or () for given in (z, prob))
+    lines = [*lines, *((key, f"... {name}") for key in prob)]
+    if not lines:
+        raise SpecError(f"{preset}: no parameters; name the variables that {name!r} carry")
+    return Spec(units, joined_lines(preset, lines), values=dict.fromkeys(z, name))
