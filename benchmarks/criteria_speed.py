@@ -42,6 +42,8 @@ Array = NDArray[Any]
 
 UNITS = {"component": "permutation"}
 FIRST = {"chain": 0, "draw": 0}
+#: Criteria that may start from the labels as they came as well.
+FROM_LABELS = ("stephens", "ecr-iterative-1", "ecr-iterative-2")
 SJW_UNITS = 7  # it enumerates all permutations, so it is timed on fewer components
 
 
@@ -90,10 +92,10 @@ def main() -> None:
 def criteria(mixture: Mixture) -> list[tuple[str, Criterion]]:
     """Every criterion that takes mixtures, with what it is called in the table."""
     options: dict[str, dict[str, Any]] = {
-        "reference": {"to": FIRST},
-        "order": {"by": "mu"},
-        "ecr": {"pivot": FIRST},
-        "pra": {"pivot": FIRST},
+        "reference": {"reference": FIRST},
+        "order": {"var_names": "mu"},
+        "ecr": {"reference": FIRST},
+        "pra": {"reference": FIRST},
         "sjw": {"weights": None},
         "permutations": {"index": np.argsort(mixture.planted, axis=1)[None]},
     }
@@ -103,9 +105,8 @@ def criteria(mixture: Mixture) -> list[tuple[str, Criterion]]:
             continue  # of networks, of factors
         label = f"{name} (K = {min(mixture.n_units, SJW_UNITS)})" if name == "sjw" else name
         found.append((label, kind(**options.get(name, {}))))
-        if "start" in kind.__dataclass_fields__ and name != "data-based":
-            again = kind(**options.get(name, {}), start="labels")
-            found.append((f"{label}, start = labels", again))
+        if name in FROM_LABELS:
+            found.append((f"{label}, reference = labels", kind(reference="labels")))
     return found
 
 
@@ -144,10 +145,9 @@ def simulate(n_units: int, n_obs: int, n_draws: int, seed: int) -> Mixture:
 def solve(mixture: Mixture, criterion: Criterion) -> Solution:
     """Find the elements, from draws in memory."""
     spec = with_labels(relabel.Spec(UNITS), criterion, sharing(mixture.groups))
-    draws = Draws.read(sharing(mixture.groups), spec, "raise")
-    search = {"n_random": 0, "n_kicks": 0, "seed": 0}
-    job = Job(mixture.groups, criterion, None, search, None, False)
-    return job.run(draws, np.zeros(1, dtype=bool))
+    draws = Draws.read(sharing(mixture.groups), spec, "raise", mixture.groups)
+    search = {"n_random": 0, "n_perturbations": 0, "rng": 0}
+    return Job(criterion, None, search).run(draws)
 
 
 def timed(mixture: Mixture, criterion: Criterion, repeat: int) -> tuple[float, Solution]:

@@ -46,7 +46,11 @@ def factor_models() -> list[tuple[str, float, int, tuple[float, float]]]:
         draws = loadings(kind)
         floors = (assignments(draws), one_pass(draws))
         cases = [
-            ("signed", "rsp, no rotation", relabel.criteria.RSP(rotation="none", start="labels")),
+            (
+                "signed",
+                "rsp, no rotation",
+                relabel.criteria.RSP(rotation="none", reference="labels"),
+            ),
             ("signed", "rsp, no rotation, both starts", relabel.criteria.RSP(rotation="none")),
             ("orthogonal", "rsp", relabel.criteria.RSP()),
             ("orthogonal", "procrustes", relabel.criteria.Procrustes()),

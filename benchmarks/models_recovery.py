@@ -56,10 +56,10 @@ class Row:
 
 MIXTURES = [
     Row("mean", "mean"),
-    Row("mean of mu", "mean", {"variables": "mu"}),
+    Row("mean of mu", "mean", {"var_names": "mu"}),
     Row("gaussian", "gaussian"),
-    Row("map draw", "reference", {"to": "map"}),
-    Row("order by mu", "order", {"by": "mu"}),
+    Row("map draw", "reference", {"reference": "map"}),
+    Row("order by mu", "order", {"var_names": "mu"}),
     Row("pra", "pra"),
     Row("stephens", "stephens", {"prob": PROB}),
     Row("ecr", "ecr", {"z": Z}),
@@ -72,10 +72,10 @@ MIXTURES = [
 
 FACTORS = [
     Row("mean", "mean"),
-    Row("mean of loadings", "mean", {"variables": "Lambda"}),
-    Row("gaussian", "gaussian", {"variables": "Lambda"}),
-    Row("map draw", "reference", {"to": "map", "variables": "Lambda"}),
-    Row("order by first item", "order", {"by": "Lambda[0]"}),
+    Row("mean of loadings", "mean", {"var_names": "Lambda"}),
+    Row("gaussian", "gaussian", {"var_names": "Lambda"}),
+    Row("map draw", "reference", {"reference": "map", "var_names": "Lambda"}),
+    Row("order by first item", "order", {"var_names": "Lambda[0]"}),
     Row("rsp", "rsp", rotated=True),
     Row("procrustes", "procrustes", rotated=True),
     Row("weighted-procrustes", "weighted-procrustes", rotated=True),
@@ -187,7 +187,7 @@ def best(simulated: Simulated) -> dict[str, Shares]:
 def by_true_loadings(simulated: Simulated, variables: tuple[str, ...] | None) -> Shares:
     """Recovery by squared distance to the true values of some variables, or all."""
     point = simulated.data["truth"].to_dataset()
-    criterion = relabel.criteria.ToReference(to=point, scale="none", variables=variables)
+    criterion = relabel.criteria.ToReference(point, scale="none", var_names=variables)
     aligned = relabel.align(simulated.data, simulated.spec, criterion=criterion)
     return pair_of(recovery(aligned["relabel"], simulated.planted))
 

@@ -57,13 +57,17 @@ def main() -> None:
         print(f"{name:>16}  {noise:9.1f}  {figures}", flush=True)
 
 
-def one(simulated: Simulated, n_kicks: int) -> tuple[float, ...]:
+def one(simulated: Simulated, n_perturbations: int) -> tuple[float, ...]:
     """Recovery by the baseline and by the library; share of draws at the optimum."""
-    truth = relabel.criteria.ToReference(to=simulated.data["truth"].to_dataset())
+    truth = relabel.criteria.ToReference(simulated.data["truth"].to_dataset())
     shares = [baseline_recovery(simulated)]
     for inputs, criterion in ((None, truth), ("auto", truth), (None, relabel.criteria.Mean())):
         aligned = relabel.align(
-            simulated.data, simulated.spec, inputs=inputs, criterion=criterion, n_kicks=n_kicks
+            simulated.data,
+            simulated.spec,
+            inputs=inputs,
+            criterion=criterion,
+            n_perturbations=n_perturbations,
         )
         shares.append(recovery(aligned["relabel"], simulated.planted)["draws"])
         if inputs is None and criterion is truth:

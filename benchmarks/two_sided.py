@@ -191,7 +191,7 @@ def by_library(case: Case, symmetry: str) -> list[Labels]:
     names = {n: [f"{n}{i}" for i in range(m.ndim)] for n, m in case.point.items()}
     draws = xr.Dataset({n: ((*lead, *names[n]), v[None]) for n, v in case.draws.items()})
     point = xr.Dataset({n: (names[n], m) for n, m in case.point.items()})
-    criterion = relabel.criteria.ToReference(to=point, scale="none")
+    criterion = relabel.criteria.ToReference(point, scale="none")
     spec = relabel.Spec({"h": symmetry}, case.lines)
     own = relabel.align(xr.DataTree.from_dict({"posterior": draws}), spec, criterion=criterion)
     own = own["relabel"]

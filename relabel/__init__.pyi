@@ -12,10 +12,13 @@ from .analysis.slot_tables import summary
 from .data.containers import DrawsLike
 from .data.provenance import Provenance
 from .diagnostics.diagnosing import diagnose
-from .diagnostics.diagnosis import Diagnosis, Finding, Thresholds
+from .diagnostics.diagnosis import Diagnosis
+from .diagnostics.finding import Finding
 from .diagnostics.likelihood import Likelihood
+from .diagnostics.thresholds import Thresholds
 from .errors import DataError, FileError, RelabelError, SpecError
-from .io.files import open_draws, save
+from .io.reading import open_draws
+from .io.writing import save
 from .models.dense import mlp
 from .models.factor_models import factor_model
 from .models.hidden_markov import hmm

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RelabelAccessor", "register"]
 
-Data = TypeVar("Data", xr.DataTree, xr.Dataset)
+Data = TypeVar("Data", bound="xr.DataTree | xr.Dataset")
 
 
 class RelabelAccessor(Generic[Data]):
@@ -82,5 +82,5 @@ class RelabelAccessor(Generic[Data]):
 
 def register() -> None:
     """Register the accessor for trees and datasets."""
-    xr.register_datatree_accessor("relabel")(RelabelAccessor)
-    xr.register_dataset_accessor("relabel")(RelabelAccessor)
+    for registrar in (xr.register_datatree_accessor, xr.register_dataset_accessor):
+        registrar("relabel")(RelabelAccessor)  # type: ignore[no-untyped-call]

@@ -1,15 +1,18 @@
-"""The main job: ArviZ data and a spec in, the same kind of ArviZ data, relabelled, out."""
+"""The main verb: ArviZ data and a spec in, the same kind of ArviZ data, relabelled, out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.progress import Report, reporting
+from relabel._util.text import plain
+from relabel._util.validate import integer, seed_of
 from relabel.alignment.job import Job
 from relabel.alignment.provenance import (
     found_variables,
@@ -17,24 +20,21 @@ from relabel.alignment.provenance import (
     refuse_reduced,
     stored_elements,
 )
+from relabel.alignment.references import flagged_chains
 from relabel.alignment.result import transformed
-from relabel.data.containers import pack, sharing, unpack
+from relabel.data.containers import Data, pack, sharing, unpack
+from relabel.data.provenance import Provenance
 from relabel.errors import SpecError
 from relabel.matching.allocation_features import located, with_labels
-from relabel.matching.criteria import (
-    Criterion,
-    Mean,
-    criterion_of,
-)
+from relabel.matching.criteria import Criterion, Mean, criterion_of, current_options, rebuilt
+from relabel.matching.criteria.registry import is_fully_described
 from relabel.matching.draws import Draws
 from relabel.matching.probes import find_probes
-from relabel.matching.solve import Progress
 from relabel.spec.spec import Spec, spec_of
 
 __all__ = ["align"]
 
 Array = NDArray[Any]
-Data = TypeVar("Data")
 
 
 def align(
@@ -47,14 +47,14 @@ def align(
     exclude_flagged: bool = False,
     n_first: int = 1,
     n_random: int = 0,
-    n_kicks: int = 30,
-    seed: int = 0,
-    progress: Progress | None = None,
+    n_perturbations: int = 30,
+    rng: int | np.random.Generator = 0,
+    progress: bool | Report = False,
 ) -> Data:
     r"""Relabel every draw so that all of them sit in one reference mode.
 
     For each draw *t* the element :math:`g_t` of the model's symmetry group is found that brings
-    it nearest to the reference; which distance, and which reference, is the criterion's choice.
+    it nearest to the reference; the criterion defines the distance and the reference.
     One set of units is solved exactly (a linear assignment); several sets by coordinate ascent
     from many starts, of which the best is kept.
 
@@ -66,32 +66,34 @@ def align(
         Units and axes; a mapping is the dims-only form, as in ``{"hidden": "tanh"}``, where
         integers in the group ``allocation`` that name the units are their labels.
     criterion : Criterion or str, optional
-        As an object, or by its name where all options stay as they are;
+        An object, or the name of a criterion with its default options;
         :class:`relabel.criteria.Mean` by default. One that compares allocations or probabilities
         finds them where there is only one variable of them.
     inputs : ndarray of shape (n, n_inputs), str or None, default "auto"
         Inputs at which units are compared by their activations, a start that deep networks need:
-        an array, the address of a variable (``"constant_data/X"``), None for none (the start then
-        compares units on standard normal points; the loss decides as always), or ``"auto"``
-        for the only variable of constant_data that fits, if it is the only one.
+        an array; the address of a variable (``"constant_data/X"``); ``"auto"`` for the variable of
+        constant_data that fits, if it is the only one; or None for none (the start then compares
+        units on standard normal points; the loss decides as always).
     nonfinite : {"raise", "skip"}
-        What to do with draws that hold NaN or infinities: refuse them, or leave them out, as they
-        are and marked in ``relabel/excluded``.
+        How to treat draws that hold NaN or infinities: raise an error, or leave them as they are
+        and mark them in ``relabel/excluded``.
     exclude_flagged : bool, default False
-        Whether chains that sit in other modes, judged by `lp` (and by outputs, where inputs are
-        known), have no part in the reference. They are aligned to it all the same.
+        Whether to keep chains that sit in other modes, judged by `lp` (and by outputs, where inputs
+        are known), out of the reference. They are aligned to it all the same.
     n_first : int, default 1
         Number of draws that are tried as the first reference: the usual one, and others at random.
         The descent that ends with the lowest loss is kept. More of them help where an iterated
         mean has several local optima; each costs a whole alignment.
     n_random : int, default 0
         Random starts per draw, for networks with several hidden layers.
-    n_kicks : int, default 30
+    n_perturbations : int, default 30
         Rounds of iterated local search on draws whose starts disagree, likewise.
-    seed : int, default 0
-        Seed of the random starts, the kicks and the probe inputs.
-    progress : callable, optional
-        Called with the name of a stage, the blocks done and the number of blocks.
+    rng : int or numpy.random.Generator, default 0
+        Random numbers of the starts, the perturbations and the probe inputs, or their seed. The
+        record keeps the integer.
+    progress : bool or callable, default False
+        True shows a bar on standard error; a callable is called with the name of a stage, the
+        blocks done and the number of blocks.
 
     Returns
     -------
@@ -101,16 +103,16 @@ def align(
 
         ====================  ======================  ==================================
         ``{units}_index``     chain, draw, {units}    slot *k* holds the unit ``index[k]``
-        ``{units}_factor``    chain, draw, {units}    what multiplied it
+        ``{units}_factor``    chain, draw, {units}    the factor that it was multiplied by
         ``{units}_rotation``  …, {units}, {units}_unit  instead of both, of units that rotate
-        ``{variable}_offset`` chain, draw, …          what was subtracted, over a centred axis
+        ``{variable}_offset`` chain, draw, …          subtracted over a centred axis
         ``{units}_margin``    chain, draw, {units}    gain over the best that changes the slot
         ``loss``              chain, draw             loss of the aligned draw
-        ``start``             chain, draw             which start won
+        ``start``             chain, draw             the start that led there
         ====================  ======================  ==================================
 
         and the attribute ``relabel``, JSON text with spec, criterion, losses and warnings. Draws
-        that were aligned before compose: the group tells the way from the original draws.
+        that were aligned before compose: the group holds the way from the original draws.
 
     Raises
     ------
@@ -148,65 +150,114 @@ def align(
     >>> bool((relabel.undo(aligned)["mu"] == draws["mu"]).all())
     True
     """
-    spec = spec_of(spec)
-    if isinstance(criterion, str):
-        criterion = criterion_of(criterion)
-    criterion = Mean() if criterion is None else criterion
-    _check_options(criterion, n_first=n_first, n_random=n_random, n_kicks=n_kicks, seed=seed)
+    spec, criterion = spec_of(spec), _criterion(criterion)
+    search = _search(n_first, n_random, n_perturbations, seed_of(rng))
     groups = unpack(data)
-    if "relabel" in groups:
-        stored_elements(groups, "")
-        refuse_reduced(groups)
-    spec = _as_before(spec, groups)
-    criterion = located(criterion, spec, sharing(groups))
-    spec = with_labels(spec, criterion, sharing(groups))
-    draws = Draws.read(sharing(groups), spec, nonfinite)
+    shared = sharing(groups)
+    earlier = _earlier(groups)
+    spec = _spec_as_before(spec, earlier)
+    criterion = located(criterion, spec, shared)
+    spec = with_labels(spec, criterion, shared)
+    draws = Draws.read(shared, spec, nonfinite, groups)
     criterion = criterion.resolved(draws.bound)
     criterion.check_rotations(draws.bound)
-    probes = find_probes(draws.bound, groups, inputs, criterion, seed)
-    search = {"n_random": n_random, "n_kicks": n_kicks, "seed": seed}
-    search |= {"n_first": n_first} if n_first > 1 else {}
-    job = Job(groups, criterion, probes, search, progress, exclude_flagged)
-    flagged = job.flagged(draws)
-    solution = job.run(draws, flagged)
-    found = {"": (draws, solution)}
-    warmup = sharing(groups, "warmup_")
-    if warmup:
-        warm = Draws.read(warmup, spec.present_in(warmup), nonfinite)
-        found["warmup_"] = (warm, job.follow_warmup(warm, draws, solution))
+    probes = find_probes(draws.bound, groups, inputs, criterion, search["rng"])
+    apart = flagged_chains(draws, probes) if exclude_flagged else None
+    options = {"inputs": probes.where if probes else None} | search
+    options |= {"exclude_flagged": True} if exclude_flagged else {}
+    with reporting(progress) as report:
+        job = Job(criterion, probes, search, report)
+        solution = job.run(draws, apart, _aligned_alike(earlier, groups, criterion, options))
+        solution.remarks.warnings.extend(_on_earlier(earlier, criterion))
+        found = [("", draws, solution)]
+        warmup = sharing(groups, "warmup_")
+        if warmup:
+            warm = Draws.read(warmup, spec.present_in(warmup), nonfinite, groups)
+            found.append(("warmup_", warm, job.follow_warmup(warm, draws, solution)))
     changed: dict[str, xr.Dataset | None] = {}
-    for prefix, (part, result) in found.items():
-        provenance = provenance_of(part, result, criterion, job.options)
-        if exclude_flagged:
-            apart = tuple(np.flatnonzero(flagged).tolist())
-            provenance = replace(provenance, no_part_in_reference=apart)
-        own = found_variables(part, result)
-        changed |= transformed(
-            groups, prefix, part.bound, part.transformation(result), own, provenance
-        )
+    for prefix, part, result in found:
+        provenance = provenance_of(part, result, criterion, options)
+        if apart is not None:
+            chains = tuple(np.flatnonzero(apart).tolist())
+            provenance = replace(provenance, no_part_in_reference=chains)
+        own, done = found_variables(part, result), part.transformation(result.elements)
+        changed |= transformed(groups, prefix, part.bound, done, own, provenance)
     return pack(data, changed)
 
 
-def _check_options(criterion: Any, **counts: Any) -> None:
-    """Check what the type checker would, for those who have none."""
+def _criterion(given: Any) -> Criterion:
+    """Return the criterion that was given, by its name or as an object; the mean by default."""
+    if given is None:
+        return Mean()
+    criterion = criterion_of(given) if isinstance(given, str) else given
     if not isinstance(criterion, Criterion):
         raise SpecError(
-            f"criterion must be an object such as relabel.criteria.Mean(), not {criterion!r}"
+            "criterion must be a name or an object such as relabel.criteria.Mean(), not "
+            f"{criterion!r}"
         )
-    for name, value in counts.items():
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
-            raise SpecError(f"{name} is a whole number from 0 on, not {value!r}")
-    if counts.get("n_first") == 0:
-        raise SpecError("n_first is 1 or more: some draw has to be the first reference")
+    return criterion
 
 
-def _as_before(spec: Spec, groups: Mapping[str, xr.Dataset]) -> Spec:
-    """The spec of an earlier alignment, where the axes are left out and the units are the same."""
-    if spec.axes or "relabel" not in groups:
+def _search(n_first: int, n_random: int, n_perturbations: int, seed: int) -> dict[str, Any]:
+    """Return the checked options of the search, as the record keeps them."""
+    n_first = integer("n_first", n_first, 1)
+    search = {
+        "n_random": integer("n_random", n_random, 0),
+        "n_perturbations": integer("n_perturbations", n_perturbations, 0),
+        "rng": seed,
+    }
+    return search | ({"n_first": n_first} if n_first > 1 else {})
+
+
+def _earlier(groups: Mapping[str, xr.Dataset]) -> Provenance | None:
+    """Return the record of an earlier alignment, if there is one; it must be sound."""
+    if "relabel" not in groups:
+        return None
+    stored_elements(groups, "")
+    refuse_reduced(groups)
+    return Provenance.within(groups)
+
+
+def _spec_as_before(spec: Spec, earlier: Provenance | None) -> Spec:
+    """Return the spec of an earlier alignment, if axes are left out and the units are the same."""
+    if spec.axes or earlier is None:
         return spec
-    earlier, _ = stored_elements(groups, "")
-    alike = earlier.units == spec.units and all(
-        dict(own).items() <= dict(before).items()
-        for own, before in ((spec.values, earlier.values), (spec.gauges, earlier.gauges))
+    before = earlier.spec
+    alike = before.units == spec.units and all(
+        dict(own).items() <= dict(known).items()
+        for own, known in ((spec.values, before.values), (spec.gauges, before.gauges))
     )
-    return earlier if alike else spec
+    return before if alike else spec
+
+
+def _aligned_alike(
+    earlier: Provenance | None,
+    groups: Mapping[str, xr.Dataset],
+    criterion: Criterion,
+    options: Mapping[str, Any],
+) -> bool:
+    """Whether these very draws were aligned before, by the same criterion and options.
+
+    Draws of several alignments, put together, are not: their losses do not add up to the record's.
+    Inputs and other arrays that were given are not in the record, so they are not known to be the
+    same.
+    """
+    described = plain(criterion.describe())
+    known = is_fully_described(described) and options["inputs"] != "given"
+    if earlier is None or not known or earlier.criterion["name"] != criterion.name:
+        return False
+    before = {key: value for key, value in earlier.criterion.items() if key != "name"}
+    before = {"name": criterion.name} | current_options(criterion.name, before)
+    alike = all(earlier.options.get(key) == value for key, value in plain(options).items())
+    loss = np.nansum(groups["relabel"]["loss"].values)
+    total = np.nan if earlier.loss_of_draws is None else earlier.loss_of_draws
+    return alike and before == described and bool(np.isclose(loss, total, rtol=1e-9, atol=0))
+
+
+def _on_earlier(earlier: Provenance | None, criterion: Criterion) -> list[str]:
+    """Say that the criterion of an earlier alignment cannot be had any more."""
+    known = None if earlier is None else rebuilt(earlier.criterion)
+    if known is None or known.criterion is not None:
+        return []
+    now = f"they are now aligned by criterion {criterion.name!r}"
+    return [f"these draws were aligned before, and {known.reason}: {now}"]

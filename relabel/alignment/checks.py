@@ -1,4 +1,4 @@
-"""Signs that a spec does not say what the draws are: told to the user, never acted upon."""
+"""Signs that a spec does not fit the draws: warnings for the user, never acted upon."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["suspicions"]
 
 
 def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
-    """Return what looks wrong about a spec, a sentence each.
+    """Return warnings about a spec, a sentence each.
 
     Parameters
     ----------
     draws : Draws
         The draws and the spec that was bound to them.
     elements : mapping of str to Monomial or Dense
-        What was done to them.
+        The elements that acted on them.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
 
 
 def _flipped_scales(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
-    """Variables of one sign that do not have it any more."""
+    """Warn of variables that had one sign and no longer have it."""
     found = []
     for variable in draws.bound.measured():
         flipped = [
@@ -76,7 +76,7 @@ def _changes_signs(element: Element) -> bool:
 
 
 def _forgotten_labels(draws: Draws) -> list[str]:
-    """Integers that could name units, but are not declared to."""
+    """Warn of integers that could name units, but are not declared as labels."""
     declared = {(v.group, v.name) for v in draws.bound.variables}
     found = []
     for group, dataset in draws.groups.items():
@@ -86,7 +86,7 @@ def _forgotten_labels(draws: Draws) -> list[str]:
                     if could_name(variable, size):
                         where = str(name) if group == "posterior" else f"{group}/{name}"
                         found.append(
-                            f"{where!r} holds whole numbers that could name the {size} units "
+                            f"{where!r} holds integers that could name the {size} units "
                             f"{units!r}, and was left as it is: if they do, add it to values, as "
                             f"in values={{{where!r}: {units!r}}}"
                         )
@@ -94,7 +94,7 @@ def _forgotten_labels(draws: Draws) -> list[str]:
 
 
 def _labels_from_one(draws: Draws) -> list[str]:
-    """Labels that never are 0, though all of them name units."""
+    """Warn of labels that are never 0, though all of them name units."""
     found = []
     for variable in draws.bound.variables:
         if variable.labels_of is None:
@@ -111,7 +111,7 @@ def _labels_from_one(draws: Draws) -> list[str]:
 
 
 def _squares(draws: Draws) -> list[str]:
-    """Variables with two axes as long as there are units, which the spec does not name."""
+    """Warn of variables with two axes of the size of units, which the spec does not name."""
     declared = {(v.group, v.name) for v in draws.bound.variables}
     found = []
     for name, variable in draws.groups["posterior"].data_vars.items():
@@ -129,7 +129,7 @@ def _squares(draws: Draws) -> list[str]:
 
 
 def _signs_together(draws: Draws) -> list[str]:
-    """Units whose signs show on both sides of arrays alone, where all of them cancel."""
+    """Warn of units whose signs only show on both sides of arrays, where they cancel."""
     found = []
     for units in draws.bound.sizes:
         flips = [
@@ -147,7 +147,7 @@ def _signs_together(draws: Draws) -> list[str]:
 
 
 def _another_activation(draws: Draws) -> list[str]:
-    """An activation in the posterior's attributes that has another symmetry."""
+    """Warn of an activation in the posterior's attributes that has another symmetry."""
     named = str(draws.groups["posterior"].attrs.get("activation", ""))
     try:
         group = group_of(named)
@@ -161,9 +161,9 @@ def _another_activation(draws: Draws) -> list[str]:
 
 
 def _two_biases(draws: Draws) -> list[str]:
-    """Several variables written to units by an arrow without a tail, and fewer weights.
+    """Warn of several biases of one set of units, and fewer weights.
 
-    A norm writes two, its weight and its bias; what it normalises is then only permuted. The
+    A norm writes two, its weight and its bias; the units are then only permuted. The
     running mean of a BatchNorm is declared as a bias is.
     """
     found = []
@@ -192,7 +192,7 @@ def _two_biases(draws: Draws) -> list[str]:
 
 
 def _walkers(draws: Draws) -> list[str]:
-    """Draws of an ensemble of walkers, which are one chain."""
+    """Warn of draws of an ensemble of walkers, which are one chain."""
     number = draws.groups["posterior"].attrs.get("walkers")
     if number is None:
         return []
@@ -205,7 +205,7 @@ def _walkers(draws: Draws) -> list[str]:
 
 
 def _torn_ties(draws: Draws) -> list[str]:
-    """Arrays that are stored twice, of which the spec says different things."""
+    """Warn of arrays that are stored twice and declared differently."""
     carried: dict[str, set[tuple[int, int, str, object]]] = {}
     for v in draws.bound.variables:
         if v.group == "posterior":
@@ -227,10 +227,10 @@ def _torn_ties(draws: Draws) -> list[str]:
 
 
 def _forgotten_layers(draws: Draws) -> list[str]:
-    """Undeclared variables with an axis of the size of some units that may be layers as well.
+    """Warn of undeclared variables with an axis of the size of some units: further layers.
 
-    Those whose names differ from declared ones by numbers (a preset was told of fewer layers or
-    blocks than there are); and where the draws are the weights of networks, all of them.
+    These are variables whose names differ from declared ones by numbers (a preset was built with
+    too few layers or blocks); and where the draws are the weights of networks, all of them.
     """
     spec, posterior = draws.bound.spec, draws.groups["posterior"]
     declared = {v.name for v in draws.bound.variables if v.group == "posterior"}
@@ -248,12 +248,12 @@ def _forgotten_layers(draws: Draws) -> list[str]:
     if not found:
         return []
     shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-    told = (
+    message = (
         f"{shown} were left as they are, though they have axes of the size of units: if they are "
         "layers or norms of the same network, its function has changed: name them as well (number "
         "of layers or blocks of the preset, its norms), or with '...' if they carry no units"
     )
-    return [told]
+    return [message]
 
 
 def _without_numbers(name: str) -> str:

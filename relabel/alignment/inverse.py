@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
-
 import xarray as xr
-from numpy.typing import NDArray
 
 from relabel.alignment.provenance import (
     refuse_reduced,
     stored_elements,
 )
-from relabel.data.containers import pack, sharing, unpack
+from relabel.data.containers import Data, pack, sharing, unpack
 
 __all__ = ["undo"]
-
-Array = NDArray[Any]
-Data = TypeVar("Data")
 
 
 def undo(data: Data) -> Data:

@@ -52,7 +52,7 @@ def found_variables(draws: Draws, solution: Solution) -> xr.Dataset:
         "flag_meanings": " ".join(("none", *STARTS)),
     }
     variables["start"] = xr.Variable(SAMPLE_DIMS, draws.spread(solution.start, -1), attrs)
-    for name, values in solution.remarks.variables.items():
+    for name, values in solution.remarks.values.items():
         fill = np.nan if values.dtype.kind == "f" else -1
         variables[name] = xr.Variable(SAMPLE_DIMS, draws.spread(values, fill))
     if draws.excluded.any():
@@ -93,7 +93,7 @@ def provenance_of(
         n_moved=n_moved,
         result=sentence,
         warnings=tuple(_warnings(draws, solution)),
-        flags=tuple(solution.remarks.variables),
+        flags=tuple(solution.remarks.values),
     )
 
 

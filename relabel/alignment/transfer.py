@@ -1,13 +1,11 @@
-"""Other data that share the draws, relabelled as the draws were."""
+"""Relabel other data that share the draws, as the draws were relabelled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
 
 import xarray as xr
-from numpy.typing import NDArray
 
 from relabel.alignment.provenance import (
     check_same_draws,
@@ -15,7 +13,7 @@ from relabel.alignment.provenance import (
     stored_elements,
 )
 from relabel.alignment.result import transformed
-from relabel.data.containers import pack, sharing, unpack
+from relabel.data.containers import Data, DrawsLike, pack, sharing, unpack
 from relabel.data.provenance import Provenance
 from relabel.errors import DataError, SpecError
 from relabel.groups import group_of
@@ -23,11 +21,8 @@ from relabel.spec.spec import Spec, spec_of
 
 __all__ = ["apply"]
 
-Array = NDArray[Any]
-Data = TypeVar("Data")
 
-
-def apply(data: Data, aligned: Any, *, spec: Spec | Mapping[str, str] | None = None) -> Data:
+def apply(data: Data, aligned: DrawsLike, *, spec: Spec | Mapping[str, str] | None = None) -> Data:
     """Relabel other data that share the draws, as `aligned` was relabelled.
 
     Parameters
@@ -117,7 +112,7 @@ def _carried_over(
 
 
 def _spec_for(groups: Mapping[str, xr.Dataset], provenance: Provenance) -> Spec:
-    """The stored spec; where none of its variables is there, dimensions tell, if named so."""
+    """Return the stored spec; or the dims-only form, where none of its variables is there."""
     stored, known = provenance.spec, provenance.variables
     there = {f"{group}/{name}" for group, ds in groups.items() for name in ds.data_vars}
     dims = {dim for dataset in groups.values() for dim in dataset.dims}

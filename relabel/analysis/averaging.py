@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from relabel.data.containers import Groups, pack
 from relabel.data.roles import find_targets
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.likelihood import Likelihood, fitting_targets, log_predictive
+from relabel.diagnostics.likelihood import Family, Likelihood, Variables, guessed, laid_out
 from relabel.errors import DataError, SpecError
 from relabel.matching.features import layer_size
 from relabel.models.network import Network
-from relabel.spec.arrays import SAMPLE_DIMS, closest, is_drawn
+from relabel.sources.samples import sample_dims_of
+from relabel.spec.arrays import SAMPLE_DIMS, is_drawn
 from relabel.spec.spec import Bound
 
 __all__ = ["Average", "AverageLoss", "average"]
@@ -156,8 +157,8 @@ def average(
     targets : ndarray, str or None
         Targets, one row for each input. None looks for ``y`` in constant_data and observed_data.
     likelihood : Likelihood or str, optional
-        Measure by minus the mean log predictive density under this likelihood (Gaussian noise
-        needs a `scale`: a number, or a variable of the posterior). None measures by the mean
+        Measure by minus the mean log predictive density under this likelihood (``"normal"`` needs
+        a `scale`: a number, or a variable of the posterior). None measures by the mean
         squared error.
     chains : sequence, optional
         Labels of the chains to average; by default all but those that had no part in the
@@ -242,7 +243,8 @@ def _shares(
                 f"average: weights are numbers from 0 on of the shape (chain, draw) = "
                 f"{excluded.shape}; these have the shape {share.shape}"
             )
-    apart = [int(number) for number in read.notes.get("no_part_in_reference", ())]
+    known = read.provenance
+    apart = [] if known is None else list(known.no_part_in_reference or ())
     if chains is not None:
         share[~_named_chains(read, chains)] = 0
     elif apart:
@@ -326,10 +328,10 @@ def _mean_of(posterior: xr.Dataset, share: Array) -> tuple[xr.Dataset, list[str]
 
 def _of_one(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
     """What a source noted of its draws, for a single one: files then hold its arrays alone."""
-    if "sample_axes" not in attrs:
+    if sample_dims_of(attrs) is None:
         return dict(attrs)
-    kept = {key: note for key, note in attrs.items() if key not in ("form", "separator")}
-    return kept | {"sample_axes": ""}
+    gone = ("form", "separator", "sample_axes")
+    return {key: note for key, note in attrs.items() if key not in gone} | {"sample_dims": ""}
 
 
 def _mean_values(array: xr.DataArray, weights: xr.DataArray) -> Array | None:
@@ -393,8 +395,7 @@ class _Judge:
 
     networks: _Networks
     targets: Array
-    family: str | None
-    scale: float | str | None
+    family: Family | None
 
     def loss(
         self, posterior: xr.Dataset, share: Array, before: xr.Dataset, after: xr.Dataset
@@ -423,13 +424,11 @@ class _Judge:
 
     def _measured(self, posterior: xr.Dataset, rows: Array) -> tuple[Array, Array]:
         """Losses of some draws, and what the ensemble is made of, draws first."""
-        more = {self.scale} if isinstance(self.scale, str) else set()
-        arrays = _rows_of(posterior, {*self.networks.names, *more}, rows)
-        outputs = self.networks.outputs(arrays)
+        outputs = self.networks.outputs(_rows_of(posterior, self.networks.names, rows))
         if self.family is None:
             return np.square(outputs - self.targets).mean(axis=(1, 2)), outputs
-        noise = self._noise(arrays, len(rows), outputs.shape[-1])
-        density = log_predictive(self.family, outputs, self.targets, noise)
+        parameters = self.family.given(Variables(posterior, rows, outputs.shape[-1]))
+        density = self.family.log_density(outputs, self.targets, parameters)
         return -density.mean(axis=1), density
 
     def _added(self, total: Array | None, answers: Array, share: Array) -> Array:
@@ -440,20 +439,6 @@ class _Judge:
         part = np.logaddexp.reduce(answers + np.log(share)[:, None], axis=0)
         return part if total is None else np.logaddexp(total, part)
 
-    def _noise(self, arrays: dict[str, Array], n: int, n_outputs: int) -> Array | None:
-        """Standard deviation of the noise of some draws."""
-        if self.family != "gaussian":
-            return None
-        if not isinstance(self.scale, str):
-            return np.full((1, 1), self.scale)
-        noise = arrays[self.scale].reshape(n, -1).astype(float)
-        if noise.shape[1] not in (1, n_outputs) or not (noise > 0).all():
-            raise SpecError(
-                f"likelihood: scale {self.scale!r} must be positive in every draw, one number or "
-                f"one for each of {n_outputs} outputs; it has the shape {noise.shape[1:]} a draw"
-            )
-        return noise
-
 
 def _judge(
     read: Aligned,
@@ -463,15 +448,12 @@ def _judge(
     likelihood: Likelihood | str | None,
 ) -> tuple[_Judge | None, list[str]]:
     """What measures the networks; or None and why."""
-    asked = Likelihood(likelihood) if isinstance(likelihood, str) else likelihood
-    _check_options(forward, asked)
-    posterior = read.draws.groups["posterior"]
-    scale = asked.scale if asked else None
-    if isinstance(scale, str) and scale not in posterior:
-        known = [str(name) for name in posterior.data_vars]
-        raise SpecError(
-            f"likelihood: the posterior has no variable {scale!r}{closest(scale, known)}"
-        )
+    _check_forward(forward)
+    asked = Likelihood.of(likelihood)
+    posterior, first = read.draws.groups["posterior"], np.flatnonzero(~read.draws.excluded)[:1]
+    family = None if asked is None else asked.resolved()
+    if family is not None:  # what it lacks is refused before anything is computed
+        family.given(Variables(posterior, first))
     networks = _networks(read, forward, inputs)
     if isinstance(networks, str):
         return None, [f"no loss: {networks}"]
@@ -480,23 +462,20 @@ def _judge(
     if isinstance(values, str):
         return None, [f"no loss: {values}"]
     n_outputs = networks.n_outputs(posterior, read.draws.excluded)
-    family = asked.family if asked else None
     where = named if isinstance(named, str) else "(given)"
+    if family is not None:
+        family.check_outputs(n_outputs)
+        laid = family.check(values, networks.n_inputs, n_outputs, where)
+        return _Judge(networks, laid, family), []
     try:
-        laid = fitting_targets(family or "gaussian", values, networks.n_inputs, n_outputs, where)
+        laid = laid_out(values, networks.n_inputs, n_outputs, where)
     except SpecError as error:
-        if asked is None and named is not None and _are_classes(values, n_outputs):
-            raise SpecError(f'{error}; of class labels say likelihood="categorical"') from error
-        if named is not None or asked is not None:
-            raise
-        return None, [f"no loss: {error}; name the likelihood (categorical of classes)"]
-    return _Judge(networks, laid, family, scale), []
-
-
-def _are_classes(values: Array, n_outputs: int) -> bool:
-    """Whether targets are whole numbers, one for each input, that name one of the outputs."""
-    whole = values.size == len(values) and bool((values == np.round(values)).all())
-    return whole and n_outputs > 1 and values.min() >= 0 and values.max() < n_outputs
+        fitting = guessed(values, Variables(posterior, first, n_outputs))
+        hint = "" if fitting is None else f'; for {fitting} targets, say likelihood="{fitting}"'
+        if named is not None:
+            raise SpecError(f"{error}{hint}") from error
+        return None, [f"no loss: {error}{hint or '; name the likelihood'}"]
+    return _Judge(networks, laid, None), []
 
 
 def _networks(
@@ -525,23 +504,12 @@ def _networks(
     return _Networks(_by_spec(network, read.bound, found), names, len(found), len(found) * width)
 
 
-def _check_options(forward: Any, likelihood: Any) -> None:
-    """Check what the type checker would, for those who have none."""
+def _check_forward(forward: Any) -> None:
+    """Raise SpecError unless `forward` is callable or None."""
     if forward is not None and not callable(forward):
         raise SpecError(
             "average: forward is a function forward(params, inputs) -> outputs, not a "
             f"{type(forward).__name__}"
-        )
-    if likelihood is None:
-        return
-    if not isinstance(likelihood, Likelihood):
-        raise SpecError(
-            f"average: likelihood is a relabel.Likelihood, not a {type(likelihood).__name__}"
-        )
-    if likelihood.family == "gaussian" and likelihood.scale is None:
-        raise SpecError(
-            "average: Gaussian noise needs a standard deviation, as in "
-            "relabel.Likelihood('gaussian', scale='sigma') or scale=0.1"
         )
 
 

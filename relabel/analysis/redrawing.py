@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.alignment.provenance import refuse_reduced, stored_elements
-from relabel.data.containers import pack, sharing, unpack
+from relabel.data.containers import Data, pack, sharing, unpack
 from relabel.diagnostics.kernels.scales import (
     Priors,
     checked_priors,
@@ -33,7 +33,6 @@ from relabel.spec.transformation import Transformation
 __all__ = ["redraw_scale"]
 
 Array = NDArray[Any]
-Data = TypeVar("Data")
 
 _LEFT = "a norm is zero, so the scale has no law and was left as it was"
 

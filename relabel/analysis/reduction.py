@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.data.containers import pack, unpack
+from relabel.data.containers import Data, pack, unpack
 from relabel.diagnostics.aligned import Aligned
 from relabel.errors import DataError, SpecError
 from relabel.groups import Group, activation_of
@@ -25,7 +25,6 @@ from relabel.spec.variables import BoundVariable
 __all__ = ["reduce"]
 
 Array = NDArray[Any]
-Data = TypeVar("Data")
 
 _CELLS = 2_000_000  # numbers a block of draws may have in one array of activations
 _N_STAND_IN = 64  # points at which the change is measured where no inputs are known

@@ -19,7 +19,7 @@ from relabel.diagnostics.kernels.quantities import N_POINTS, weights_of
 from relabel.diagnostics.kernels.rhat_ess import Convergence, convergence
 from relabel.errors import SpecError
 from relabel.groups.elements import Monomial
-from relabel.matching.criteria import CRITERIA, Criterion
+from relabel.matching.criteria import rebuilt
 from relabel.matching.probes import input_values
 from relabel.matching.solve import STARTS
 from relabel.models.network import Network, outputs_of
@@ -116,7 +116,7 @@ def alignment_report(
         ("weights before", convergence(weights_of(bound, before["posterior"]))),
         ("weights after", convergence(weights_of(bound, after["posterior"]))),
     ]
-    notes = [*record.warnings, *_on_allocations(bound, record.criterion["name"])]
+    notes = [*record.warnings, *_on_allocations(bound, record.criterion)]
     network = _network(bound)
     if network is not None:
         points, reason = _points(network, before, inputs, record.options["inputs"])
@@ -165,11 +165,12 @@ def as_planted(aligned: DrawsLike) -> float | None:
     return float(np.mean(right))
 
 
-def _on_allocations(bound: Bound, criterion: str) -> list[str]:
+def _on_allocations(bound: Bound, described: Mapping[str, Any]) -> list[str]:
     """Return a hint at criteria that compare allocations, if there are some that were not used."""
     labels = [v.address for v in bound.variables if v.labels_of is not None]
     prob = [v.address for v in bound.variables if v.group == "allocation" and v.labels_of is None]
-    if not (labels or prob) or CRITERIA[criterion].reads is not Criterion.reads:
+    criterion = rebuilt(described).criterion
+    if not (labels or prob) or criterion is None or criterion.reads:
         return []
     named = [("ecr-iterative-1", "z", labels), ("stephens", "prob", prob)]
     offers = [f"--criterion {c} --set {kind}={found[0]}" for c, kind, found in named if found]

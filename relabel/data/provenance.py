@@ -198,16 +198,8 @@ class Provenance:
 _TUPLES = {"variables", "losses", "warnings", "flags", "offsets", "added", "no_part_in_reference"}
 _OPTIONAL = {"flags", "offsets", "added"}
 
-#: Format 1 -> 2: names of options.
+#: Format 1 -> 2: names of the options of `align`. Criteria know the old names of their own.
 _OPTIONS = {"seed": "rng", "n_kicks": "n_perturbations"}
-_CRITERION = {
-    "variables": "var_names",
-    "by": "var_names",
-    "to": "reference",
-    "pivot": "reference",
-    "start": "reference",
-    "seed": "rng",
-}
 
 
 @lru_cache(maxsize=16)
@@ -227,11 +219,9 @@ def _upgraded(values: Any) -> dict[str, Any]:
             f"reads up to {FORMAT}: install a newer version"
         )
     entries = {name: value for name, value in values.items() if name != "format"}
-    if form == 1:
-        for table, names in (("options", _OPTIONS), ("criterion", _CRITERION)):
-            old = entries.get(table)
-            if isinstance(old, Mapping):
-                entries[table] = {names.get(key, key): value for key, value in old.items()}
+    if form == 1 and isinstance(entries.get("options"), Mapping):
+        options = entries["options"].items()
+        entries["options"] = {_OPTIONS.get(key, key): value for key, value in options}
     return entries
 
 

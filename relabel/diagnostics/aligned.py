@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,18 +12,11 @@ from numpy.typing import NDArray
 
 from relabel.alignment.provenance import refuse_reduced, stored_elements
 from relabel.data.containers import Groups, sharing, unpack
+from relabel.data.provenance import Provenance
 from relabel.data.roles import find_inputs, find_targets
 from relabel.errors import SpecError
-from relabel.matching.criteria import (
-    CRITERIA,
-    PRA,
-    Activations,
-    Criterion,
-    Mean,
-    ToReference,
-    Wasserstein,
-    criterion_of,
-)
+from relabel.matching.criteria import Criterion, Mean, rebuilt
+from relabel.matching.criteria.registry import Rebuilt
 from relabel.matching.draws import Draws
 from relabel.matching.features import Layout, Problem
 from relabel.matching.moments import pooled_moments
@@ -34,19 +26,13 @@ from relabel.spec.gauges import in_circles
 from relabel.spec.spec import SAMPLE_DIMS, Bound, BoundVariable, Spec
 from relabel.spec.transformation import Transformation
 
-__all__ = ["Aligned", "SlotFeatures", "record_of"]
+__all__ = ["Aligned", "SlotFeatures"]
 
 Array = NDArray[Any]
 
 _MOST_OBSERVATIONS = 200  # evenly spaced, by which labels of allocations are judged
 _MEMBERS = ("members", "named members")  # forms of sources that keep draws one by one
 _MOST_MEMBERS = 100  # more draws that were kept one by one are snapshots of a chain
-
-
-def record_of(groups: Groups) -> dict[str, Any]:
-    """Return the record of the alignment, as it is stored."""
-    record: dict[str, Any] = json.loads(groups["relabel"].attrs["relabel"])
-    return record
 
 
 @dataclass(frozen=True)
@@ -68,14 +54,14 @@ class SlotFeatures:
 
 @dataclass(frozen=True)
 class Aligned:
-    """Aligned draws, the record of the alignment, and all other groups of the data.
+    """Aligned draws, their provenance, and all other groups of the data.
 
     Attributes
     ----------
     groups : dict of str to Dataset
         All groups of the data.
-    notes : dict
-        The record of the alignment.
+    provenance : Provenance or None
+        How they were made; None of draws that were not aligned.
     draws : Draws
         The draws, bound to the spec; those that are not finite are excluded.
     transformation : Transformation
@@ -83,7 +69,7 @@ class Aligned:
     """
 
     groups: Groups
-    notes: dict[str, Any]
+    provenance: Provenance | None
     draws: Draws
     transformation: Transformation
 
@@ -100,14 +86,14 @@ class Aligned:
         spec, transformation = stored_elements(groups, "")
         refuse_reduced(groups)
         draws = Draws.read(sharing(groups), spec, "skip")
-        return cls(groups, record_of(groups), draws, transformation)
+        return cls(groups, Provenance.within(groups), draws, transformation)
 
     @classmethod
     def unaligned(cls, groups: Groups, spec: Spec) -> Aligned:
         """Take draws as they are, for checks that do not depend on labels."""
         draws = Draws.read(sharing(groups), spec, "skip")
         identity = Transformation.identity(draws.bound.sizes, draws.excluded.shape)
-        return cls(groups, {"criterion": Mean().describe(), "options": {}}, draws, identity)
+        return cls(groups, None, draws, identity)
 
     @property
     def bound(self) -> Bound:
@@ -117,7 +103,7 @@ class Aligned:
     @property
     def was_aligned(self) -> bool:
         """Whether there is a record of an alignment."""
-        return "relabel" in self.groups
+        return self.provenance is not None
 
     @property
     def members(self) -> bool:
@@ -142,23 +128,15 @@ class Aligned:
         return self.transformation.inverse().apply(shared, self.bound)["posterior"]
 
     @cached_property
-    def criterion(self) -> Criterion:
-        """Criterion used to realign shuffled units; the default where the original cannot be.
+    def rebuilt(self) -> Rebuilt:
+        """The criterion of the alignment, as far as the record tells it."""
+        known = self.provenance
+        return rebuilt(Mean().describe() if known is None else known.criterion)
 
-        A given point is not in the record, and neither activations nor allocations are features of
-        single units.
-        """
-        settings = {k: v for k, v in self.notes["criterion"].items() if k != "name"}
-        name = self.notes["criterion"]["name"]
-        if CRITERIA[name].reads is not Criterion.reads:
-            return Mean()
-        if name == Wasserstein.name:
-            return Mean(scale="none", variables=settings["variables"])
-        if name == Activations.name or issubclass(CRITERIA[name], ToReference):
-            keep = {k: v for k, v in settings.items() if k in ("scale", "variables")}
-            keep |= {"scale": "none"} if name == PRA.name else {}
-            return criterion_of(Mean.name, keep)
-        return criterion_of(name, settings)
+    @property
+    def criterion(self) -> Criterion:
+        """Criterion used to realign shuffled units; the default where the original cannot be."""
+        return self.rebuilt.for_features
 
     @cached_property
     def problem(self) -> Problem:
@@ -177,7 +155,7 @@ class Aligned:
         Where the criterion read allocations, these are the features, since parameters may say
         little: the probabilities, or the allocations as zeros and ones, of some observations.
         """
-        read = {k: v for k, v in self.notes["criterion"].items() if k in ("prob", "z")}
+        read = self.rebuilt.reads
         for kind in ("prob", "z"):
             for variable in self.bound.variables:
                 if read.get(kind) in (variable.address, variable.name):
@@ -226,7 +204,9 @@ class Aligned:
         gauges = dict.fromkeys(scaled, "unit")
         spec = replace(bound.spec, gauges={**bound.spec.gauges, **gauges})
         used = [variable.name for variable in self.problem.used]
-        return Problem(replace(bound, spec=spec), self.problem.arrays, used, ways=self.problem.ways)
+        return Problem(
+            replace(bound, spec=spec), self.problem.arrays, used, rules=self.problem.rules
+        )
 
     def features(self, units: str) -> SlotFeatures:
         """All features that distinguish the units of one set."""
@@ -301,7 +281,7 @@ class Aligned:
         if wanted is None:
             return None, "none are to be used (inputs=None)"
         if auto:
-            used = self.notes["options"].get("inputs")
+            used = None if self.provenance is None else self.provenance.options.get("inputs")
             found = self._fitting_inputs()
             if used not in self._addresses() and len(found) != 1:
                 several = f"several variables could be: {', '.join(found)}" if found else ""

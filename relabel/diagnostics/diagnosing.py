@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from relabel._util.validate import real, seed_of
 from relabel._util.versions import installed
 from relabel.data.containers import Data, Groups, pack, unpack
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.checks import CHECKS
+from relabel.diagnostics.checks import CHECKS, registered
 from relabel.diagnostics.checks.base import SUBJECTS, Case, Check
 from relabel.diagnostics.checks.certainty import CertaintyCheck
 from relabel.diagnostics.checks.chains import ChainsCheck
@@ -72,8 +72,9 @@ def diagnose(
         Targets of these inputs, as an array or as an address (``"constant_data/y"``). ``"auto"``:
         looked for among what is stored. None: none.
     likelihood : Likelihood or str, optional
-        Likelihood of the targets, as its family or in full (see :class:`relabel.Likelihood`). By
-        default it follows from the targets; what was assumed is among the findings.
+        Likelihood of the targets: ``"normal"``, ``"bernoulli"``, ``"categorical"``, a family of
+        another package, or one in full (see :class:`relabel.Likelihood`). By default it follows
+        from the targets; what was assumed is among the findings.
     priors : mapping of str to float or None, optional
         Variable -> standard deviation of its normal prior with mean zero. With it, duplicated
         pairs are compared with the prior, and the sampler with the law of the scale (ReLU).
@@ -149,7 +150,7 @@ def diagnose(
     groups = unpack(data)
     aligned = Aligned.read(data) if "relabel" in groups else _as_it_is(data, groups)
     _check_priors(priors, [v.name for v in aligned.bound.measured()])
-    checks = [thresholds.applied(check) for check in in_order(CHECKS.values())]
+    checks = [thresholds.applied(check) for check in in_order(registered())]
     with reporting(progress) as report:
         case = Case(aligned, inputs, targets, likelihood, priors, seed, report)
         done = run_checks(case, checks)
@@ -262,6 +263,7 @@ def _with_results(case: Case, done: Mapping[str, Outcome], diagnosis: Diagnosis)
     """Return the group ``relabel`` with the results; those of an earlier diagnosis are replaced."""
     found = {name: own for outcome in done.values() for name, own in outcome.variables.items()}
     own = own_group(case).assign(found)
-    notes = case.aligned.notes | {"diagnosis": diagnosis.to_dict(), "added": sorted(found)}
-    own.attrs = {**own.attrs, "relabel": json.dumps(notes)}
-    return own
+    known = case.aligned.provenance
+    assert known is not None
+    known = replace(known, diagnosis=diagnosis.to_dict(), added=tuple(sorted(found)))
+    return own.assign_attrs(known.attrs())

@@ -11,12 +11,11 @@ import numpy as np
 import xarray as xr
 
 from relabel.data.containers import DrawsLike, unpack
-from relabel.diagnostics.aligned import record_of
-from relabel.diagnostics.checks import BUILT_IN, CHECKS
+from relabel.data.provenance import Provenance
+from relabel.diagnostics.checks import BUILT_IN, registered
 from relabel.diagnostics.checks.base import Check
 from relabel.diagnostics.finding import Finding
 from relabel.diagnostics.measurements import always_there, schema_of
-from relabel.diagnostics.thresholds import Thresholds
 from relabel.errors import DataError, SpecError
 from relabel.spec.spec import SAMPLE_DIMS
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Diagnosis",
-    "Finding",
-    "Thresholds",
     "by_place",
     "schema",
     "stored_confidence",
@@ -128,12 +125,12 @@ class Diagnosis:
 
 def by_place(checks: Iterable[type[Check[Any]]] | None = None) -> list[type[Check[Any]]]:
     """Return checks in the order of the report and of the keys of the JSON; all by default."""
-    return sorted(CHECKS.values() if checks is None else checks, key=lambda check: check.place)
+    return sorted(registered() if checks is None else checks, key=lambda check: check.place)
 
 
 def unjudged_codes() -> set[str]:
     """Codes of findings that say that labels could not be judged."""
-    return {code for check in CHECKS.values() for code in check.unjudged}
+    return {code for check in registered() for code in check.unjudged}
 
 
 def _facts(check: type[Check[Any]], numbers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -252,7 +249,7 @@ def stored_confidence(data: DrawsLike) -> dict[str, xr.DataArray]:
             "these draws were not aligned (there is no group 'relabel'): align them "
             "(relabel.align), then diagnose them (relabel.diagnose)"
         )
-    if "diagnosis" not in record_of(groups):
+    if Provenance.within(groups).diagnosis is None:
         raise DataError(
             "these draws were not diagnosed: use the draws that relabel.diagnose returns, as in "
             "data, diagnosis = relabel.diagnose(aligned)"

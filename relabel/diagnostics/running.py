@@ -186,5 +186,6 @@ def _check_storable(outcome: Outcome, case: Case, done: Mapping[str, Outcome]) -
 def own_group(case: Case) -> xr.Dataset:
     """The group ``relabel`` without what an earlier diagnosis added."""
     own = case.aligned.groups["relabel"]
-    added = case.aligned.notes.get("added", ())
+    known = case.aligned.provenance
+    added = () if known is None else known.added
     return own.drop_vars([name for name in added if name in own])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
 from relabel._util.validate import real
-from relabel.diagnostics.checks import BUILT_IN, CHECKS
+from relabel.diagnostics.checks import BUILT_IN, registered
 from relabel.diagnostics.checks.base import Check, Threshold
 from relabel.errors import SpecError
 from relabel.spec.resolve import closest
@@ -32,7 +32,7 @@ def declared_thresholds(
         If two checks declare a threshold of one name differently.
     """
     found: dict[str, tuple[float, Threshold]] = {}
-    for check in CHECKS.values() if checks is None else checks:
+    for check in registered() if checks is None else checks:
         hints = get_type_hints(check, include_extras=True)
         for entry in fields(check):
             own: tuple[Any, Threshold] = (entry.default, hints[entry.name].__metadata__[0])
@@ -67,7 +67,7 @@ class Thresholds:
     relabel.errors.SpecError: threshold rhat must be a positive number, not -1
     """
 
-    chosen: tuple[tuple[str, float], ...]
+    _chosen: tuple[tuple[str, float], ...]
 
     def __init__(self, **values: float) -> None:
         declared = declared_thresholds()
@@ -81,14 +81,14 @@ class Thresholds:
             name: real(f"threshold {name}", value, 0, declared[name][1].below, open_ends=True)
             for name, value in values.items()
         }
-        object.__setattr__(self, "chosen", tuple(sorted(chosen.items())))
+        object.__setattr__(self, "_chosen", tuple(sorted(chosen.items())))
 
     def __getattr__(self, name: str) -> float:
         """Return the value of a threshold."""
-        declared = {} if name.startswith("_") or name == "chosen" else declared_thresholds()
+        declared = {} if name.startswith("_") else declared_thresholds()
         if name not in declared:
             raise AttributeError(f"there is no threshold {name!r}", name=name, obj=self)
-        return dict(self.chosen).get(name, declared[name][0])
+        return dict(self._chosen).get(name, declared[name][0])
 
     def __dir__(self) -> list[str]:
         """List the thresholds as well."""
@@ -96,12 +96,12 @@ class Thresholds:
 
     def __repr__(self) -> str:
         """Show what was chosen."""
-        return f"Thresholds({', '.join(f'{name}={value!r}' for name, value in self.chosen)})"
+        return f"Thresholds({', '.join(f'{name}={value!r}' for name, value in self._chosen)})"
 
     def applied(self, check: type[Check[Any]]) -> Check[Any]:
         """Return a check with its thresholds set."""
         own = {entry.name for entry in fields(check)}
-        return check(**{name: value for name, value in self.chosen if name in own})
+        return check(**{name: value for name, value in self._chosen if name in own})
 
 
 def _documented(doc: str, declared: Mapping[str, tuple[float, Threshold]]) -> str:

@@ -1,4 +1,5 @@
-"""Files.
+"""Files: paths in, draws and specs out, and back again.
 
-Paths in, data out, and back again; a file that is written gets its name when it is complete.
+:mod:`relabel.sources` knows the kinds of files; here a kind is chosen, and a file gets its name
+when it is complete.
 """

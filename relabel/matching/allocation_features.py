@@ -1,11 +1,11 @@
-"""The draws as criteria see them that compare allocations, and no features of units."""
+"""The draws as seen by criteria that compare allocations instead of features of units."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -13,16 +13,20 @@ from numpy.typing import NDArray
 
 from relabel.data.labels_in_draws import could_name
 from relabel.errors import DataError, SpecError
-from relabel.matching.criteria import Criterion
-from relabel.matching.criteria.base import FIXED
 from relabel.matching.draws import Draws
 from relabel.matching.features import Block, Layout, slices_of
 from relabel.numerics.labels import checked_labels, checked_probabilities
 from relabel.spec.spec import SAMPLE_DIMS, BoundVariable, Spec
 
-__all__ = ["AllocationProblem", "located", "with_labels"]
+if TYPE_CHECKING:
+    from relabel.matching.criteria import Criterion
+
+__all__ = ["FIXED", "AllocationProblem", "located", "with_labels"]
 
 Array = NDArray[Any]
+
+#: What criteria read that is the same in every draw.
+FIXED = ("reference", "x")
 
 #: Names of allocation probabilities.
 _PROBABILITIES = ("p", "prob", "probs", "probabilities", "responsibilities")
@@ -31,10 +35,10 @@ _BLOCK_BYTES = 2**21  # of the largest array of a block: several of them stay in
 
 
 def located(criterion: Criterion, spec: Spec, groups: Mapping[str, xr.Dataset]) -> Criterion:
-    """Let a criterion read what the draws hold, where its usual addresses are not there.
+    """Return the criterion with the addresses of what it reads, where the usual ones are not there.
 
-    Allocations are the only variable of which the spec says that its values are labels;
-    probabilities the only variable that is named so.
+    For allocations that is the only variable whose values the spec declares as labels; for
+    probabilities, the only variable that is named like probabilities.
     """
     here = {f"{group}/{name}" for group, dataset in groups.items() for name in dataset}
     named = sorted(address for address in here if address.rpartition("/")[2] in _PROBABILITIES)
@@ -52,11 +56,11 @@ def located(criterion: Criterion, spec: Spec, groups: Mapping[str, xr.Dataset]) 
 
 
 def with_labels(spec: Spec, criterion: Criterion, groups: Mapping[str, xr.Dataset]) -> Spec:
-    """Declare allocations that the spec does not: what the criterion reads, and what is called so.
+    """Declare allocations that the spec does not declare.
 
-    With one set of units there is no doubt whose labels they are. Where dimension names are the
-    spec, integers in the group ``allocation`` that run from 0 (or 1, which is refused later) to the
-    last unit are such.
+    With one set of units there is no doubt whose labels they are. Allocations are what the
+    criterion reads as such, and, where dimension names are the spec, integers in the group
+    ``allocation`` that run from 0 (or 1, which is refused later) to the last unit.
     """
     if len(spec.units) != 1:
         return spec
@@ -64,14 +68,13 @@ def with_labels(spec: Spec, criterion: Criterion, groups: Mapping[str, xr.Datase
     declared = set(spec.values) | set(spec.axes)
     z = criterion.reads.get("z")
     values = {z: units} if isinstance(z, str) else {}
-    whole = {
-        f"allocation/{name}": variable
-        for name, variable in groups.get("allocation", xr.Dataset()).items()
-        if variable.dtype.kind in "iu" and not spec.axes
-    }
-    if whole:
-        size = spec.bind(groups).sizes[units]
-        values |= {where: units for where, labels in whole.items() if could_name(labels, size)}
+    sizes = [dataset.sizes[units] for dataset in groups.values() if units in dataset.sizes]
+    if sizes and not spec.axes:
+        values |= {
+            f"allocation/{name}": units
+            for name, variable in groups.get("allocation", xr.Dataset()).items()
+            if variable.dtype.kind in "iu" and could_name(variable, sizes[0])
+        }
     fresh = {
         where: units
         for where in values
@@ -86,7 +89,7 @@ def _repeated(where: str, declared: set[str]) -> bool:
 
 
 class AllocationProblem:
-    """All draws, seen through what a criterion reads beside the features of units.
+    """All draws, seen through what a criterion reads instead of the features of units.
 
     Arrays are kept as they are (a view where the draws are all there and the units come last) and
     handed out in blocks; what is backed by dask is read block by block.
@@ -97,8 +100,6 @@ class AllocationProblem:
         The draws that take part.
     criterion : Criterion
         What is read.
-    groups : mapping of str to Dataset
-        All groups of the data, for what is the same in every draw.
 
     Raises
     ------
@@ -108,11 +109,9 @@ class AllocationProblem:
         If allocations are no labels of the units, or probabilities no probabilities.
     """
 
-    def __init__(
-        self, draws: Draws, criterion: Criterion, groups: Mapping[str, xr.Dataset]
-    ) -> None:
+    def __init__(self, draws: Draws, criterion: Criterion) -> None:
         self.n_draws = len(draws.rows)
-        reader = _Reader.of(draws, criterion, groups)
+        reader = _Reader.of(draws, criterion)
         self.beside: dict[str, Array] = {}
         self.fixed: dict[str, Array] = {}
         for name, given in criterion.reads.items():
@@ -124,12 +123,13 @@ class AllocationProblem:
         group = draws.bound.group(units)
         self.layout = Layout({units: size}, {units: group}, {units: ()}, ())
         largest = max(math.prod(array.shape[1:]) for array in self.beside.values())
-        self.block_size = max(1, _BLOCK_BYTES // (8 * max(largest, criterion.work(size))))
+        numbers = max(largest, criterion.numbers_per_draw(size))
+        self.block_size = max(1, _BLOCK_BYTES // (8 * numbers))
         self.slices = slices_of(self.n_draws, self.block_size)
         self._memos: dict[int, dict[str, Array]] = {}
 
     def block(self, number: int) -> Block:
-        """One block; what a criterion works out of it once is kept."""
+        """One block; what a criterion computes of it once is kept."""
         return self._make_block(self.slices[number], self._memos.setdefault(number, {}))
 
     def draw(self, row: int) -> Block:
@@ -180,11 +180,10 @@ class _Reader:
 
     criterion: str
     draws: Draws
-    groups: Mapping[str, xr.Dataset]
     units: str
 
     @classmethod
-    def of(cls, draws: Draws, criterion: Criterion, groups: Mapping[str, xr.Dataset]) -> _Reader:
+    def of(cls, draws: Draws, criterion: Criterion) -> _Reader:
         """Build the reader for the one set of units there is."""
         sizes = draws.bound.sizes
         if len(sizes) != 1:
@@ -195,11 +194,11 @@ class _Reader:
         (units,) = sizes
         if draws.bound.group(units).signs:
             raise SpecError(
-                f"criterion {criterion.name} tells no signs, and the units {units!r} "
-                f"({draws.bound.spec.units[units]}) have some; declare them 'permutation', or use "
+                f"criterion {criterion.name} cannot determine signs, and the units {units!r} "
+                f"({draws.bound.spec.units[units]}) have them; declare them 'permutation', or use "
                 "mean"
             )
-        return cls(criterion.name, draws, groups, units)
+        return cls(criterion.name, draws, units)
 
     @property
     def size(self) -> int:
@@ -250,9 +249,9 @@ class _Reader:
         values = self._units_last(self._bound(given, "a parameter"))
         return np.moveaxis(self._rows(values), -1, 1)
 
-    def pivot(self, given: str | Array) -> Array:
-        """A pivot allocation, shape (n,)."""
-        labels: Array = self._labels(self._constant(given, "pivot")[None], "the pivot")[0]
+    def reference(self, given: str | Array) -> Array:
+        """A reference allocation, shape (n,)."""
+        labels: Array = self._labels(self._constant(given, "reference")[None], "the reference")[0]
         return labels
 
     def x(self, given: str | Array) -> Array:
@@ -260,8 +259,8 @@ class _Reader:
         values = self._constant(given, "x")
         if values.ndim == 0 or values.dtype.kind not in "iubf":
             raise DataError(
-                f"criterion {self.criterion}: x holds the data, numbers of shape (n,) or (n, d); "
-                f"it has the shape {values.shape} and the dtype {values.dtype}"
+                f"criterion {self.criterion}: x must hold the data, numbers of shape (n,) or "
+                f"(n, d), not of shape {values.shape} and dtype {values.dtype}"
             )
         values = values.reshape(len(values), -1).astype(float)
         unknown = np.isnan(values).any(axis=1)
@@ -271,7 +270,7 @@ class _Reader:
         return values
 
     def check_sizes(self, beside: Mapping[str, Array], fixed: Mapping[str, Array]) -> None:
-        """Refuse arrays of different numbers of observations."""
+        """Raise SpecError unless all arrays have the same number of observations."""
         sizes = {name: array.shape[1] for name, array in beside.items() if name in ("z", "prob")}
         sizes |= {name: len(array) for name, array in fixed.items()}
         if len(set(sizes.values())) > 1:
@@ -325,7 +324,7 @@ class _Reader:
         places = [i for i, axis in enumerate(variable.axes) if axis.units == self.units]
         if len(places) != 1 or len(variable.axes) != len(variable.dims):
             raise SpecError(
-                f"criterion {self.criterion}: {variable.address!r} is to have one axis of "
+                f"criterion {self.criterion}: {variable.address!r} must have one axis of "
                 f"{self.units!r}; it has ({variable.line})"
             )
         (place,) = places
@@ -356,7 +355,7 @@ class _Reader:
         if values.shape[:2] != batch:
             raise SpecError(
                 f"criterion {self.criterion}: {what} has the shape {values.shape}; its first two "
-                f"axes are to be chain and draw, {batch}"
+                f"axes must be chain and draw, {batch}"
             )
         return self._one_after_other(values, what)
 
@@ -369,22 +368,21 @@ class _Reader:
         if not isinstance(given, str):
             return np.asarray(given)
         group, _, name = given.rpartition("/")
-        found = [g for g, dataset in self.groups.items() if name in dataset and group in ("", g)]
+        groups = self.draws.beside
+        found = [g for g, dataset in groups.items() if name in dataset and group in ("", g)]
         if len(found) != 1:
             known = [
-                f"{g}/{n}"
-                for g in ("constant_data", "observed_data")
-                for n in self.groups.get(g, {})
+                f"{g}/{n}" for g in ("constant_data", "observed_data") for n in groups.get(g, {})
             ]
             state = f"is in the groups {', '.join(found)}" if found else "is not there"
             raise SpecError(
                 f"criterion {self.criterion}: {what} {given!r} {state}; write it as group/name"
                 + (f", such as {', '.join(known)}" if known else "")
             )
-        variable = self.groups[found[0]][name]
+        variable = groups[found[0]][name]
         if set(SAMPLE_DIMS) & set(variable.dims):
             raise SpecError(
-                f"criterion {self.criterion}: {given!r} differs from draw to draw; {what} is to be "
+                f"criterion {self.criterion}: {given!r} differs from draw to draw; {what} must be "
                 "the same in all"
             )
         values: Array = variable.values

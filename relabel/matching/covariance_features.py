@@ -13,7 +13,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.errors import DataError, SpecError
-from relabel.matching.criteria import Criterion, Wasserstein
 from relabel.matching.features import Block, Problem, Source
 from relabel.numerics.gaussians import COVARIANCE, COVARIANCE_OF, SD_OF, root_of
 from relabel.spec.spec import SAMPLE_DIMS
@@ -25,19 +24,17 @@ Array = NDArray[Any]
 _NEGATIVE = -1e-6  # share of the largest eigenvalue that rounding (of float32) may leave below zero
 
 
-def with_covariances(
-    problem: Problem, criterion: Criterion, groups: Mapping[str, xr.Dataset]
-) -> Source:
-    """Return the draws with the covariances beside them that the criterion compares.
+def with_covariances(problem: Problem, posterior: xr.Dataset, *, diagonal: bool) -> Source:
+    """Return the draws with the covariances beside them.
 
     Parameters
     ----------
     problem : Problem
         The draws.
-    criterion : Criterion
-        Any; only :class:`relabel.criteria.Wasserstein` compares covariances.
-    groups : mapping of str to Dataset
-        All groups of the data.
+    posterior : Dataset
+        Where the covariances are.
+    diagonal : bool
+        Whether only standard deviations are compared: covariances are then only checked.
 
     Raises
     ------
@@ -46,9 +43,6 @@ def with_covariances(
     DataError
         If a covariance does not say what its rows are, or is none.
     """
-    if not isinstance(criterion, Wasserstein):
-        return problem
-    posterior = groups["posterior"]
     means = [v.name for v in problem.used if not _is_beside(v.name, posterior)]
     covered = {}
     wanted = [COVARIANCE, *(COVARIANCE_OF.format(name) for name in means)]
@@ -60,9 +54,9 @@ def with_covariances(
         if name in posterior and name not in declared:
             raise SpecError(
                 f"criterion wasserstein: the spec does not say how {name!r} follows its units; "
-                "extend it by relabel.sources.gaussian_spec(spec, data)"
+                "extend it by relabel.sources.gaussian_spec(data, spec)"
             )
-    if criterion.covariance == "diagonal" or not covered:
+    if diagonal or not covered:
         return problem
     return CovarianceProblem(problem, covered)
 
@@ -199,7 +193,7 @@ class CovarianceProblem:
         return kept
 
     def _check(self, covariance: Array, units: str, rows: slice) -> None:
-        """Refuse matrices that are no covariances."""
+        """Raise DataError unless all matrices are covariances."""
         values = np.linalg.eigvalsh(covariance)
         bad = values[..., 0] < _NEGATIVE * np.abs(values[..., -1])
         if bad.any():

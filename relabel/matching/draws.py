@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.validate import choice
 from relabel.data.labels_in_draws import labels_of
 from relabel.errors import DataError, SpecError
-from relabel.matching.criteria import Criterion
+from relabel.groups.elements import Element
 from relabel.matching.features import Problem
-from relabel.matching.solve import Solution
 from relabel.numerics.labels import check_range
 from relabel.spec.centring import Offsets
 from relabel.spec.spec import SAMPLE_DIMS, Bound, Spec, non_finite
 from relabel.spec.transformation import Transformation
+
+if TYPE_CHECKING:
+    from relabel.matching.criteria import Criterion
 
 __all__ = ["Draws", "log_density"]
 
@@ -27,17 +30,45 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of one set of groups, checked, one after the other."""
+    """The draws of one set of groups, checked, one after the other.
+
+    Attributes
+    ----------
+    bound : Bound
+        The spec, bound to the groups.
+    groups : dict of str to Dataset
+        The groups that share the draws.
+    excluded : ndarray of bool, shape (chain, draw)
+        Draws that take no part.
+    beside : mapping of str to Dataset
+        All groups of the data, in which addresses of data and the like are looked up.
+    offsets : Offsets, optional
+        What is subtracted over centred axes; None where no axis is centred.
+    """
 
     bound: Bound
     groups: dict[str, xr.Dataset]
-    excluded: Array  # bool, (chain, draw)
+    excluded: Array
+    beside: Mapping[str, xr.Dataset] = field(default_factory=dict)
+    offsets: Offsets | None = None
 
     @classmethod
-    def read(cls, groups: dict[str, xr.Dataset], spec: Spec, nonfinite: str) -> Draws:
-        """Bind the spec to the groups and look for draws that are not finite."""
-        if nonfinite not in ("raise", "skip"):
-            raise SpecError(f"nonfinite is 'raise' or 'skip', not {nonfinite!r}")
+    def read(
+        cls,
+        groups: dict[str, xr.Dataset],
+        spec: Spec,
+        nonfinite: str,
+        beside: Mapping[str, xr.Dataset] | None = None,
+    ) -> Draws:
+        """Bind the spec to the groups and look for draws that are not finite.
+
+        Raises
+        ------
+        SpecError, DataError
+            If the spec does not fit the draws, or if draws are not finite and `nonfinite` is
+            ``"raise"``.
+        """
+        choice("nonfinite", nonfinite, ("raise", "skip"))
         bound = spec.bind(groups)
         for variable in bound.variables:
             if variable.labels_of is not None:
@@ -49,7 +80,8 @@ class Draws:
             raise DataError(_name_draws(excluded, groups["posterior"]))
         if excluded.all():
             raise DataError("every draw has a NaN or an infinity; there is nothing to align")
-        return cls(bound, groups, excluded)
+        offsets = Offsets.of(bound, groups["posterior"], excluded)
+        return cls(bound, groups, excluded, groups if beside is None else beside, offsets)
 
     @property
     def rows(self) -> Array:
@@ -62,8 +94,14 @@ class Draws:
         chain: Array = self.rows // self.excluded.shape[1]
         return chain
 
+    def split(self, apart: Array) -> tuple[Draws, Draws]:
+        """Return the draws without some chains (bool, (chain,)), and those of these chains."""
+        away = np.broadcast_to(apart[:, None], self.excluded.shape)
+        without = replace(self, excluded=self.excluded | away)
+        return without, replace(self, excluded=self.excluded | ~away)
+
     def problem(self, criterion: Criterion) -> Problem:
-        """Lay the posterior's variables out for the loop, as a criterion matches them."""
+        """Lay out the posterior's variables for the loop, as a criterion matches them."""
         posterior = self.groups["posterior"]
         if not self.bound.measured():
             raise SpecError(
@@ -71,33 +109,37 @@ class Draws:
                 "they are compared by their parameters; declare those, or move what carries the "
                 "units (allocation probabilities) into the posterior"
             )
-        arrays = {}
-        for name in self.bound.names():
-            values = posterior[name].transpose(*SAMPLE_DIMS, ...).values
-            flat = np.ascontiguousarray(values).reshape(-1, *values.shape[2:])
-            arrays[name] = flat[self.rows] if self.excluded.any() else flat
-        ways = criterion.ways(self.bound)
+        arrays = {
+            name: self._laid_out(posterior[name].transpose(*SAMPLE_DIMS, ...).values)
+            for name in self.bound.names()
+        }
+        offsets = {} if self.offsets is None else self.offsets.values
         return Problem(
             self.bound,
             arrays,
-            criterion.variables,
-            ways=ways,
+            criterion.matched_variables,
+            rules=criterion.rules(self.bound),
             spreads=criterion.spreads(self.bound),
+            offsets={name: self._laid_out(values) for name, values in offsets.items()},
         )
 
-    def transformation(self, solution: Solution) -> Transformation:
-        """Elements and offsets of all draws; those left out stay as they are."""
-        offsets = Offsets.of(self.bound, self.groups["posterior"], self.excluded)
+    def _laid_out(self, values: Array) -> Array:
+        """Values over (chain, draw, ...) of the draws that take part, one after the other."""
+        flat = np.ascontiguousarray(values).reshape(-1, *values.shape[2:])
+        return flat[self.rows] if self.excluded.any() else flat
+
+    def transformation(self, elements: Mapping[str, Element]) -> Transformation:
+        """Return elements and offsets of all draws; those left out stay as they are."""
         whole = Transformation.identity(self.bound.sizes, self.excluded.shape)
-        whole = replace(whole, offsets=offsets)
-        for units, element in solution.elements.items():
+        whole = replace(whole, offsets=self.offsets)
+        for units, element in elements.items():
             flat = type(element).identity((self.excluded.size,), element.size)
             flat.put(self.rows, element)
             whole.elements[units] = flat.reshape(*self.excluded.shape)
         return whole
 
     def spread(self, values: Array, fill: Any) -> Array:
-        """Lay values of the draws that take part out over (chain, draw)."""
+        """Scatter values of the included draws to (chain, draw); the others are filled."""
         whole = np.full((self.excluded.size, *values.shape[1:]), fill, values.dtype)
         whole[self.rows] = values
         return whole.reshape(*self.excluded.shape, *values.shape[1:])
@@ -131,5 +173,5 @@ def _name_draws(excluded: Array, posterior: xr.Dataset) -> str:
         )
     return (
         f"{len(places)} of {excluded.size} draws hold NaN or infinities: {'; '.join(named)}{more}; "
-        "leave them out with nonfinite='skip' (--skip-nonfinite), or mend them first"
+        "leave them out with nonfinite='skip' (--skip-nonfinite), or fix them first"
     )

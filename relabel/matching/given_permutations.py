@@ -1,4 +1,4 @@
-"""Elements of all draws that users give themselves: read, checked, laid out one after another."""
+"""Elements that users give for all draws: read, checked, laid out one after another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from relabel.errors import DataError, SpecError
 from relabel.groups.elements import Monomial
-from relabel.matching.criteria import Permutations
 from relabel.matching.draws import Draws
 from relabel.spec.spec import SAMPLE_DIMS
 
@@ -20,18 +19,15 @@ __all__ = ["given_elements"]
 Array = NDArray[Any]
 
 
-def given_elements(
-    draws: Draws, criterion: Permutations, groups: Mapping[str, xr.Dataset]
-) -> dict[str, Monomial]:
+def given_elements(draws: Draws, index: Any, factor: Any) -> dict[str, Monomial]:
     """Return the elements of the draws that take part.
 
     Parameters
     ----------
     draws : Draws
-    criterion : Permutations
-        What is given.
-    groups : mapping of str to Dataset
-        All groups of the data, where addresses are looked up.
+    index, factor : ndarray, str, or mapping of units to such
+        As :class:`relabel.criteria.Permutations` takes them; addresses are looked up in all groups
+        of the data.
 
     Returns
     -------
@@ -41,22 +37,22 @@ def given_elements(
     Raises
     ------
     SpecError
-        If units are not told apart, or arrays have another shape than the draws.
+        If it is unclear which units an array is for, or arrays have another shape than the draws.
     DataError
         If what is given is no permutation, or no signs.
     """
     sizes = draws.bound.sizes
-    index = _by_units(criterion.index, sizes, "index")
-    factor = _by_units(criterion.factor, sizes, "factor") if criterion.factor is not None else {}
-    missing = [units for units in sizes if units not in index]
+    by_units = _by_units(index, sizes, "index")
+    signs_by_units = _by_units(factor, sizes, "factor") if factor is not None else {}
+    missing = [units for units in sizes if units not in by_units]
     if missing:
         raise SpecError(f"criterion permutations: there is no index for the units {missing[0]!r}")
     elements = {}
     for units, size in sizes.items():
-        permutation = _index(_read(draws, groups, index[units], size, "index"), size, units)
+        permutation = _index(_read(draws, by_units[units], size, "index"), size, units)
         signs = np.ones(permutation.shape)
-        if factor.get(units) is not None:
-            signs = _signs(_read(draws, groups, factor[units], size, "factor"), draws, units)
+        if signs_by_units.get(units) is not None:
+            signs = _signs(_read(draws, signs_by_units[units], size, "factor"), draws, units)
         elements[units] = Monomial(permutation, signs)
     return elements
 
@@ -79,15 +75,13 @@ def _by_units(given: Any, sizes: Mapping[str, int], what: str) -> Mapping[str, A
     return dict.fromkeys(sizes, given)
 
 
-def _read(
-    draws: Draws, groups: Mapping[str, xr.Dataset], given: Any, size: int, what: str
-) -> Array:
+def _read(draws: Draws, given: Any, size: int, what: str) -> Array:
     """An array, or a variable by its address, for the draws that take part: (draws, K)."""
-    values = _variable(groups, given, what) if isinstance(given, str) else np.asarray(given)
+    values = _variable(draws.beside, given, what) if isinstance(given, str) else np.asarray(given)
     expected = (*draws.excluded.shape, size)
     if values.shape != expected:
         raise SpecError(
-            f"criterion permutations: {what} has the shape {values.shape}; it is to be (chain, "
+            f"criterion permutations: {what} has the shape {values.shape}; it must be (chain, "
             f"draw, units) = {expected}"
         )
     rows: Array = values.reshape(-1, size)[draws.rows]
@@ -98,7 +92,7 @@ def _variable(groups: Mapping[str, xr.Dataset], address: str, what: str) -> Arra
     group, _, name = address.rpartition("/")
     if group == "relabel":
         raise SpecError(
-            f"criterion permutations: {address!r} tells how these draws have been relabelled "
+            f"criterion permutations: {address!r} holds how these draws have been relabelled "
             "already; to relabel other draws of the same chains alike, use relabel.apply"
         )
     found = [g for g, dataset in groups.items() if name in dataset and group in ("", g)]

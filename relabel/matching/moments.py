@@ -42,10 +42,10 @@ def pooled_moments(source: Source) -> Pooled:
     """Moments pooled over units and draws, about zero where a feature flips with its unit.
 
     A feature that is constant has no variance to divide by; it is given the value 1, since it
-    tells no labels apart.
+    distinguishes no labels.
     """
     layout = source.layout
-    if not (layout.pairs or any(layout.columns.values())):  # nothing that is worth a pass
+    if not (layout.pairs or any(layout.columns.values())):  # nothing to compute
         none = {units: np.zeros(0) for units in layout.sizes}
         return Pooled(none, none, ())
     own = {u: _Moments(np.zeros(len(c)), np.zeros(len(c))) for u, c in layout.columns.items()}
@@ -83,7 +83,7 @@ class _Moments:
         self.n = total
 
     def variance(self) -> Array:
-        """Variance, or 1 where it is no more than rounding."""
+        """Return the variance, or 1 where it is only rounding."""
         variance = self.squares / self.n
         size = variance + self.mean**2
         positive: Array = np.where(

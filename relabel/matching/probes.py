@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from relabel.data.roles import find_inputs
 from relabel.errors import SpecError
-from relabel.matching.criteria import Activations, Criterion
 from relabel.models.network import Network, NotDenseError
 from relabel.spec.spec import Bound
+
+if TYPE_CHECKING:
+    from relabel.matching.criteria import Criterion
 
 __all__ = ["Probes", "find_probes", "input_values"]
 
@@ -58,7 +60,7 @@ def find_probes(
     inputs : ndarray, str or None
         As in :func:`relabel.align`.
     criterion : Criterion
-        :class:`relabel.criteria.Activations` cannot do without inputs.
+        Needs inputs if it compares activations (`n_inputs` is not None).
     seed : int
         Seed of the points that stand in for unknown inputs.
 
@@ -70,61 +72,47 @@ def find_probes(
     Raises
     ------
     SpecError
-        If inputs are named, or the criterion needs them, and they cannot be had.
+        If inputs are named, or the criterion needs them, and they cannot be found.
     """
-    wanted = isinstance(criterion, Activations)
+    needed = criterion.n_inputs is not None
     named = not (inputs is None or (isinstance(inputs, str) and inputs == "auto"))
     try:
         network = Network.of(bound)
     except SpecError as error:
-        if named or wanted:
-            if isinstance(error, NotDenseError):
-                mend = "use criterion mean" if wanted else "leave inputs=None"
-                raise SpecError(
-                    f"inputs: units are compared by their activations at them, but {error}, and "
-                    f"only networks of dense layers are evaluated: {mend} (relabel.average takes "
-                    "forward=, a function that evaluates any network)"
-                ) from error
-            otherwise = "use criterion mean" if wanted else "leave inputs=None"
-            raise SpecError(
-                f"inputs: units are compared by their activations at them, but {error}; "
-                f"{otherwise}, or mend the spec (activations that only permute, as 'permutation' "
-                "does, are gelu, silu, softplus, elu, selu, mish and relu6)"
-            ) from error
+        if named or needed:
+            raise _no_network(error, needed) from error
         return None
     points, where = input_values(network, groups, inputs)
-    if wanted:
-        _check_wanted(bound, points)
+    if points is None and needed:
+        raise SpecError(
+            f"criterion {criterion.name}: name the inputs (inputs=..., --inputs constant_data/X)"
+        )
     if points is None:
         points = np.random.default_rng(seed).normal(size=(_N_PROBES, network.n_inputs))
-    most = criterion.n_inputs if isinstance(criterion, Activations) else _N_PROBES
+    most = _N_PROBES if criterion.n_inputs is None else criterion.n_inputs
     chosen = np.unique(np.linspace(0, len(points) - 1, most).round().astype(int))
     return Probes(network, points[chosen], where)
 
 
-def _check_wanted(bound: Bound, points: Array | None) -> None:
-    """Refuse to match activations that are not known, or do not tell all labels."""
-    if points is None:
-        raise SpecError(
-            "criterion activations: name the inputs (inputs=..., --inputs constant_data/X)"
+def _no_network(error: SpecError, needed: bool) -> SpecError:
+    """Say why units cannot be compared by their activations, and what to do instead."""
+    remedy = "use criterion mean" if needed else "leave inputs=None"
+    reason = f"inputs: units are compared by their activations at them, but {error}"
+    if isinstance(error, NotDenseError):
+        return SpecError(
+            f"{reason}, and only networks of dense layers are evaluated: {remedy} "
+            "(relabel.average takes forward=, a function that evaluates any network)"
         )
-    for units in bound.sizes:
-        if bound.group(units).signs and not _tells_sign(bound, units):
-            raise SpecError(
-                f"criterion activations: the activations of {units!r} do not tell their signs, "
-                "since the function is even; use mean"
-            )
-
-
-def _tells_sign(bound: Bound, units: str) -> bool:
-    action = bound.group(units).action("tail")
-    return action is not None and action.signed
+    return SpecError(
+        f"{reason}; {remedy}, or fix the spec (activations that only permute, as 'permutation' "
+        "does, are gelu, silu, softplus, elu, selu, mish and relu6)"
+    )
 
 
 def input_values(
     network: Network, groups: Mapping[str, xr.Dataset], inputs: Array | str | None
 ) -> tuple[Array | None, str | None]:
-    """Inputs as given, as named, or as found if only one variable fits."""
+    """Return inputs as given, as named, or as found if only one variable fits; and their source."""
     if inputs is None:
         return None, None
     if isinstance(inputs, str) and inputs == "auto":

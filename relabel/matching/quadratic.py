@@ -39,7 +39,7 @@ _LARGEST_LISTED = 5040  # elements of a group small enough to try them all: 7!, 
 _MAX_STEPS = 30  # of Frank-Wolfe, as in scipy.optimize.quadratic_assignment
 _STANDSTILL = 0.03  # root mean squared change of a row of X at which it stops, likewise
 _EXCHANGES = 20  # bound on the exchanges, per unit
-_NUMBERS = 2**18  # of gains of all elements, and of what they are worked out from, held at once
+_NUMBERS = 2**18  # of gains of all elements, and of their terms, held at once
 
 #: Two units of a pair of slots exchanged (or not), and the signs that either is then given.
 _MOVES = ((True, 1, 1), (True, -1, 1), (True, -1, -1), (False, -1, 1), (False, -1, -1))
@@ -90,7 +90,7 @@ class Stack:
         return table.reshape(len(table), -1)
 
     def profiles(self) -> tuple[Array, Array]:
-        """What no permutation of the other units changes, of the draws' units and of the slots.
+        """Return what no permutation of the other units changes, for units and for slots.
 
         The entry on the diagonal, the sorted rows and the sorted columns, halved in weight because
         every entry lies in one of each; absolute values where signs act. Shapes (draws, K, F) and
@@ -202,8 +202,8 @@ class Quadratic:
     def improved(self, element: Monomial, tolerance: Array, *, exchanging: bool = True) -> Monomial:
         """Improve every element: to the best one, or by a match, or else by exchanges that gain.
 
-        `tolerance` is the gain that is no more than rounding, shape (draws,). Elements that
-        nothing of this improves are returned as they are.
+        `tolerance` is the gain that is only rounding, shape (draws,). Elements that none of these
+        improves are returned as they are.
         """
         if listed(self.group, element.size):
             fresh, exchanging = self.best(), False
@@ -352,7 +352,7 @@ class _Values:
 
     @classmethod
     def of(cls, problem: Quadratic, element: Monomial, swapping: bool) -> _Values:
-        """Work them out with the units of the two slots exchanged, or as they are."""
+        """Compute them with the units of the two slots exchanged, or as they are."""
         placed = [
             np.take_along_axis(part, element.index[:, None, :], axis=2) for part in problem.linear
         ]

@@ -1,4 +1,4 @@
-"""Searching one block of draws under one reference: ascent, exhaustion, kicks.
+"""Searching one block of draws under one reference: ascent, exhaustion, perturbation.
 
 Several sets of units that share variables (deep networks) have no exact solution at little cost:
 coordinate ascent over the sets is only as good as its start, so draws are solved from many starts
@@ -25,7 +25,7 @@ from relabel.matching.quadratic import Quadratic, Stack, dense, listed, order_of
 __all__ = [
     "TOLERANCE",
     "Elements",
-    "Kick",
+    "Perturbation",
     "View",
     "ascend",
     "chain_candidates",
@@ -42,17 +42,17 @@ Elements = dict[str, Element]
 
 _MAX_PASSES = 100
 _EXHAUSTIVE_ORDER = 400  # elements of a set that are tried with those of others: 2^4 4! = 384
-_MAX_KICKED = 4  # units that a kick exchanges at most
+_MAX_PERTURBED = 4  # units that a perturbation exchanges at most
 _CHAIN_CANDIDATES = 3  # winning labellings of a chain that are tried on all of its draws
 TOLERANCE = 1e-12  # relative gain below which two labellings count as equally good
 
 
 @dataclass
 class View:
-    """One block under one reference: scores that no element changes are worked out once.
+    """One block under one reference: scores that no element changes are computed once.
 
-    A draw that is a block by itself has large arrays. Of these the last scores of each side of each
-    pair are kept in `last`, since all starts end with much the same labels.
+    A draw that is a block by itself has large arrays. The last scores of each side of each of its
+    pairs are kept in `last`, since all starts end with much the same labels.
     """
 
     block: Block
@@ -70,9 +70,9 @@ class View:
         criterion: Criterion,
         unary: dict[str, Score] | None = None,
     ) -> View:
-        """Score a block by its own features, if that was not done before."""
+        """Score a block by its own features, unless the scores are known."""
         if unary is None:
-            unary = {u: criterion.unary(block, layout, reference, u) for u in layout.sizes}
+            unary = {u: criterion.score(block, layout, reference, u) for u in layout.sizes}
         return cls(block, layout, reference, unary)
 
     def __len__(self) -> int:
@@ -113,17 +113,17 @@ class View:
         Score
             Linear in the element of `units` (two-sided pairs are linearised).
         dict of int to Score
-            What each pair with one side in `units` contributes to it.
+            The contribution of each pair with one side in `units`.
         """
         total, parts = _some(self.unary[units], rows), {}
         for number, side in self.layout.touching(units):
             other = self.layout.pairs[number].units[1 - side]
             if known is None or other in known:
                 parts[number] = self.pair(number, side, elements[other], rows)
-                total = _plus(total, parts[number])
+                total = _sum_of(total, parts[number])
         for number in self.layout.two_sided(units) if known is None else ():
             for side in (0, 1):
-                total = _plus(total, self.pair(number, side, elements[units], rows))
+                total = _sum_of(total, self.pair(number, side, elements[units], rows))
         return total, parts
 
     def quadratic(
@@ -154,7 +154,7 @@ class View:
         return found
 
     def _stack(self, numbers: Sequence[int], signed: tuple[bool, bool]) -> Stack:
-        """Stack some pairs; twice the weight is shared by the draws and the reference."""
+        """Stack some pairs; draws and reference share twice the weight."""
         scales = [math.sqrt(2 * self.reference.pair_weight[number]) for number in numbers]
         both = ([self.block.pairs[n] for n in numbers], [self.reference.pairs[n] for n in numbers])
         array, mean = (
@@ -175,7 +175,7 @@ class View:
 
     @cached_property
     def rounding(self) -> dict[str, Array]:
-        """Gain of each set of units that is no more than rounding, shape (draws,)."""
+        """Gain of each set of units that is only rounding, shape (draws,)."""
         found = {}
         for units, score in self.unary.items():
             size = np.abs(score.even).max(axis=(1, 2))
@@ -188,7 +188,7 @@ class View:
 
     @property
     def tolerance(self) -> Array:
-        """Gain of every draw that is no more than rounding, shape (draws,)."""
+        """Gain of every draw that is only rounding, shape (draws,)."""
         largest: Array = np.maximum.reduce(list(self.rounding.values()))
         return largest
 
@@ -223,7 +223,7 @@ def _some(score: Score, rows: Array | None) -> Score:
     return Score(score.even[rows], score.odd[rows])
 
 
-def _plus(one: Score, two: Score) -> Score:
+def _sum_of(one: Score, two: Score) -> Score:
     return Score(one.even + two.even, one.odd + two.odd)
 
 
@@ -370,7 +370,7 @@ def exhaust(view: View, centre: str, everything: Monomial, gain: Array) -> tuple
 
 
 def _norms(view: View, units: str) -> Array:
-    """What the two-sided pairs of a set add to the gain whatever its element, shape (draws,)."""
+    """Return the gain of the two-sided pairs of a set whatever its element, shape (draws,)."""
     total = np.zeros(len(view))
     for number in view.layout.two_sided(units):
         norms = view.block.norms[number][0].sum(axis=1) + (view.reference.pairs[number] ** 2).sum()
@@ -426,7 +426,7 @@ def chain_candidates(elements: Elements, chain: Array) -> list[Elements]:
 
 
 @dataclass(frozen=True)
-class Kick:
+class Perturbation:
     """For every open draw, a few slots of one set to exchange in a circle and to flip."""
 
     units: str
@@ -434,25 +434,27 @@ class Kick:
     flips: Array  # +1 or -1, likewise
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, n_open: int, layout: Layout, units: str) -> Kick:
-        """Draw a kick for each of some draws."""
+    def draw(
+        cls, rng: np.random.Generator, n_open: int, layout: Layout, units: str
+    ) -> Perturbation:
+        """Draw a perturbation for each of some draws."""
         size = layout.sizes[units]
-        n_turned = min(size, int(rng.integers(2, _MAX_KICKED + 1)))
-        slots = np.argsort(rng.random((n_open, size)), axis=1)[:, :n_turned].astype(np.int32)
+        n_exchanged = min(size, int(rng.integers(2, _MAX_PERTURBED + 1)))
+        slots = np.argsort(rng.random((n_open, size)), axis=1)[:, :n_exchanged].astype(np.int32)
         flips = rng.choice(np.array([-1, 1], np.int8), size=slots.shape)
         return cls(units, slots, flips if layout.groups[units].signs else np.abs(flips))
 
-    def turn(self, rows: Array, layout: Layout) -> Monomial:
-        """The element that does so, for some of the open draws."""
-        turn = Monomial.identity((len(rows),), layout.sizes[self.units])
+    def element(self, rows: Array, layout: Layout) -> Monomial:
+        """Return the element that does so, for some of the open draws."""
+        element = Monomial.identity((len(rows),), layout.sizes[self.units])
         slots = self.slots[rows]
-        np.put_along_axis(turn.index, slots, np.roll(slots, 1, axis=1), axis=1)
-        np.put_along_axis(turn.factor, slots, self.flips[rows].astype(float), axis=1)
-        return turn
+        np.put_along_axis(element.index, slots, np.roll(slots, 1, axis=1), axis=1)
+        np.put_along_axis(element.factor, slots, self.flips[rows].astype(float), axis=1)
+        return element
 
 
 def small_centre(layout: Layout) -> str | None:
-    """The smallest set that takes part in every pair, if its group is small enough to list."""
+    """Return the smallest set that takes part in every pair, if its group can be listed."""
     fitting = [
         (order, units)
         for units, size in layout.sizes.items()

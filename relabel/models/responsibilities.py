@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.data.containers import Data, DrawsLike, pack, unpack
 from relabel.errors import DataError, SpecError
-from relabel.numerics.densities import allocate, check_names, family_of, log_density, smooth
+from relabel.numerics.densities import allocate, check_names, density_of, log_density, smooth
 from relabel.spec.arrays import (
     SAMPLE_DIMS,
     check_draws,
@@ -280,7 +280,7 @@ class _Model:
     ) -> _Model:
         """Read all variables and check that they fit."""
         check_names(family, parameters)
-        posterior, ranks = _dataset(data, group), family_of(family).ranks
+        posterior, ranks = _dataset(data, group), density_of(family).ranks
         component = _component(posterior, weights, parameters, component)
         n_units = posterior.sizes[component]
         found = {

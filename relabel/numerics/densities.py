@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,10 @@ from scipy.special import betaln, gammaln, xlog1py, xlogy
 from relabel.errors import DataError, SpecError
 
 __all__ = [
-    "FAMILIES",
-    "Family",
+    "DENSITIES",
     "allocate",
     "check_names",
-    "family_of",
+    "density_of",
     "log_density",
     "smooth",
 ]
@@ -32,7 +32,7 @@ _LOG_2PI = float(np.log(2 * np.pi))
 
 
 @dataclass(frozen=True)
-class Family:
+class Density:
     """A family of densities.
 
     Attributes
@@ -216,25 +216,25 @@ _SPREAD = ("mean sd", "mean variance", "mean precision")
 _MATRIX = {"mean": 1, "covariance": 2, "cholesky": 2, "precision": 2, "sd": 1, "variance": 1}
 
 #: Name -> family. A new one is one line.
-FAMILIES: dict[str, Family] = {
-    "normal": Family(_normal, _SPREAD),
-    "multivariate_normal": Family(
+DENSITIES: dict[str, Density] = {
+    "normal": Density(_normal, _SPREAD),
+    "multivariate_normal": Density(
         _multivariate_normal, tuple(f"mean {name}" for name in _MATRIX if name != "mean"),
         _MATRIX, items=True,
     ),
-    "spherical_normal": Family(_spherical_normal, _SPREAD, {"mean": 1}, items=True),
-    "student_t": Family(_student, ("df location scale",)),
-    "lognormal": Family(_lognormal, _SPREAD),
-    "exponential": Family(_exponential, ("rate", "scale")),
-    "gamma": Family(_gamma, ("shape rate", "shape scale")),
-    "beta": Family(_beta, ("alpha beta",)),
-    "poisson": Family(_poisson, ("rate",)),
-    "negative_binomial": Family(_negative_binomial, ("mean dispersion", "size p")),
-    "binomial": Family(_binomial, ("p trials",)),
-    "binomial_trials": Family(_binomial, ("p",), items=True),
-    "bernoulli": Family(_bernoulli, ("p",), {"p": 1}, items=True, missing=True),
-    "categorical": Family(_categorical, ("p",), {"p": 1}, items=True),
-    "multinomial": Family(_multinomial, ("p",), {"p": 1}, items=True),
+    "spherical_normal": Density(_spherical_normal, _SPREAD, {"mean": 1}, items=True),
+    "student_t": Density(_student, ("df location scale",)),
+    "lognormal": Density(_lognormal, _SPREAD),
+    "exponential": Density(_exponential, ("rate", "scale")),
+    "gamma": Density(_gamma, ("shape rate", "shape scale")),
+    "beta": Density(_beta, ("alpha beta",)),
+    "poisson": Density(_poisson, ("rate",)),
+    "negative_binomial": Density(_negative_binomial, ("mean dispersion", "size p")),
+    "binomial": Density(_binomial, ("p trials",)),
+    "binomial_trials": Density(_binomial, ("p",), items=True),
+    "bernoulli": Density(_bernoulli, ("p",), {"p": 1}, items=True, missing=True),
+    "categorical": Density(_categorical, ("p",), {"p": 1}, items=True),
+    "multinomial": Density(_multinomial, ("p",), {"p": 1}, items=True),
 }  # fmt: skip
 
 _POSITIVE = {
@@ -254,7 +254,7 @@ _POSITIVE = {
 # ---------------------------------------------------------------------- log densities
 
 
-def family_of(name: str) -> Family:
+def density_of(name: str) -> Density:
     """Return a family by its name.
 
     Raises
@@ -262,9 +262,11 @@ def family_of(name: str) -> Family:
     SpecError
         If it is not known; the message lists those that are.
     """
-    if name not in FAMILIES:
-        raise SpecError(f"unknown family {name!r}; known are {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+    if name not in DENSITIES:
+        close = get_close_matches(str(name), DENSITIES, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise SpecError(f"unknown family {name!r}{hint}; known are {', '.join(DENSITIES)}")
+    return DENSITIES[name]
 
 
 def log_density(family: str, x: Array, parameters: Mapping[str, Array]) -> Array:
@@ -298,7 +300,7 @@ def log_density(family: str, x: Array, parameters: Mapping[str, Array]) -> Array
     Parameters
     ----------
     family : str
-        One of :data:`FAMILIES`.
+        One of :data:`DENSITIES`.
     x : ndarray of shape (n,) or (n, d)
         Observations.
     parameters : mapping of str to ndarray
@@ -322,7 +324,7 @@ def log_density(family: str, x: Array, parameters: Mapping[str, Array]) -> Array
     >>> log_density("normal", np.zeros(1), {"mean": mean, "sd": np.ones(2)}).round(3)
     array([[-0.919, -2.919]])
     """
-    found = family_of(family)
+    found = density_of(family)
     check_names(family, parameters)
     values = {name: np.asarray(value, dtype=float) for name, value in parameters.items()}
     for name, value in values.items():
@@ -355,7 +357,7 @@ def check_names(family: str, parameters: Collection[str]) -> None:
     SpecError
         If the family is unknown or its parameters are others.
     """
-    known = family_of(family).parameters
+    known = density_of(family).parameters
     if set(parameters) not in [set(way.split()) for way in known]:
         ways = "; or ".join(way.replace(" ", ", ") for way in known)
         raise SpecError(
@@ -377,7 +379,7 @@ def _check_range(family: str, name: str, value: Array, rank: int) -> None:
         )
 
 
-def _observations(family: str, found: Family, x: Array) -> Array:
+def _observations(family: str, found: Density, x: Array) -> Array:
     """Bring observations to the shape (n, 1) or (n, d)."""
     if x.ndim == 1:
         return x[:, None]
@@ -389,7 +391,7 @@ def _observations(family: str, found: Family, x: Array) -> Array:
     return x
 
 
-def _check_sizes(family: str, found: Family, x: Array, values: Mapping[str, Array]) -> None:
+def _check_sizes(family: str, found: Density, x: Array, values: Mapping[str, Array]) -> None:
     """Check that vectors and matrices have as many entries as the observations."""
     if family in ("categorical", "binomial_trials"):
         wanted = {"categorical": 1, "binomial_trials": 2}[family]

@@ -1,4 +1,8 @@
-"""Draws of emcee: samplers, backends and their HDF5 files."""
+"""Draws of emcee: samplers, backends and their HDF5 files.
+
+ArviZ's ``from_emcee`` is not used: it makes a chain of every walker, and needs emcee even to read a
+file. The tests compare the values.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.data.containers import unpack
+from relabel._util.validate import integer
+from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError, SpecError
+from relabel.sources.base import HDF5, Source
 from relabel.sources.parts import posterior_of
 from relabel.sources.walkers import pooled, unpooled
 
-__all__ = ["from_emcee", "is_emcee", "to_emcee"]
+__all__ = ["EMCEE", "from_emcee", "to_emcee"]
 
 Array = NDArray[Any]
 
@@ -31,7 +37,7 @@ _LOCKED = re.compile("unable to lock|already open for")
 def from_emcee(
     source: Any,
     *,
-    names: Sequence[str] | None = None,
+    var_names: Sequence[str] | None = None,
     layout: Mapping[str, int | Sequence[int]] | None = None,
     discard: int = 0,
     thin: int = 1,
@@ -39,25 +45,25 @@ def from_emcee(
 ) -> xr.DataTree:
     """Read the draws of emcee: a sampler, a backend, or the HDF5 file of one.
 
-    Walkers are not chains: every walker moves by where the others are, so they depend on one
-    another. All walkers together are therefore one chain of step × walker draws, ordered by step
-    (see :func:`relabel.sources.walkers.pooled`). R-hat between walkers would say nothing; the
-    effective sample size of the one chain counts walkers as if they were independent, and is too
-    high: take emcee's own ``get_autocorr_time``. To compare chains, run several ensembles.
+    Walkers are not chains: the moves of a walker depend on where the others are. All walkers
+    together are therefore one chain of step × walker draws, ordered by step (see
+    :func:`relabel.sources.walkers.pooled`). R-hat between walkers would be meaningless; the
+    effective sample size of the one chain counts walkers as if they were independent and is too
+    high: use emcee's own ``get_autocorr_time``. To compare chains, run several ensembles.
 
     Parameters
     ----------
     source : EnsembleSampler, Backend, HDFBackend or path-like
         A file is read with h5py; emcee is not needed.
-    names : sequence of str, optional
-        One name for each dimension: every one is then a variable of its own.
+    var_names : sequence of str, optional
+        One name for each dimension, which then is a variable of its own.
     layout : mapping of str to shape, optional
-        Name -> shape of the arrays, in the order in which a walker's vector holds them, each in
-        C order. Without `names` and `layout` the whole vector is one variable ``theta``.
+        Name -> shape of the arrays, in their order in a walker's vector, each in C order. Without
+        `var_names` and `layout` the whole vector is one variable ``theta``.
     discard : int, default 0
-        Steps to leave out at the beginning (burn-in).
+        Number of steps to leave out at the beginning (burn-in).
     thin : int, default 1
-        Keep every so many steps, as emcee's ``get_chain(discard=discard, thin=thin)`` does: the
+        Keep every `thin`-th step, as emcee's ``get_chain(discard=discard, thin=thin)`` does: the
         first one kept is ``discard + thin - 1``.
     group : str, optional
         Name of the backend within the file; needed where a file holds several.
@@ -74,8 +80,8 @@ def from_emcee(
     DataError
         If there are no steps, or none are left.
     SpecError
-        If names or layout do not add up to the dimensions, or `discard` or `thin` is no such
-        number.
+        If `var_names` or `layout` do not fit the dimensions, or `discard` or `thin` is not an
+        integer of at least 0 and 1.
 
     References
     ----------
@@ -93,18 +99,14 @@ def from_emcee(
     >>> to_emcee(draws).shape
     (100, 16, 7)
     """
-    whole = all(isinstance(number, int | np.integer) for number in (discard, thin))
-    if not whole or discard < 0 or thin < 1:
-        raise SpecError(
-            f"emcee: discard={discard!r} and thin={thin!r} must be whole numbers, from 0 and 1 on"
-        )
+    discard, thin = integer("discard", discard, low=0), integer("thin", thin, low=1)
     chain, log_prob = _read(source, group)
     steps = slice(discard + thin - 1, None, thin)
     if not len(chain[steps]):
         raise DataError(
             f"emcee: of {len(chain)} steps none is left after discard={discard} and thin={thin}"
         )
-    arrays = _split(chain[steps], names, layout)
+    arrays = _split(chain[steps], var_names, layout)
     if taken := [name for name in ("step", "walker") if name in arrays]:
         raise SpecError(f"emcee: {taken[0]!r} is the name of a coordinate of the draws; rename it")
     tree = pooled(arrays, {"lp": log_prob[steps]}, source=_SOURCE)
@@ -113,8 +115,8 @@ def from_emcee(
     return tree
 
 
-def to_emcee(data: Any) -> Array:
-    """Return draws that came from emcee as it held them, (step, walker, dimension).
+def to_emcee(data: DrawsLike) -> Array:
+    """Return draws that came from emcee in its own form, (step, walker, dimension).
 
     Parameters
     ----------
@@ -124,32 +126,39 @@ def to_emcee(data: Any) -> Array:
     Raises
     ------
     DataError
-        If it did not come from emcee, or draws or variables were taken out since.
+        If they did not come from emcee, or draws or variables were removed since.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> chain = np.arange(24.0).reshape(3, 4, 2)  # (step, walker, dimension)
+    >>> np.array_equal(to_emcee(from_emcee(chain)), chain)
+    True
     """
     posterior = unpack(data).get("posterior", xr.Dataset())
     arrays = unpooled(posterior)
     order = json.loads(posterior.attrs.get("emcee_dimensions", "[]"))
     lost = [name for name in order if name not in arrays]
     if not order or lost:
-        what = f"it lacks {lost[0]!r}" if lost else "it does not say how vectors were laid out"
-        raise DataError(f"emcee: the posterior cannot be laid out as vectors: {what}")
+        reason = f"it lacks {lost[0]!r}" if lost else "it does not say how vectors were laid out"
+        raise DataError(f"emcee: the posterior cannot be laid out as vectors: {reason}")
     return np.concatenate([arrays[n].reshape(*arrays[n].shape[:2], -1) for n in order], axis=-1)
 
 
 def _split(
-    chain: Array, names: Sequence[str] | None, layout: Mapping[str, int | Sequence[int]] | None
+    chain: Array, var_names: Sequence[str] | None, layout: Mapping[str, int | Sequence[int]] | None
 ) -> dict[str, Array]:
-    """Take vectors (step, walker, dimension) apart into named arrays."""
+    """Split vectors (step, walker, dimension) into named arrays."""
     n_dims = chain.shape[2]
-    if names is not None and layout is not None:
-        raise SpecError("emcee: give names or layout, not both")
-    if names is not None:
-        if len(names) != n_dims or len(set(names)) != n_dims:
+    if var_names is not None and layout is not None:
+        raise SpecError("emcee: give var_names or layout, not both")
+    if var_names is not None:
+        if len(var_names) != n_dims or len(set(var_names)) != n_dims:
             raise SpecError(
-                f"emcee: there are {n_dims} dimensions and {len(set(names))} different names; give "
-                "one name for each, or a layout"
+                f"emcee: there are {n_dims} dimensions and {len(set(var_names))} different names "
+                "in var_names; give one name for each, or a layout"
             )
-        return {name: chain[:, :, i] for i, name in enumerate(names)}
+        return {name: chain[:, :, i] for i, name in enumerate(var_names)}
     if layout is None:
         return {"theta": chain}
     shapes = {name: _shape(name, shape) for name, shape in layout.items()}
@@ -170,7 +179,7 @@ def _shape(name: str, shape: Any) -> tuple[int, ...]:
     """One shape of a layout; a number is the size of a vector."""
     sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if not all(isinstance(size, int | np.integer) and size >= 0 for size in sizes):
-        raise SpecError(f"emcee: the layout of {name!r} is {shape!r}, no shape of an array")
+        raise SpecError(f"emcee: layout[{name!r}] must be the shape of an array, not {shape!r}")
     return tuple(map(int, sizes))
 
 
@@ -183,7 +192,7 @@ def _read(source: Any, group: str | None) -> tuple[Array, Array]:
         return _read_file(Path(backend), group)
     if not hasattr(backend, "get_chain"):
         raise DataError(
-            f"emcee: {type(source).__name__} is neither a sampler, a backend nor a path"
+            f"emcee: the source must be a sampler, a backend or a path, not {type(source).__name__}"
         )
     if not getattr(backend, "iteration", 0):
         raise DataError("emcee: the sampler has made no steps yet; call run_mcmc first")
@@ -195,10 +204,10 @@ def _read_file(path: Path, group: str | None) -> tuple[Array, Array]:
         found = _backends(file)
         name = group or (found[0] if len(found) == 1 else None)
         if name not in found:
-            what = f"no {name!r}" if name else ("several" if found else "none")
+            problem = f"no {name!r}" if name else ("several" if found else "none")
             raise FileError(
-                f"{path}: {what} among its backends of emcee ({', '.join(found) or 'none'}); "
-                "say which by group="
+                f"{path}: {problem} among its backends of emcee ({', '.join(found) or 'none'}); "
+                "name one by group="
             )
         backend = file[name]
         n_steps = int(backend.attrs["iteration"])  # space beyond is allocated, not filled
@@ -221,7 +230,7 @@ def _backends(file: Any) -> list[str]:
 
 
 def _opened(path: Path) -> Any:
-    """Open an HDF5 file for reading; who writes it at the same time is not waited for."""
+    """Open an HDF5 file for reading, without waiting for a process that writes it."""
     import h5py
 
     try:
@@ -237,7 +246,7 @@ def _opened(path: Path) -> Any:
         raise FileError(f"{path}: cannot be read as HDF5: {error}") from error
 
 
-def is_emcee(path: str | os.PathLike[str]) -> bool:
+def _detect(path: Path, start: bytes) -> bool:
     """Whether a file is HDF5 and holds a backend of emcee.
 
     Raises
@@ -245,11 +254,20 @@ def is_emcee(path: str | os.PathLike[str]) -> bool:
     FileError
         If it is HDF5 and locked by another process, or damaged.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not start.startswith(HDF5):
         return False
-    with path.open("rb") as start:
-        if start.read(8) != b"\x89HDF\r\n\x1a\n":
-            return False
     with _opened(path) as file:
         return bool(_backends(file))
+
+
+def _read_kind(paths: Sequence[Path], **options: Any) -> xr.DataTree:
+    return from_emcee(paths[0], **options)
+
+
+EMCEE = Source(
+    "emcee",
+    _detect,
+    _read_kind,
+    options=("var_names", "layout", "discard", "thin", "group"),
+    separate="join their arrays with np.stack",
+)

@@ -1,32 +1,41 @@
-"""One flat vector of parameters for each draw: taken apart by a layout, and joined again."""
+"""One flat vector of parameters for each draw: split by a layout, and joined again."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel.data.containers import DrawsLike
 from relabel.errors import DataError, FileError
+from relabel.sources.base import Source
 from relabel.sources.members import STACKED, noted
 from relabel.sources.npz import OBJECTS, UNREADABLE
 from relabel.sources.pytrees import ALONE, flatten, path_notes
-from relabel.sources.samples import as_array, as_it_came, notes_of, sample_axes, samples_of, tree_of
+from relabel.sources.samples import (
+    as_array,
+    as_it_came,
+    leading_dims,
+    notes_of,
+    samples_of,
+    tree_of,
+)
 
-__all__ = ["from_npy", "ravel", "unravel", "write_npy"]
+__all__ = ["NPY", "from_npy", "ravel", "unravel"]
 
 Array = NDArray[Any]
 Shapes = dict[tuple[Any, ...], tuple[int, ...]]
 
 
-def unravel(theta: Any, layout: Any, *, axes: str | None = None) -> xr.DataTree:
-    """Take flat parameter vectors apart into named arrays.
+def unravel(theta: Any, layout: Any, *, sample_dims: str | None = None) -> xr.DataTree:
+    """Split flat parameter vectors into named arrays.
 
     Parameters
     ----------
@@ -34,7 +43,7 @@ def unravel(theta: Any, layout: Any, *, axes: str | None = None) -> xr.DataTree:
         One vector of d numbers for each draw; a path is that of a ``.npy`` file. Entries of an
         array are in C order, as all libraries join them.
     layout : mapping, module or pytree
-        Which numbers are what, in one of these forms:
+        Names and shapes of the arrays, in one of these forms:
 
         * a mapping from name to shape, in the order of the vector (it may be nested);
         * a module of PyTorch, or a mapping from name to tensor such as
@@ -43,24 +52,24 @@ def unravel(theta: Any, layout: Any, *, axes: str | None = None) -> xr.DataTree:
           (BatchNorm) has more entries than that;
         * any other pytree of arrays: the order of ``jax.flatten_util.ravel_pytree``, in which
           dictionaries are sorted by key.
-    axes : str, optional
+    sample_dims : str, optional
         The leading axes: ``"draw"``, ``"chain draw"``, ``"draw chain"``, or ``""`` for one vector.
         By default a matrix is ``"draw"``, a vector ``""``.
 
     Returns
     -------
     DataTree
-        :func:`ravel` is the way back.
+        :func:`ravel` joins it again.
 
     Raises
     ------
     DataError
-        If the sizes do not add up to d, or it is not clear what the axes are.
+        If the sizes do not add up to d, or the leading axes are not clear.
 
     Examples
     --------
     >>> theta = np.arange(2 * 100 * 33.0).reshape(2, 100, 33)
-    >>> tree = unravel(theta, {"W1": (3, 8), "b1": 8, "b2": 1}, axes="chain draw")
+    >>> tree = unravel(theta, {"W1": (3, 8), "b1": 8, "b2": 1}, sample_dims="chain draw")
     >>> tree["posterior/W1"].shape
     (2, 100, 3, 8)
     >>> bool((ravel(tree) == theta).all())
@@ -70,10 +79,10 @@ def unravel(theta: Any, layout: Any, *, axes: str | None = None) -> xr.DataTree:
     if isinstance(theta, str | os.PathLike):
         label, theta = str(theta), read_npy(Path(theta))
     theta = as_array(theta, ALONE, label)
-    order = _order(theta, axes, label)
+    order = _order(theta, sample_dims, label)
     if theta.ndim != len(order) + 1:
         raise DataError(
-            f"{label}: the vectors have the axes ({' '.join(order)}) and one of parameters, so "
+            f"{label}: the vectors must have the axes ({' '.join(order)}) and one of parameters, "
             f"{len(order) + 1} in all, but the shape is {theta.shape}"
         )
     shapes = _shapes(layout)
@@ -92,16 +101,16 @@ def unravel(theta: Any, layout: Any, *, axes: str | None = None) -> xr.DataTree:
         for name, part, shape in zip(names, parts, shapes.values(), strict=True)
     }
     notes = {name: path_notes(path) for name, path in zip(names, shapes, strict=True)}
-    tree = tree_of(samples, source=label, axes=" ".join(order), attrs=notes)
+    tree = tree_of(samples, source=label, sample_dims=" ".join(order), attrs=notes)
     return noted(tree, source="flat", form=STACKED, layout=json.dumps(names))
 
 
-def _order(theta: Array, axes: str | None, label: str) -> tuple[str, ...]:
+def _order(theta: Array, sample_dims: str | None, label: str) -> tuple[str, ...]:
     if theta.ndim == 0:
-        raise DataError(f"{label}: a single number is no vector of parameters")
-    if axes is None and theta.ndim <= 2:
-        axes = ("", "draw")[theta.ndim - 1]
-    return sample_axes({ALONE: theta}, axes, label)
+        raise DataError(f"{label}: parameters must be a vector, not a single number")
+    if sample_dims is None and theta.ndim <= 2:
+        sample_dims = ("", "draw")[theta.ndim - 1]
+    return leading_dims({ALONE: theta}, sample_dims, label)
 
 
 def _shown(shapes: Shapes) -> str:
@@ -113,9 +122,9 @@ def _shapes(layout: Any) -> Shapes:
     """Path -> shape, in the order of the vector."""
     if hasattr(layout, "named_parameters"):
         layout = dict(layout.named_parameters())
-    told = list(_told(layout, ())) if isinstance(layout, Mapping) else []
-    if told and all(shape is not None for _, shape in told):
-        return {path: shape for path, shape in told if shape is not None}
+    written = list(_written_shapes(layout, ())) if isinstance(layout, Mapping) else []
+    if written and all(shape is not None for _, shape in written):
+        return {path: shape for path, shape in written if shape is not None}
     if isinstance(layout, Mapping) and any(hasattr(v, "data_ptr") for v in layout.values()):
         return {(name,): tuple(value.shape) for name, value in layout.items()}
     shapes = {path: tuple(np.shape(leaf)) for path, leaf in flatten(layout).items()}
@@ -124,11 +133,13 @@ def _shapes(layout: Any) -> Shapes:
     return shapes
 
 
-def _told(layout: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[int, ...] | None]]:
-    """Shapes written out; None for what is none."""
+def _written_shapes(
+    layout: Any, path: tuple[Any, ...]
+) -> Iterator[tuple[Any, tuple[int, ...] | None]]:
+    """Yield path and shape where a layout gives shapes as numbers, else path and None."""
     if isinstance(layout, Mapping):
         for name, item in layout.items():
-            yield from _told(item, (*path, name))
+            yield from _written_shapes(item, (*path, name))
     elif _is_size(layout):
         yield path, (int(layout),)
     elif isinstance(layout, tuple | list) and all(map(_is_size, layout)):
@@ -138,22 +149,22 @@ def _told(layout: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[int, 
 
 
 def _is_size(item: Any) -> bool:
-    """Whether this is a size of an array: a whole number from 0 on."""
+    """Whether this can be the size of an axis."""
     return isinstance(item, int | np.integer) and bool(item >= 0)
 
 
-def ravel(data: Any) -> Array:
-    """Join the arrays of every draw to one vector again, in the order of the layout.
+def ravel(data: DrawsLike) -> Array:
+    """Join the arrays of every draw to one vector, in the order of the layout.
 
     Parameters
     ----------
     data : InferenceData, DataTree or Dataset
-        Draws from :func:`unravel`. Of other draws all variables are joined, in their order.
+        Draws from :func:`unravel`; all variables of other draws are joined in their order.
 
     Returns
     -------
     array of shape (..., d)
-        With the leading axes as they came. Values are those of the draws, bit for bit.
+        With the leading axes of the source. Values are those of the draws, bit for bit.
 
     Raises
     ------
@@ -182,14 +193,14 @@ def ravel(data: Any) -> Array:
     return np.concatenate(flat, axis=-1)
 
 
-def _lead(data: Any) -> int:
-    """How many leading axes the draws come back with."""
+def _lead(data: DrawsLike) -> int:
+    """Number of leading axes of the arrays of `as_it_came`."""
     inside, outside = next(iter(samples_of(data).values())), next(iter(as_it_came(data).values()))
     return 2 - (inside.ndim - outside.ndim)
 
 
 def from_npy(
-    path: str | os.PathLike[str], *, layout: Any = None, axes: str | None = None
+    path: str | os.PathLike[str], *, layout: Any = None, sample_dims: str | None = None
 ) -> xr.DataTree:
     """Read draws from a ``.npy`` file.
 
@@ -198,7 +209,7 @@ def from_npy(
     path : path-like
     layout : optional
         As for :func:`unravel`. Without it the draws are one variable, ``theta``.
-    axes : str, optional
+    sample_dims : str, optional
         As for :func:`unravel`.
 
     Returns
@@ -210,7 +221,7 @@ def from_npy(
     FileError
         If the file is damaged, or holds objects.
     DataError
-        If the sizes do not add up, or it is not clear what the axes are.
+        If the sizes do not add up, or the leading axes are not clear.
 
     Examples
     --------
@@ -223,9 +234,9 @@ def from_npy(
     """
     theta = read_npy(Path(path))
     if layout is not None:
-        return unravel(theta, layout, axes=axes)
-    order = _order(theta, axes, str(path))
-    tree = tree_of({ALONE: theta}, source=str(path), axes=" ".join(order))
+        return unravel(theta, layout, sample_dims=sample_dims)
+    order = _order(theta, sample_dims, str(path))
+    tree = tree_of({ALONE: theta}, source=str(path), sample_dims=" ".join(order))
     return noted(tree, source="npy", form=STACKED)
 
 
@@ -248,23 +259,32 @@ def read_npy(path: Path) -> Array:
     return array
 
 
-def write_npy(data: Any, file: BinaryIO) -> None:
-    """Write draws to an open file: one vector for each draw, or the only variable as it is.
-
-    Parameters
-    ----------
-    data : InferenceData, DataTree or Dataset
-    file : binary file
-
-    Raises
-    ------
-    DataError
-        If there are several variables without a layout (they are not from :func:`unravel`).
-    """
+def _write(data: DrawsLike, path: Path) -> None:
+    """Write one vector for each draw, or the only variable as it is."""
     samples = as_it_came(data)
     if "layout" not in notes_of(data) and len(samples) != 1:
         raise DataError(
             f"a .npy file holds one array, and there are {len(samples)} variables; write .npz"
         )
     array = ravel(data) if "layout" in notes_of(data) else next(iter(samples.values()))
-    np.lib.format.write_array(file, array, allow_pickle=False)
+    with path.open("xb") as file:
+        np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _detect(_path: Path, start: bytes) -> bool:
+    return start.startswith(b"\x93NUMPY")
+
+
+def _read(paths: Sequence[Path], **options: Any) -> xr.DataTree:
+    return from_npy(paths[0], **options)
+
+
+NPY = Source(
+    ".npy",
+    _detect,
+    _read,
+    options=("sample_dims", "layout"),
+    separate="join their arrays with np.stack",
+    suffixes=(".npy",),
+    write=_write,
+)

@@ -1,21 +1,24 @@
-"""Flax: nested dictionaries in msgpack, read without Flax; checkpoints of Orbax."""
+"""Flax: nested dictionaries in msgpack, read without Flax, and checkpoints of Orbax."""
 
 from __future__ import annotations
 
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel.data.containers import DrawsLike
 from relabel.errors import DataError, FileError
+from relabel.sources.base import Source
+from relabel.sources.failures import first_line, package
 from relabel.sources.members import (
     MEMBERS,
     NAMED,
@@ -31,7 +34,7 @@ from relabel.sources.members import (
 from relabel.sources.pytrees import nested, path_notes, paths_of
 from relabel.sources.samples import as_it_came, notes_of
 
-__all__ = ["from_flax", "is_orbax", "read_msgpack", "read_orbax", "write_msgpack"]
+__all__ = ["MSGPACK", "ORBAX", "from_flax", "read_msgpack", "read_orbax"]
 
 Array = NDArray[Any]
 Leaves = dict[tuple[str, ...], Any]
@@ -39,22 +42,26 @@ Leaves = dict[tuple[str, ...], Any]
 # The extension types of flax.serialization.
 _ARRAY, _SCALAR = 1, 3
 
+_INSTALL = '"posterior-relabel[flax]"'
+
 
 def from_flax(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, axes: str | None = None
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    sample_dims: str | None = None,
 ) -> xr.DataTree:
-    """Read parameters that Flax saved: msgpack files, or checkpoints of Orbax.
+    """Read parameters saved by Flax: msgpack files, or checkpoints of Orbax.
 
     Parameters
     ----------
     source : path-like, or sequence of path-like
         Several files or checkpoints, or a folder of them, are members. One holds stacked arrays,
-        or a dictionary (or what Flax makes of a list) of members. Of a whole training state only
-        ``params`` and ``batch_stats`` are taken. msgpack needs the package msgpack, a checkpoint
-        the package orbax-checkpoint; neither needs Flax. Other objects are given to
+        or a dictionary (or a list, as Flax writes it) of members. Of a whole training state only
+        ``params`` and ``batch_stats`` are read. msgpack needs the package msgpack, a checkpoint
+        the package orbax-checkpoint; neither needs Flax. Objects in memory are read by
         :func:`relabel.sources.from_pytree`.
-    axes : str, optional
-        The leading axes of stacked arrays; ``""`` says that the file is a single member.
+    sample_dims : str, optional
+        The leading axes of stacked arrays; ``""`` means that the file is a single member.
 
     Returns
     -------
@@ -66,7 +73,7 @@ def from_flax(
     FileError
         If a file is damaged, or the package that reads it is missing.
     DataError
-        If members differ, an array is of half precision, or it is not clear what the axes are.
+        If members differ, an array has half precision, or the leading axes are not clear.
 
     References
     ----------
@@ -74,23 +81,31 @@ def from_flax(
 
     Examples
     --------
-    >>> tree = from_flax("ensemble.msgpack", axes="draw")  # doctest: +SKIP
+    >>> tree = from_flax("ensemble.msgpack", sample_dims="draw")  # doctest: +SKIP
     """
-    paths = as_paths(source, is_orbax)
-    read = [_weights(read_orbax(p) if is_orbax(p) else read_msgpack(p)) for p in paths]
+    paths = as_paths(source, _is_orbax)
+    trees = [read_orbax(path) if _is_orbax(path) else read_msgpack(path) for path in paths]
+    return _from_trees(trees, paths, sample_dims)
+
+
+def _from_trees(
+    trees: Sequence[Any], paths: Sequence[Path], sample_dims: str | None
+) -> xr.DataTree:
+    """Lay the trees of one or several files out as draws."""
+    read = [_weights(tree) for tree in trees]
     if len(paths) > 1:
         label = f"{paths[0]} and {len(paths) - 1} more"
         flat = [_named(leaves, label) for leaves in read]
         names, notes = [path.stem for path in paths], _notes(read[0])
         tree = from_members(flat, source=label, names=names, attrs=notes)
         return noted(tree, source="flax")
-    return noted(_from_one(read[0], str(paths[0]), axes), source="flax")
+    return noted(_from_one(read[0], str(paths[0]), sample_dims), source="flax")
 
 
-def _from_one(leaves: Leaves, label: str, axes: str | None) -> xr.DataTree:
-    found = split_members(_named(leaves, label), label) if axes is None else None
+def _from_one(leaves: Leaves, label: str, sample_dims: str | None) -> xr.DataTree:
+    found = split_members(_named(leaves, label), label) if sample_dims is None else None
     if found is None:
-        tree = noted(single(_named(leaves, label), label, axes), form=STACKED)
+        tree = noted(single(_named(leaves, label), label, sample_dims), form=STACKED)
         return _with_paths(tree, leaves)
     names, members, _ = found
     below = {path[1:]: leaf for path, leaf in leaves.items()}
@@ -137,14 +152,14 @@ def _walk(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], A
 
 
 def read_msgpack(path: Path) -> dict[str, Any]:
-    """Read one file that ``flax.serialization`` wrote, as nested dictionaries.
+    """Read one file of ``flax.serialization`` as nested dictionaries.
 
     Raises
     ------
     FileError
-        If it is no such file, is damaged, or the package msgpack is missing.
+        If it is not such a file, is damaged, or the package msgpack is missing.
     """
-    msgpack = _msgpack(str(path))
+    msgpack = package("msgpack", _INSTALL, f"{path}: msgpack")
     try:
         tree = msgpack.unpackb(path.read_bytes(), ext_hook=_unpacked, strict_map_key=False)
         tree = _unchunked(tree)
@@ -153,38 +168,32 @@ def read_msgpack(path: Path) -> dict[str, Any]:
             f"{path}: cannot be read as msgpack of Flax; it is damaged or was cut short: {e}"
         ) from e
     if not isinstance(tree, dict) or not tree:
-        raise FileError(f"{path}: msgpack, but no dictionary of parameters, as Flax writes it")
+        raise FileError(f"{path}: msgpack, but not a dictionary of parameters, as Flax writes it")
     return tree
-
-
-def _msgpack(label: str) -> Any:
-    try:
-        import msgpack
-    except ImportError as error:
-        raise FileError(f"{label}: msgpack needs the package: pip install msgpack") from error
-    return msgpack
 
 
 @dataclass(frozen=True)
 class _Unknown:
-    """Stands for an array that NumPy has no dtype for, and which is refused by its name."""
+    """An array without a dtype of NumPy, which is refused by its name later."""
 
     dtype: str
     shape: tuple[int, ...]
 
 
 def _unpacked(code: int, data: bytes) -> Any:
-    """An array, or a scalar of NumPy: its shape, the name of its dtype, its bytes."""
+    """Return an array or a scalar from its shape, the name of its dtype, and its bytes."""
+    import msgpack
+
     if code not in (_ARRAY, _SCALAR):
         raise ValueError(f"a value of the unknown type {code}")
-    shape, name, buffer = _msgpack("").unpackb(data)
+    shape, name, buffer = msgpack.unpackb(data)
     if "float16" in name or "float8" in name:
         return _Unknown(name, tuple(shape))
     return np.frombuffer(buffer, dtype=np.dtype(name)).reshape(shape)
 
 
 def _unchunked(tree: Any) -> Any:
-    """Put together arrays that Flax cut because msgpack holds no more than 2³⁰ bytes in one."""
+    """Join arrays that Flax split, because one value of msgpack holds at most 2³⁰ bytes."""
     if not isinstance(tree, dict):
         return tree
     if "__msgpack_chunked_array__" not in tree:
@@ -198,17 +207,13 @@ def _unchunked(tree: Any) -> Any:
 _CHUNK = 2**30
 
 
-def write_msgpack(data: Any, file: BinaryIO) -> None:
-    """Write draws to an open file as ``flax.serialization.to_bytes`` does.
+def _write(data: DrawsLike, path: Path) -> None:
+    """Write draws as ``flax.serialization.to_bytes`` does.
 
     Members are a dictionary from their names to nested dictionaries; draws that came stacked are
     nested dictionaries of stacked arrays.
-
-    Parameters
-    ----------
-    data : InferenceData, DataTree or Dataset
-    file : binary file
     """
+    msgpack = package("msgpack", _INSTALL, "msgpack")
     paths = paths_of(data)
     tree: Any
     if notes_of(data).get("form") in (MEMBERS, NAMED):
@@ -217,8 +222,9 @@ def write_msgpack(data: Any, file: BinaryIO) -> None:
         tree = {name: _nest(member, paths) for name, member in zip(names, members, strict=True)}
     else:
         tree = _nest(as_it_came(data), paths)
-    packer = _msgpack("writing").Packer(default=_packed, strict_types=True)
-    file.write(packer.pack(_chunked(tree)))
+    packer = msgpack.Packer(default=_packed, strict_types=True)
+    with path.open("xb") as file:
+        file.write(packer.pack(_chunked(tree)))
 
 
 def _nest(arrays: Mapping[str, Array], paths: Mapping[str, tuple[Any, ...]]) -> Any:
@@ -241,19 +247,29 @@ def _chunked(tree: Any) -> Any:
 
 
 def _packed(array: Array) -> Any:
-    msgpack = _msgpack("writing")
+    import msgpack
+
     content = (array.shape, array.dtype.name, array.tobytes())
     return msgpack.ExtType(_ARRAY, msgpack.packb(content, use_bin_type=True))
 
 
+def _detect_msgpack(_path: Path, start: bytes) -> bool:
+    """Whether a map begins whose first key is a string, as Flax writes it."""
+    if not start:
+        return False
+    skip = {0xDE: 3, 0xDF: 5}.get(start[0], 1 if 0x81 <= start[0] <= 0x8F else 0)
+    key = start[skip : skip + 1]
+    return skip > 0 and key != b"" and (0xA0 <= key[0] <= 0xBF or 0xD9 <= key[0] <= 0xDB)
+
+
 # ---------------------------------------------------------------------- Orbax
 
-_ORBAX = ("_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt")
+_MARKS = ("_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt")
 
 
-def is_orbax(folder: Path) -> bool:
+def _is_orbax(folder: Path) -> bool:
     """Whether a folder is a checkpoint of Orbax."""
-    return folder.is_dir() and any((folder / name).exists() for name in _ORBAX)
+    return folder.is_dir() and any((folder / name).exists() for name in _MARKS)
 
 
 def read_orbax(folder: Path) -> Any:
@@ -264,15 +280,11 @@ def read_orbax(folder: Path) -> Any:
     FileError
         If it is damaged, or orbax-checkpoint is missing.
     """
-    try:
-        import orbax.checkpoint as ocp  # isort: skip
-        import jax
-    except ImportError as error:
-        raise FileError(
-            f"{folder}: a checkpoint of Orbax needs Orbax: pip install orbax-checkpoint; or save "
-            "the parameters with flax.serialization.to_bytes, for which msgpack is enough"
-        ) from error
-    inner = [path for path in (folder / "default", folder / "params", folder) if is_params(path)]
+    install = "orbax-checkpoint (or save with flax.serialization.to_bytes, for msgpack alone)"
+    ocp = package("orbax.checkpoint", install, f"{folder}: a checkpoint of Orbax")
+    import jax
+
+    inner = [path for path in (folder / "default", folder / "params", folder) if _is_params(path)]
     try:
         with _quiet_orbax():
             checkpointer = ocp.PyTreeCheckpointer()
@@ -281,13 +293,14 @@ def read_orbax(folder: Path) -> Any:
             options = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), about)
             return checkpointer.restore(place, restore_args=options)
     except Exception as error:
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileError(f"{folder}: cannot be read as a checkpoint of Orbax: {text}") from error
+        raise FileError(
+            f"{folder}: cannot be read as a checkpoint of Orbax: {first_line(error)}"
+        ) from error
 
 
 @contextmanager
 def _quiet_orbax() -> Iterator[None]:
-    """Keep Orbax's notes on its own files from the user."""
+    """Keep Orbax's messages about its own files from the user."""
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -299,6 +312,34 @@ def _quiet_orbax() -> Iterator[None]:
         log.setLevel(level)
 
 
-def is_params(folder: Path) -> bool:
+def _is_params(folder: Path) -> bool:
     """Whether a folder holds the arrays of a checkpoint, not only a step of it."""
     return (folder / "_METADATA").exists() or (folder / "manifest.ocdbt").exists()
+
+
+def _reader(read: Callable[[Path], Any]) -> Callable[..., xr.DataTree]:
+    """Return a reader of files that are all of one format."""
+
+    def read_files(paths: Sequence[Path], *, sample_dims: str | None = None) -> xr.DataTree:
+        return _from_trees([read(path) for path in paths], paths, sample_dims)
+
+    return read_files
+
+
+MSGPACK = Source(
+    "msgpack",
+    _detect_msgpack,
+    _reader(read_msgpack),
+    options=("sample_dims",),
+    suffixes=(".msgpack",),
+    write=_write,
+    needs=("msgpack", _INSTALL),
+)
+
+ORBAX = Source(
+    "Orbax",
+    lambda path, _: _is_orbax(path),
+    _reader(read_orbax),
+    options=("sample_dims",),
+    folder=True,
+)

@@ -1,4 +1,4 @@
-"""Gaussian approximations of a posterior (variational fits, Laplace): means, and what is beside."""
+"""Gaussian approximations of a posterior (variational fits, Laplace): means and covariances."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.data.containers import unpack
+from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, SpecError
 from relabel.groups import group_of
 from relabel.numerics.gaussians import COVARIANCE, COVARIANCE_OF, SD_OF
-from relabel.sources.samples import as_array, sample_axes, stacked, tree_of
+from relabel.sources.samples import as_array, leading_dims, stacked, tree_of
 from relabel.spec.notation import Axis, Blocks, StoredAxis, absolute, parse, terms_of
 from relabel.spec.spec import SAMPLE_DIMS, Spec
 
@@ -35,9 +35,9 @@ def from_gaussian(
     var: Any = None,
     cov: Any = None,
     layout: Mapping[str, Sequence[int]] | None = None,
-    axes: str | None = "draw",
+    sample_dims: str | None = "draw",
 ) -> xr.DataTree:
-    """Lay Gaussian approximations out as draws: one member (fit, seed) for each.
+    """Lay Gaussian approximations out as draws: one draw for each member (fit, seed).
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def from_gaussian(
         that of the means), each variable flattened in C order; or by name the covariance of single
         variables, of shape (members, size, size).
     layout : mapping of str to shape, optional
-        Names and shapes of the parameters, in the order in which they lie in flat vectors.
-    axes : str, default "draw"
+        Names and shapes of the parameters, in their order in flat vectors.
+    sample_dims : str, default "draw"
         The leading axes: ``"draw"``, ``"chain draw"``, ``"draw chain"``, or ``""`` for one member.
 
     Returns
@@ -65,8 +65,8 @@ def from_gaussian(
     Raises
     ------
     DataError
-        If names, shapes or sizes disagree, or what is given is no standard deviation, variance or
-        covariance.
+        If names, shapes or sizes disagree, a standard deviation or variance is negative, or a
+        covariance is not symmetric.
 
     See Also
     --------
@@ -87,7 +87,7 @@ def from_gaussian(
     if sum(given is not None for given in (sd, var)) > 1:
         raise DataError(f"{_SOURCE}: give sd or var, not both")
     mean = _by_name(means, layout, "means")
-    n_lead = len(sample_axes(mean, axes, _SOURCE))
+    n_lead = len(leading_dims(mean, sample_dims, _SOURCE))
     _check_layout(mean, layout, n_lead)
     beside = _spreads(mean, sd, var, layout)
     attrs: dict[str, list[str]] = {}
@@ -103,10 +103,13 @@ def from_gaussian(
             beside[SD_OF.format(name)] = np.sqrt(np.maximum(part, 0))
     for key in beside:
         if key in mean:
-            raise DataError(f"{_SOURCE}: a mean is named {key!r}, as what stands beside; rename it")
+            raise DataError(
+                f"{_SOURCE}: a mean is named {key!r}, like its standard deviation or covariance; "
+                "rename it"
+            )
     for name in mean:
         dims[SD_OF.format(name)] = dims[name]
-    tree = tree_of(mean | beside, source="gaussian", axes=axes, dims=dims)
+    tree = tree_of(mean | beside, source="gaussian", sample_dims=sample_dims, dims=dims)
     for key, entries in attrs.items():
         tree["posterior"][key].attrs["layout"] = json.dumps(entries)
     return tree
@@ -121,23 +124,23 @@ def _dims(name: str, n_dims: int) -> list[str]:
     return [f"{_safe(name)}_dim_{i}" for i in range(n_dims)]
 
 
-def _by_name(given: Any, layout: Mapping[str, Sequence[int]] | None, what: str) -> dict[str, Array]:
-    """Arrays by name, however they are given."""
+def _by_name(given: Any, layout: Mapping[str, Sequence[int]] | None, key: str) -> dict[str, Array]:
+    """Arrays by name, from any of the forms of `means`."""
     if isinstance(given, Mapping):
         return {str(name): as_array(value, str(name), _SOURCE) for name, value in given.items()}
     if isinstance(given, (list, tuple)) and all(isinstance(one, Mapping) for one in given):
         return stacked(given, _SOURCE)
-    flat = as_array(given, what, _SOURCE)
+    flat = as_array(given, key, _SOURCE)
     if layout is None:
         raise DataError(
-            f"{_SOURCE}: {what} of shape {flat.shape} need a layout, the names and shapes of the "
+            f"{_SOURCE}: {key} of shape {flat.shape} need a layout, the names and shapes of the "
             "parameters in order, as in layout={'W': (3, 4), 'b': (4,)}"
         )
     sizes = [math.prod(shape) for shape in layout.values()]
     if flat.ndim == 0 or flat.shape[-1] != sum(sizes):
         raise DataError(
-            f"{_SOURCE}: {what} have the shape {flat.shape}, and the layout has {sum(sizes)} "
-            "parameters; the last axis must have as many"
+            f"{_SOURCE}: {key} have the shape {flat.shape}, and the layout has {sum(sizes)} "
+            "parameters; the last axis must have this size"
         )
     parts = np.split(flat, np.cumsum(sizes)[:-1], axis=-1)
     return {
@@ -149,7 +152,7 @@ def _by_name(given: Any, layout: Mapping[str, Sequence[int]] | None, what: str) 
 def _check_layout(
     mean: Mapping[str, Array], layout: Mapping[str, Sequence[int]] | None, n_lead: int
 ) -> None:
-    """Refuse a layout that is not of the means."""
+    """Raise DataError unless the layout has the names and shapes of the means."""
     shapes = {name: array.shape[n_lead:] for name, array in mean.items()}
     wanted = {name: tuple(shape) for name, shape in (layout or shapes).items()}
     if wanted != shapes:
@@ -163,22 +166,23 @@ def _check_layout(
 def _spreads(
     mean: Mapping[str, Array], sd: Any, var: Any, layout: Mapping[str, Sequence[int]] | None
 ) -> dict[str, Array]:
-    """Standard deviations, by the names they get."""
-    what = "sd" if var is None else "var"
+    """Standard deviations under their names in the posterior."""
+    key = "sd" if var is None else "var"
     given = sd if var is None else var
-    found = {} if given is None else _by_name(given, layout, what)
+    found = {} if given is None else _by_name(given, layout, key)
     for name, array in found.items():
         if name not in mean:
-            raise DataError(f"{_SOURCE}: {what} of {name!r}, of which there is no mean")
+            raise DataError(f"{_SOURCE}: {key} has {name!r}, and means do not")
         if array.shape != mean[name].shape:
             raise DataError(
-                f"{_SOURCE}: {what} of {name!r} have the shape {array.shape}, its means "
+                f"{_SOURCE}: {key} of {name!r} has the shape {array.shape}, and its means "
                 f"{mean[name].shape}"
             )
         if (array < 0).any():
             raise DataError(
-                f"{_SOURCE}: {what} of {name!r} go down to {np.nanmin(array):.3g}; if they are "
-                "logarithms, or before a softplus, transform them first"
+                f"{_SOURCE}: {key} of {name!r} must not be negative, and its minimum is "
+                f"{np.nanmin(array):.3g}; if these are logarithms, or values before a softplus, "
+                "transform them first"
             )
     return {SD_OF.format(n): a if var is None else np.sqrt(a) for n, a in found.items()}
 
@@ -194,32 +198,32 @@ def _covariances(
         return
     for name, given in cov.items():
         if name not in mean:
-            raise DataError(f"{_SOURCE}: cov of {name!r}, of which there is no mean")
+            raise DataError(f"{_SOURCE}: cov has {name!r}, and means do not")
         array = as_array(given, str(name), _SOURCE)
         yield COVARIANCE_OF.format(name), [name], _square(array, [name], mean, n_lead)
 
 
 def _square(array: Array, rows: list[str], mean: Mapping[str, Array], n_lead: int) -> Array:
-    """A covariance with its two axes, flattened."""
+    """A covariance with two flat axes."""
     size = sum(math.prod(mean[name].shape[n_lead:]) for name in rows)
     lead = mean[rows[0]].shape[:n_lead]
     if array.shape[:n_lead] != lead or array.size != math.prod(lead) * size**2:
         raise DataError(
-            f"{_SOURCE}: cov has the shape {array.shape}; of {', '.join(map(repr, rows))} it must "
+            f"{_SOURCE}: cov has the shape {array.shape}; for {', '.join(map(repr, rows))} it must "
             f"be {(*lead, size, size)}"
         )
     return array.reshape(*lead, size, size)
 
 
 def _check_covariance(key: str, values: Array, lead: tuple[int, ...]) -> None:
-    """Refuse what is no covariance; eigenvalues are looked at where it is used."""
+    """Raise DataError unless matrices are symmetric; their eigenvalues are checked in use."""
     sizes = np.abs(values).max(axis=(-1, -2), initial=0.0)
     apart = np.abs(values - values.swapaxes(-1, -2)).max(axis=(-1, -2), initial=0.0)
     bad = apart > _ASYMMETRY * sizes
     if bad.any():
         raise DataError(
             f"{_SOURCE}: {key} is not symmetric in {int(bad.sum())} of {math.prod(lead)} members; "
-            "is it a triangular factor? Then give L @ L.T"
+            "of a triangular factor L give L @ L.T"
         )
     if (np.einsum("...ii->...i", values) < 0).any():
         raise DataError(f"{_SOURCE}: {key} has negative variances on its diagonal")
@@ -247,19 +251,19 @@ def _check_once(key: str, known: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------------- the spec
 
 
-def gaussian_spec(spec: Spec | Mapping[str, str], data: Any) -> Spec:
-    """Extend the spec of the means by what stands beside them.
+def gaussian_spec(data: DrawsLike, spec: Spec | Mapping[str, str]) -> Spec:
+    """Extend the spec of the means to standard deviations and covariances.
 
-    Standard deviations carry the absolute value of what the mean carries (``"x -> |h|"``), so that
-    a sign leaves them alone and a scale does not. A covariance carries the axes of its variables
-    twice (``"(x -> h + -> h) (x -> h + -> h)"``): Σ → GΣGᵀ.
+    Standard deviations have the axes of the mean as absolute values (``"x -> |h|"``): scales apply
+    to them, signs do not. A covariance has the axes of its variables twice
+    (``"(x -> h + -> h) (x -> h + -> h)"``): Σ → GΣGᵀ.
 
     Parameters
     ----------
+    data : InferenceData, DataTree or Dataset
+        Draws from :func:`from_gaussian`.
     spec : Spec, or mapping of str to str
         Units and axes of the means.
-    data : InferenceData, DataTree or Dataset
-        What :func:`from_gaussian` returned.
 
     Returns
     -------
@@ -268,8 +272,9 @@ def gaussian_spec(spec: Spec | Mapping[str, str], data: Any) -> Spec:
     Raises
     ------
     SpecError
-        If units flip affinely (a sigmoid's flip adds weights to a bias, so that their covariances
-        mix) or rotate, or a covariance has rows of a variable with blocks that is no flat vector.
+        If units flip affinely (a sigmoid's flip adds weights to a bias, which mixes their
+        covariances) or rotate, or a covariance has rows of a variable with blocks that is not a
+        flat vector.
 
     Examples
     --------
@@ -277,10 +282,10 @@ def gaussian_spec(spec: Spec | Mapping[str, str], data: Any) -> Spec:
     >>> from relabel.spec.spec import Spec
     >>> spec = Spec({"h": "tanh"}, {"W": "x -> h", "V": "h -> y"})
     >>> means = {"W": np.zeros((5, 2, 3)), "V": np.zeros((5, 3, 1))}
-    >>> gaussian_spec(spec, from_gaussian(means, sd=means)).axes["W_sd"]
+    >>> gaussian_spec(from_gaussian(means, sd=means), spec).axes["W_sd"]
     'x -> |h|'
     >>> tree = from_gaussian(means, cov=np.tile(np.eye(9), (5, 1, 1)))
-    >>> gaussian_spec(spec, tree).axes["covariance"]
+    >>> gaussian_spec(tree, spec).axes["covariance"]
     '(x -> h + h -> y) (x -> h + h -> y)'
     """
     spec = spec if isinstance(spec, Spec) else Spec(units=spec)
@@ -306,17 +311,17 @@ def gaussian_spec(spec: Spec | Mapping[str, str], data: Any) -> Spec:
 
 
 def _check_follows(units: str, symmetry: str) -> None:
-    """Refuse units whose elements do more than permute and multiply."""
+    """Raise SpecError if elements of the units do more than permute and multiply."""
     group = group_of(symmetry)
     if group.shifts:
         raise SpecError(
-            f"units {units!r} ({symmetry}): a flip adds outgoing weights to the next bias, so its "
-            "variance mixes with theirs and no Gaussian of this kind follows; declare them "
-            "'permutation', which leaves the flips out"
+            f"units {units!r} ({symmetry}): a flip adds outgoing weights to the next bias, which "
+            "mixes its variance with theirs, and standard deviations cannot follow; declare them "
+            "'permutation', without the flips"
         )
     if group.rotates:
         raise SpecError(
-            f"units {units!r} ({symmetry}) rotate, and standard deviations follow no rotation; "
+            f"units {units!r} ({symmetry}) rotate, which standard deviations cannot follow; "
             "declare them 'signed' or 'permutation'"
         )
 
@@ -335,7 +340,7 @@ def _lines(spec: Spec, posterior: xr.Dataset) -> dict[str, str]:
 def _term(
     name: str, line: str | None, posterior: xr.Dataset, taken: Mapping[str, int]
 ) -> tuple[str, dict[str, int]]:
-    """One block of a flat vector (or the blocks of one), in the notation, and sizes it tells."""
+    """One block of a flat vector (or all of its blocks) in the notation, and sizes of new axes."""
     array = posterior[name]
     shape = tuple(array.sizes[d] for d in array.dims if d not in SAMPLE_DIMS)
     more: dict[str, int] = {}
@@ -352,7 +357,7 @@ def _term(
         return " + ".join(map(_written, terms_of(stored[0]))), more
     if stored is None or any(isinstance(axis, Blocks) for axis in stored):
         raise SpecError(
-            f"{name!r} has the axes {line!r}, which no block of a covariance can have; give "
+            f"{name!r} has the axes {line!r}, which a block of a covariance cannot have; give "
             "standard deviations, or covariances of other variables only"
         )
     products = [axis for axis in stored if not isinstance(axis, Blocks)]
@@ -372,7 +377,7 @@ def _flat(stored: StoredAxis) -> bool:
 
 
 def _written(axes: Sequence[Axis]) -> str:
-    """Axes in the notation, with the arrow that their roles tell."""
+    """Axes in the notation, with the arrow that follows from their roles."""
     roles = [axis.role for axis in axes]
     if not axes:
         return "->"

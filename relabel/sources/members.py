@@ -1,4 +1,4 @@
-"""Draws that are kept one by one: lists of members, their names, their order."""
+"""Draws that are stored one by one: lists of members, their names, their order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.data.containers import unpack
+from relabel._util.text import natural_key
+from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError
 from relabel.sources.samples import as_array, notes_of, samples_of, stacked, tree_of
 from relabel.spec.spec import SAMPLE_DIMS
@@ -27,9 +28,9 @@ __all__ = [
     "common_metadata",
     "from_members",
     "is_pattern",
+    "listed",
     "member_names",
     "members_of",
-    "natural",
     "noted",
     "prefixed",
     "single",
@@ -39,8 +40,8 @@ __all__ = [
 Array = NDArray[Any]
 Member = Mapping[str, Any]
 
-#: The forms that draws may have in their source: a list with one mapping for each draw, the same
-#: with a name for each, and arrays in which all draws are stacked.
+#: The forms of draws in their source: a list with one mapping for each draw, such a list with a
+#: name for each mapping, and arrays in which all draws are stacked.
 MEMBERS, NAMED, STACKED = "members", "named members", "stacked"
 
 _PREFIX = re.compile(r"(?P<word>[^./]*?)(?P<number>\d+)(?P<separator>[./])(?P<rest>.+)")
@@ -51,26 +52,8 @@ _LAYER = re.compile(
 )
 
 
-def natural(name: str) -> list[tuple[int, int | str]]:
-    """Return a key to sort names by, in which numbers count as numbers.
-
-    Examples
-    --------
-    >>> sorted(["member_10", "member_2"], key=natural)
-    ['member_2', 'member_10']
-    """
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
-
-
 def check_distinct(paths: Sequence[Path]) -> None:
-    """Refuse a list in which one file stands twice.
-
-    Raises
-    ------
-    FileError
-        If so.
-    """
+    """Raise FileError unless every file is listed once."""
     seen: dict[Path, Path] = {}
     for path in paths:
         other = seen.setdefault(path.resolve(), path)
@@ -98,7 +81,7 @@ def from_members(
     names : sequence of str, optional
         Names of the members, all chains one after the other; kept as the coordinate ``member``.
     form : str, default "members"
-        ``"named members"`` if the way back is a mapping from name to member.
+        ``"named members"`` if they are written back as a mapping from name to member.
     attrs : mapping, optional
         As in :func:`relabel.sources.samples.tree_of`.
 
@@ -124,15 +107,15 @@ def from_members(
     if len(lengths) > 1:
         shown = ", ".join(str(len(chain)) for chain in chains)
         raise DataError(
-            f"{source}: the chains have {shown} draws; chains must be of one length: cut them "
-            "yourself, as in [chain[:n] for chain in chains]"
+            f"{source}: the chains have {shown} draws; chains must have one length: shorten them, "
+            "as in [chain[:n] for chain in chains]"
         )
     columns = stacked([member for chain in chains for member in chain], source)
     if nested:
         sizes = (len(chains), lengths.pop())
         columns = {name: array.reshape(*sizes, *array.shape[1:]) for name, array in columns.items()}
-    axes = "chain draw" if nested else "draw"
-    tree = tree_of(columns, source=source, axes=axes, attrs=attrs)
+    sample_dims = "chain draw" if nested else "draw"
+    tree = tree_of(columns, source=source, sample_dims=sample_dims, attrs=attrs)
     tree = noted(tree, form=form)
     return _named(tree, names, source) if names is not None else tree
 
@@ -145,7 +128,7 @@ def _named(tree: xr.DataTree, names: Sequence[str], source: str) -> xr.DataTree:
     if len(names) != np.prod(sizes):
         raise DataError(
             f"{source}: {len(names)} names ({', '.join(map(repr, list(names)[:3]))}) for "
-            f"{sizes[0]} × {sizes[1]} members (chain × draw); name each member once"
+            f"{sizes[0]} × {sizes[1]} members (chain × draw); give one name for each member"
         )
     labels = np.array(list(names)).reshape(sizes)
     tree["posterior"].dataset = posterior.assign_coords(member=(SAMPLE_DIMS, labels))
@@ -160,7 +143,7 @@ def noted(tree: xr.DataTree, **notes: str | None) -> xr.DataTree:
     return tree
 
 
-def members_of(data: Any) -> list[dict[str, Array]]:
+def members_of(data: DrawsLike) -> list[dict[str, Array]]:
     """Return one dictionary for each draw, chains one after the other.
 
     Parameters
@@ -190,8 +173,8 @@ def members_of(data: Any) -> list[dict[str, Array]]:
     ]
 
 
-def member_names(data: Any, number: int) -> list[str]:
-    """Return the names of the members, made up where they have none."""
+def member_names(data: DrawsLike, number: int) -> list[str]:
+    """Return the names of the members, ``member_00`` and so on where they have none."""
     if notes_of(data).get("form") == NAMED:
         labels = unpack(data)["posterior"].coords.get("member")
         if labels is not None:
@@ -200,8 +183,8 @@ def member_names(data: Any, number: int) -> list[str]:
     return [f"member_{index:0{width}d}" for index in range(number)]
 
 
-def prefixed(data: Any, separator: str) -> dict[str, Array]:
-    """Return the arrays of all members under names with the member before them."""
+def prefixed(data: DrawsLike, separator: str) -> dict[str, Array]:
+    """Return the arrays of all members; their names begin with that of the member."""
     members = members_of(data)
     separator = str(notes_of(data).get("separator", separator))
     names = member_names(data, len(members))
@@ -215,12 +198,12 @@ def prefixed(data: Any, separator: str) -> dict[str, Array]:
 def split_members(
     arrays: Mapping[str, Any], source: str
 ) -> tuple[list[str], list[dict[str, Any]], str] | None:
-    """Tell the members of one flat mapping apart, by names such as ``member_00.0.weight``.
+    """Split one flat mapping into members, by names such as ``member_00.0.weight``.
 
     Parameters
     ----------
     arrays : mapping of str to array
-        Anything that has a shape and a dtype.
+        Objects with a shape and a dtype.
     source : str
         For messages.
 
@@ -232,13 +215,13 @@ def split_members(
     separator : str
         ``"."`` or ``"/"``.
 
-        None instead if the names do not begin with one word and a number, or if what follows is
-        not the same for all numbers: ``fc1.weight`` and ``fc2.weight`` are two layers.
+        None instead if the names do not begin with one word and a number, or if the rest of the
+        names differs between numbers: ``fc1.weight`` and ``fc2.weight`` are two layers.
 
     Raises
     ------
     DataError
-        If a number stands for two members.
+        If two members have the same number.
 
     Examples
     --------
@@ -261,7 +244,7 @@ def split_members(
     if not _are_members(word, separator, list(members.values())):
         return None
     _check_numbers(members, source)
-    names = sorted(members, key=natural)
+    names = sorted(members, key=natural_key)
     return names, [members[name] for name in names], separator
 
 
@@ -283,45 +266,55 @@ def _layout(value: Any) -> tuple[tuple[int, ...], str]:
 def _check_numbers(names: Iterable[str], source: str) -> None:
     seen: dict[tuple[tuple[int, int | str], ...], str] = {}
     for name in names:
-        other = seen.setdefault(tuple(natural(name)), name)
+        other = seen.setdefault(tuple(natural_key(name)), name)
         if other != name:
             raise DataError(f"{source}: {other!r} and {name!r} are the same member twice")
 
 
 def common_metadata(found: Sequence[Mapping[str, str]]) -> str | None:
-    """Return as JSON what all files say of themselves alike."""
+    """Return the metadata on which all files agree, as JSON."""
     first, *others = found
     same = {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
     return json.dumps(same, ensure_ascii=False) if same else None
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a path is no file but a pattern for the names of several."""
+    """Whether a path is not a file but a pattern that names of files may match."""
     return not path.exists() and bool(set("*?[") & set(path.name))
 
 
+def listed(given: Any) -> list[Path]:
+    """Return one path or several as a list of paths.
+
+    Examples
+    --------
+    >>> [path.name for path in listed("run/fit.csv")]
+    ['fit.csv']
+    """
+    return [Path(path) for path in ([given] if isinstance(given, str | os.PathLike) else given)]
+
+
 def as_paths(source: Any, whole: Callable[[Path], bool] = lambda _: False) -> list[Path]:
-    """Return one path or several as a list of paths, each of which is there once.
+    """Return one path or several as a list of existing paths without duplicates.
 
     Parameters
     ----------
     source : path-like, or iterable of path-like
-        A single folder stands for what is in it, in natural order, hidden files left out; a pattern
-        (``"fit_*.csv"``) for what fits it.
+        A single folder is replaced by the files in it, in natural order, without hidden ones; a
+        pattern (``"fit_*.csv"``) by the files whose names match it.
     whole : callable
-        Says of a folder that it is one member itself.
+        Whether a folder is itself one member.
 
     Raises
     ------
     FileError
         If there is none, one is missing, or one is given twice.
     """
-    one = isinstance(source, str | os.PathLike)
-    paths = [Path(path) for path in ([source] if one else source)]
+    paths = listed(source)
     if not paths:
         raise FileError("no files are given")
     if len(paths) == 1 and is_pattern(paths[0]):
-        paths = sorted(paths[0].parent.glob(paths[0].name), key=lambda path: natural(path.name))
+        paths = sorted(paths[0].parent.glob(paths[0].name), key=lambda path: natural_key(path.name))
         if not paths:
             raise FileError(f"{source}: no file fits this pattern")
     for path in paths:
@@ -330,7 +323,7 @@ def as_paths(source: Any, whole: Callable[[Path], bool] = lambda _: False) -> li
     if len(paths) == 1 and paths[0].is_dir() and not whole(paths[0]):
         folder = paths[0]
         found = [path for path in folder.iterdir() if not path.name.startswith(".")]
-        paths = sorted(found, key=lambda path: natural(path.name))
+        paths = sorted(found, key=lambda path: natural_key(path.name))
         if not paths:
             raise FileError(
                 f"{folder}: a folder, but not a Zarr store (no zarr.json, no .zgroup), and there "
@@ -340,19 +333,19 @@ def as_paths(source: Any, whole: Callable[[Path], bool] = lambda _: False) -> li
     return paths
 
 
-def single(arrays: Mapping[str, Any], label: str, axes: str | None) -> xr.DataTree:
-    """Lay out the arrays of one file whose names tell of no members.
+def single(arrays: Mapping[str, Any], label: str, sample_dims: str | None) -> xr.DataTree:
+    """Lay out the arrays of one file whose names do not begin with those of members.
 
     Raises
     ------
     DataError
-        If `axes` does not say whether they are stacked draws.
+        If `sample_dims` does not say whether they are stacked draws.
     """
-    if axes is None:
+    if sample_dims is None:
         raise DataError(
             f"{label}: is this one member, or are its arrays stacked draws? Its names do not begin "
-            "with a member's; say axes='draw' (or 'chain draw', 'draw chain') if they are stacked, "
-            "axes='' if it is one member (of the command: --sample-axes)"
+            "with a member's; give sample_dims='draw' (or 'chain draw', 'draw chain') if they are "
+            "stacked, sample_dims='' if it is one member (of the command: --sample-dims)"
         )
     copies = {name: np.array(as_array(value, name, label)) for name, value in arrays.items()}
-    return tree_of(copies, source=label, axes=axes)
+    return tree_of(copies, source=label, sample_dims=sample_dims)

@@ -7,13 +7,15 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel.data.containers import DrawsLike
 from relabel.errors import FileError
+from relabel.sources.base import Source
 from relabel.sources.members import (
     MEMBERS,
     NAMED,
@@ -26,11 +28,21 @@ from relabel.sources.members import (
 )
 from relabel.sources.samples import as_it_came, notes_of, tree_of
 
-__all__ = ["OBJECTS", "UNREADABLE", "from_dict", "from_npz", "read_npz", "to_dict", "write_npz"]
+__all__ = [
+    "NPZ",
+    "OBJECTS",
+    "UNREADABLE",
+    "from_dict",
+    "from_npz",
+    "names_in_archive",
+    "read_npz",
+    "refuse_archive",
+    "to_dict",
+]
 
 Array = NDArray[Any]
 
-#: What NumPy raises for a damaged file, or one that promises more than there is memory for.
+#: Errors of NumPy for a damaged file, and for one that announces more than there is memory for.
 UNREADABLE = (
     ValueError,
     OSError,
@@ -42,20 +54,20 @@ UNREADABLE = (
     MemoryError,
 )
 
-#: What NumPy says of an array that only a pickle could load.
+#: Part of NumPy's message about an array that only a pickle could load.
 OBJECTS = "allow_pickle=False"
 
 
-def from_dict(samples: Mapping[str, Any], *, axes: str | None = None) -> xr.DataTree:
+def from_dict(samples: Mapping[str, Any], *, sample_dims: str | None = None) -> xr.DataTree:
     """Lay out a plain dictionary of draws.
 
     Parameters
     ----------
     samples : mapping of str to array
         Name -> draws, as arrays of NumPy, JAX, PyTorch or TensorFlow.
-    axes : str, optional
-        The leading axes: ``"chain draw"``, ``"draw chain"`` or ``"draw"``. By default they are
-        told from the shapes; where that is not clear, this is an error.
+    sample_dims : str, optional
+        The leading axes: ``"chain draw"``, ``"draw chain"`` or ``"draw"``. By default they follow
+        from the shapes; where these leave a doubt, this is an error.
 
     Returns
     -------
@@ -64,18 +76,18 @@ def from_dict(samples: Mapping[str, Any], *, axes: str | None = None) -> xr.Data
     Raises
     ------
     DataError
-        If arrays disagree about the draws, or are no real numbers of single precision at least.
+        If arrays disagree about the draws, or are not real numbers of at least single precision.
 
     Examples
     --------
-    >>> tree = from_dict({"mu": np.zeros((100, 4, 3))}, axes="draw chain")
+    >>> tree = from_dict({"mu": np.zeros((100, 4, 3))}, sample_dims="draw chain")
     >>> dict(tree["posterior"].sizes)
     {'chain': 4, 'draw': 100, 'mu_dim_0': 3}
     """
-    return noted(tree_of(samples, source="dictionary", axes=axes), form=STACKED)
+    return noted(tree_of(samples, source="dictionary", sample_dims=sample_dims), form=STACKED)
 
 
-def to_dict(data: Any) -> dict[str, Array]:
+def to_dict(data: DrawsLike) -> dict[str, Array]:
     """Return draws as a plain dictionary, with the names and leading axes of their source.
 
     Parameters
@@ -88,14 +100,16 @@ def to_dict(data: Any) -> dict[str, Array]:
 
     Examples
     --------
-    >>> to_dict(from_dict({"mu": np.zeros((100, 4, 3))}, axes="draw chain"))["mu"].shape
+    >>> to_dict(from_dict({"mu": np.zeros((100, 4, 3))}, sample_dims="draw chain"))["mu"].shape
     (100, 4, 3)
     """
     return as_it_came(data)
 
 
 def from_npz(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, axes: str | None = None
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    sample_dims: str | None = None,
 ) -> xr.DataTree:
     """Read draws from ``.npz`` files, one for all draws or one for each member.
 
@@ -104,7 +118,7 @@ def from_npz(
     source : path-like, or sequence of path-like
         One file holds stacked arrays, or all members under names such as ``member_00.0.weight``.
         Several files, or a folder of them, are members.
-    axes : str, optional
+    sample_dims : str, optional
         The leading axes of stacked arrays, as for :func:`from_dict`; ``""`` for a single draw.
 
     Returns
@@ -124,19 +138,23 @@ def from_npz(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "draws.npz"
     ...     np.savez(path, mu=np.zeros((4, 100, 3)))
-    ...     dict(from_npz(path, axes="chain draw")["posterior"].sizes)
+    ...     dict(from_npz(path, sample_dims="chain draw")["posterior"].sizes)
     {'chain': 4, 'draw': 100, 'mu_dim_0': 3}
     """
-    paths = as_paths(source)
+    return _read(as_paths(source), sample_dims=sample_dims)
+
+
+def _read(paths: Sequence[Path], *, sample_dims: str | None = None) -> xr.DataTree:
     read = [read_npz(path) for path in paths]
     if len(paths) > 1:
         label = f"{paths[0]} and {len(paths) - 1} more"
         tree = from_members(read, source=label, names=[path.stem for path in paths])
         return noted(tree, source="npz")
     label = str(paths[0])
-    found = split_members(read[0], label) if axes is None else None
+    found = split_members(read[0], label) if sample_dims is None else None
     if found is None:
-        return noted(tree_of(read[0], source=label, axes=axes), source="npz", form=STACKED)
+        tree = tree_of(read[0], source=label, sample_dims=sample_dims)
+        return noted(tree, source="npz", form=STACKED)
     names, members, separator = found
     tree = from_members(members, source=label, names=names, form=NAMED)
     return noted(tree, source="npz", separator=separator)
@@ -165,17 +183,53 @@ def read_npz(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def write_npz(data: Any, file: BinaryIO) -> None:
-    """Write draws to an open file, in the form in which they came.
-
-    Parameters
-    ----------
-    data : InferenceData, DataTree or Dataset
-    file : binary file
-    """
+def _write(data: DrawsLike, path: Path) -> None:
+    """Write draws in the form in which they came."""
     members = notes_of(data).get("form") in (MEMBERS, NAMED)
     arrays = prefixed(data, ".") if members else as_it_came(data)
-    with zipfile.ZipFile(file, "w") as archive:
+    with path.open("xb") as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
+def names_in_archive(path: Path, start: bytes) -> list[str]:
+    """Return the names of the entries of a zip archive; of one that was cut short, the first.
+
+    Parameters
+    ----------
+    path : Path
+    start : bytes
+        How the file begins.
+
+    Returns
+    -------
+    list of str
+        Empty if the file is not a zip archive.
+    """
+    if not start.startswith(b"PK\x03\x04"):
+        return []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        with path.open("rb") as file:
+            first = file.read(4096)
+    return [first[30 : 30 + int.from_bytes(first[26:28], "little")].decode(errors="replace")]
+
+
+def _detect(path: Path, start: bytes) -> bool:
+    names = names_in_archive(path, start)
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def refuse_archive(path: Path, start: bytes) -> None:
+    """Raise FileError if a file, which no source knows, is a zip archive."""
+    if names_in_archive(path, start):
+        raise FileError(
+            f"{path}: a zip archive, but neither one of PyTorch (with data.pkl) nor one of NumPy "
+            "(.npy only); unpack it first"
+        )
+
+
+NPZ = Source(".npz", _detect, _read, ("sample_dims",), suffixes=(".npz",), write=_write)

@@ -1,4 +1,9 @@
-"""Draws of NumPyro: MCMC objects and what ``get_samples`` returns."""
+"""Draws of NumPyro: MCMC objects and the samples of ``get_samples``.
+
+ArviZ's ``from_numpyro`` is not used: it runs the model and its log-likelihood, stores nested
+samples as objects, makes a chain of every walker, and needs an MCMC object. The tests compare the
+values.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.data.containers import unpack
+from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, SpecError
 from relabel.sources.parts import data_group, flattened, posterior_of, stats_group
 from relabel.sources.samples import as_array, samples_of, tree_of
@@ -34,32 +39,32 @@ _STATS = {
 def from_numpyro(
     source: Any,
     *,
-    axes: str | None = None,
+    sample_dims: str | None = None,
     warmup: Mapping[str, Any] | None = None,
     constant_data: Mapping[str, Any] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
     coords: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
-    """Read the draws of NumPyro: an ``MCMC`` that has run, or the samples of one.
+    """Read the draws of NumPyro: an ``MCMC`` that has run, or its samples.
 
     Weights of ``random_flax_module`` and ``random_nnx_module`` are named ``nn/Dense_0.kernel``,
-    which no file can hold; here they are ``nn.Dense_0.kernel``, and :func:`to_numpyro` gives the
-    names back. Axes of plates are named like their plates.
+    which files cannot hold; here they are ``nn.Dense_0.kernel``, and :func:`to_numpyro` restores
+    the names. Axes of plates are named like their plates.
 
     Parameters
     ----------
     source : MCMC, or mapping of str to array
-        What ``mcmc.get_samples()`` or ``mcmc.get_samples(group_by_chain=True)`` returns; values
+        The result of ``mcmc.get_samples()`` or ``mcmc.get_samples(group_by_chain=True)``; values
         may be dictionaries themselves.
-    axes : str, optional
+    sample_dims : str, optional
         Leading axes of samples that are given as a mapping: ``"chain draw"`` where they are grouped
-        by chain, else ``"draw"``. By default they are told from the shapes where these leave no
+        by chain, else ``"draw"``. By default they follow from the shapes where these leave no
         doubt.
     warmup : mapping of str to array, optional
-        Draws of the warm-up, grouped by chain. NumPyro forgets them when it runs: take
+        Draws of the warm-up, grouped by chain. NumPyro discards them when it runs: call
         ``mcmc.get_samples(group_by_chain=True)`` after ``mcmc.warmup(..., collect_warmup=True)``.
     constant_data : mapping of str to array, optional
-        Data that go along, such as the inputs ``X``.
+        Data to store with the draws, such as the inputs ``X``.
     dims : mapping of str to sequence of str, optional
         Names of the axes of single sites, beside those of plates.
     coords : mapping of str to array, optional
@@ -68,10 +73,9 @@ def from_numpyro(
     Returns
     -------
     DataTree
-        ``posterior``; of an MCMC also ``sample_stats``: ``diverging``, and what was asked for by
-        ``extra_fields``: ``lp`` from ``"potential_energy"``, of which it is the negative. The
-        walkers of an ensemble sampler (AIES, ESS) are one chain, see
-        :func:`relabel.sources.walkers.pooled`.
+        ``posterior``; of an MCMC also ``sample_stats``: ``diverging``, and the fields named by
+        ``extra_fields``, with ``lp`` as the negative of ``"potential_energy"``. The walkers of an
+        ensemble sampler (AIES, ESS) are one chain, see :func:`relabel.sources.walkers.pooled`.
 
     Raises
     ------
@@ -88,17 +92,17 @@ def from_numpyro(
     >>> draws = from_numpyro(samples)
     Traceback (most recent call last):
     ...
-    relabel.errors.DataError: numpyro: all arrays begin with the sizes (4, 100): say which they \
-are, by axes='chain draw', axes='draw chain' or, if only the first is an axis of draws, \
-axes='draw' (of the command: --sample-axes)
-    >>> draws = from_numpyro(samples, axes="chain draw")
+    relabel.errors.DataError: numpyro: all arrays begin with the sizes (4, 100): name these axes, \
+by sample_dims='chain draw', sample_dims='draw chain' or, if only the first is an axis of draws, \
+sample_dims='draw' (of the command: --sample-dims)
+    >>> draws = from_numpyro(samples, sample_dims="chain draw")
     >>> sorted(draws["posterior"].data_vars)
     ['nn.Dense_0.kernel', 'sigma']
     >>> sorted(to_numpyro(draws))
     ['nn/Dense_0.kernel', 'sigma']
     """
     if isinstance(source, Mapping):
-        tree = _tree(source, axes, {}, dims or {})
+        tree = _tree(source, sample_dims, {}, dims or {})
     else:
         tree = _tree_of_mcmc(source, dims or {})
     groups = {name: node.to_dataset() for name, node in tree.children.items()}
@@ -113,24 +117,24 @@ axes='draw' (of the command: --sample-axes)
 
 
 def to_numpyro(
-    data: Any, *, group_by_chain: bool = False, module: str | None = None
+    data: DrawsLike, *, group_by_chain: bool = False, module: str | None = None
 ) -> dict[str, Any]:
-    """Return draws as ``get_samples`` does, such as ``Predictive`` takes them.
+    """Return draws as ``get_samples`` does, for example for ``Predictive``.
 
     Parameters
     ----------
     data : InferenceData, DataTree or Dataset
-        What :func:`from_numpyro` returned, aligned or not.
+        Draws from :func:`from_numpyro`, aligned or not.
     group_by_chain : bool, default False
-        Whether arrays lead with chain and draw, or with all draws, one chain after the other.
+        Whether the leading axes are chain and draw, or one of all draws, one chain after the other.
     module : str, optional
-        Return the parameters of this module only, as nested dictionaries, which under ``vmap`` the
-        module itself takes: ``module="nn"`` gives ``{"Dense_0": {"kernel": ..., "bias": ...}}``.
+        Return the parameters of this module only, as nested dictionaries for the module itself
+        (under ``vmap``): ``module="nn"`` gives ``{"Dense_0": {"kernel": ..., "bias": ...}}``.
 
     Returns
     -------
     dict
-        Name of the site -> draws; nested where the samples were.
+        Name of the site -> draws, nested as the samples were.
 
     Raises
     ------
@@ -140,7 +144,7 @@ def to_numpyro(
     Examples
     --------
     >>> samples = {"nn/Dense_0.kernel": np.zeros((4, 100, 2, 3))}
-    >>> draws = from_numpyro(samples, axes="chain draw")
+    >>> draws = from_numpyro(samples, sample_dims="chain draw")
     >>> to_numpyro(draws, module="nn")["Dense_0"]["kernel"].shape
     (400, 2, 3)
     """
@@ -166,7 +170,7 @@ def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def _module(samples: Mapping[str, Any], module: str) -> dict[str, Any]:
-    """Return what one module is made of, by layers."""
+    """Return the parameters of one module by layers."""
     layers: dict[str, Any] = {}
     for name, value in samples.items():
         if name.startswith(f"{module}/"):
@@ -179,14 +183,15 @@ def _module(samples: Mapping[str, Any], module: str) -> dict[str, Any]:
 
 def _tree(
     samples: Mapping[str, Any],
-    axes: str | None,
+    sample_dims: str | None,
     stats: Mapping[str, Array],
     dims: Mapping[str, Sequence[str]],
 ) -> xr.DataTree:
-    """Lay samples out, whatever is nested in them flat."""
+    """Lay samples out as draws; nested ones get flat names."""
     groups = {"sample_stats": stats_group(stats)} if stats else {}
     flat = flattened(samples)
-    tree = tree_of(flat, source=_SOURCE, axes=axes, dims=_fitting(dims, flat), groups=groups)
+    names = _fitting(dims, flat)
+    tree = tree_of(flat, source=_SOURCE, sample_dims=sample_dims, dims=names, groups=groups)
     return _noting_nested(tree, samples)
 
 
@@ -227,15 +232,16 @@ def _labelled(group: xr.Dataset, coords: Mapping[str, Any]) -> xr.Dataset:
 def _tree_of_mcmc(mcmc: Any, dims: Mapping[str, Sequence[str]]) -> xr.DataTree:
     if not hasattr(mcmc, "get_samples"):
         raise DataError(
-            f"numpyro: give an MCMC or a mapping from names to arrays, not {type(mcmc).__name__}"
+            "numpyro: the source must be an MCMC or a mapping from names to arrays, not "
+            f"{type(mcmc).__name__}"
         )
     if mcmc.last_state is None:
         raise DataError("numpyro: the MCMC has not run yet; call mcmc.run first")
     samples = mcmc.get_samples(group_by_chain=True)
     if not isinstance(samples, Mapping):
         raise DataError(
-            f"numpyro: samples are of the type {type(samples).__name__}, without names; read them "
-            "by from_pytree"
+            f"numpyro: samples have the type {type(samples).__name__}, without names; read them "
+            "with from_pytree"
         )
     stats = _statistics(mcmc.get_extra_fields(group_by_chain=True))
     if _is_ensemble(mcmc.sampler):
@@ -247,7 +253,7 @@ def _tree_of_mcmc(mcmc: Any, dims: Mapping[str, Sequence[str]]) -> xr.DataTree:
 
 
 def _is_ensemble(kernel: Any) -> bool:
-    """Whether chains are walkers, told without importing NumPyro."""
+    """Whether chains are walkers; NumPyro is not imported to find out."""
     return any(kind.__name__ == "EnsembleSampler" for kind in type(kernel).__mro__)
 
 

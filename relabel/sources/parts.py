@@ -1,4 +1,4 @@
-"""Groups that stand beside the posterior: statistics of the sampler, warm-up, data."""
+"""Groups beside the posterior: statistics of the sampler, warm-up, data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stats_group(values: Mapping[str, Array]) -> xr.Dataset:
 
 
 def data_group(values: Mapping[str, Any]) -> xr.Dataset:
-    """Return arrays that no draw has of its own as a group such as ``constant_data``.
+    """Return arrays without draws as a group such as ``constant_data``.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def posterior_of(tree: xr.DataTree) -> xr.Dataset:
 
 
 def without_slashes(group: xr.Dataset) -> xr.Dataset:
-    """Rename what has a ``/`` in its name, which no file and no tree can hold.
+    """Rename variables and dimensions with a ``/`` in their names, which files cannot hold.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def without_slashes(group: xr.Dataset) -> xr.Dataset:
 
 
 def flattened(samples: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay nested dictionaries out flat: names of the levels joined with ``/``.
+    """Flatten nested dictionaries: the names of the levels are joined with ``/``.
 
     Examples
     --------

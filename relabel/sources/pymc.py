@@ -1,4 +1,4 @@
-"""Draws of PyMC: ArviZ data, and the MultiTrace that older code holds."""
+"""Draws of PyMC: ArviZ data, and the MultiTrace of older code, which ArviZ itself does not read."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ _STATS = {
 
 
 def from_pymc(trace: Any, *, model: Any = None) -> xr.DataTree:
-    """Read the draws of PyMC: what ``pm.sample`` returns, of either kind.
+    """Read the draws of PyMC: either result of ``pm.sample``.
 
-    ArviZ data pass through as they are, all groups and coordinates. A ``MultiTrace``
-    (``pm.sample(..., return_inferencedata=False)``) is laid out likewise; draws of the tuning go to
-    ``warmup_posterior``. Transformed variables (``sigma_log__``) are left out: only the variable
-    itself carries units.
+    ArviZ data are returned with all their groups and coordinates. A ``MultiTrace``
+    (``pm.sample(..., return_inferencedata=False)``) gets the same groups; draws of the tuning
+    become ``warmup_posterior``. Transformed variables (``sigma_log__``) are left out: only the
+    variable itself carries units.
 
     Parameters
     ----------
     trace : InferenceData, DataTree or MultiTrace
     model : pymc.Model, optional
-        Where a MultiTrace takes the names of dimensions and their coordinates from; by default the
-        model that it was sampled from.
+        The model that has the names of dimensions and the coordinates of a MultiTrace; by default
+        the model that was sampled.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def from_pymc(trace: Any, *, model: Any = None) -> xr.DataTree:
     Raises
     ------
     DataError
-        If it is none of these, there are no draws, or chains are of unequal length.
+        If it is none of these, there are no draws, or chains differ in length.
 
     References
     ----------
@@ -78,7 +78,8 @@ def from_pymc(trace: Any, *, model: Any = None) -> xr.DataTree:
         )
     if not (hasattr(trace, "varnames") and hasattr(trace, "get_values")):
         raise DataError(
-            "pymc: give an InferenceData, a DataTree or a MultiTrace, not " + type(trace).__name__
+            "pymc: the trace must be an InferenceData, a DataTree or a MultiTrace, not "
+            f"{type(trace).__name__}"
         )
     return _tree_of_multitrace(trace, model)
 
@@ -96,9 +97,9 @@ def _tree_of_multitrace(trace: Any, model: Any) -> xr.DataTree:
     samples = {name: trace.get_values(name, combine=False, squeeze=False) for name in names}
     numbers = [len(values) for values in samples[names[0]]]
     if len(set(numbers)) > 1:
-        said = lengths([f"chain {chain}" for chain in chains], numbers)
+        draws = lengths([f"chain {chain}" for chain in chains], numbers)
         raise DataError(
-            f"pymc: chains of unequal length: {said}; cut them to the shortest, as in "
+            f"pymc: the chains differ in length: {draws}; shorten them, as in "
             f"trace[-{min(numbers)}:], or sample again"
         )
     arrays = {name: np.stack(values) for name, values in samples.items()}
@@ -109,7 +110,7 @@ def _tree_of_multitrace(trace: Any, model: Any) -> xr.DataTree:
     for prefix, rows in (("", slice(start, None)), ("warmup_", slice(0, start))):
         if rows.stop != 0:
             part = {name: array[:, rows] for name, array in arrays.items()}
-            tree = tree_of(part, source=_SOURCE, axes="chain draw", dims=dims)
+            tree = tree_of(part, source=_SOURCE, sample_dims="chain draw", dims=dims)
             groups[f"{prefix}posterior"] = posterior_of(tree).assign_coords(coords)
             kept = {name: array[:, rows] for name, array in stats.items()}
             groups |= {f"{prefix}sample_stats": stats_group(kept)} if kept else {}

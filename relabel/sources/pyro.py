@@ -1,4 +1,7 @@
-"""Draws of Pyro: MCMC objects and dictionaries of tensors."""
+"""Draws of Pyro: MCMC objects and dictionaries of tensors.
+
+ArviZ's ``from_pyro`` is not used: arviz 1.x has none.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +23,27 @@ Array = NDArray[Any]
 _SOURCE = "pyro"
 
 
-def from_pyro(source: Any, *, axes: str | None = None) -> xr.DataTree:
+def from_pyro(source: Any, *, sample_dims: str | None = None) -> xr.DataTree:
     """Read the draws of Pyro: an ``MCMC`` that has run, or a dictionary of its samples.
 
-    Names with a ``/`` get a dot instead; :func:`relabel.sources.samples.samples_of` gives the draws
-    under their first names, which ``torch.as_tensor`` makes tensors again.
+    Names with a ``/`` get a dot instead; :func:`relabel.sources.samples.samples_of` returns the
+    draws under their original names, as arrays for ``torch.as_tensor``.
 
     Parameters
     ----------
     source : MCMC, or mapping of str to tensor
-        What ``mcmc.get_samples(group_by_chain=True)`` returns, ``mcmc.get_samples()``, or
+        The result of ``mcmc.get_samples(group_by_chain=True)``, ``mcmc.get_samples()``, or
         ``Predictive``.
-    axes : str, optional
+    sample_dims : str, optional
         Leading axes of samples that are given as a mapping: ``"chain draw"`` where they are grouped
-        by chain, else ``"draw"``. By default they are told from the shapes where these leave no
+        by chain, else ``"draw"``. By default they follow from the shapes where these leave no
         doubt.
 
     Returns
     -------
     DataTree
-        ``posterior``, and of an MCMC by NUTS or HMC ``sample_stats`` with ``diverging``. Pyro keeps
-        no log densities.
+        ``posterior``, and of an MCMC by NUTS or HMC ``sample_stats`` with ``diverging``. Pyro does
+        not store log densities.
 
     Raises
     ------
@@ -53,15 +56,16 @@ def from_pyro(source: Any, *, axes: str | None = None) -> xr.DataTree:
 
     Examples
     --------
-    >>> draws = from_pyro({"w": np.zeros((4, 100, 3))}, axes="chain draw")
+    >>> draws = from_pyro({"w": np.zeros((4, 100, 3))}, sample_dims="chain draw")
     >>> dict(draws["posterior"].sizes)
     {'chain': 4, 'draw': 100, 'w_dim_0': 3}
     """
     if isinstance(source, Mapping):
-        return tree_of(flattened(source), source=_SOURCE, axes=axes)
+        return tree_of(flattened(source), source=_SOURCE, sample_dims=sample_dims)
     if not hasattr(source, "get_samples"):
         raise DataError(
-            f"pyro: give an MCMC or a mapping from names to tensors, not {type(source).__name__}"
+            "pyro: the source must be an MCMC or a mapping from names to tensors, not "
+            f"{type(source).__name__}"
         )
     if not getattr(source, "_samples", True):
         raise DataError("pyro: the MCMC has not run yet; call mcmc.run first")
@@ -71,11 +75,11 @@ def from_pyro(source: Any, *, axes: str | None = None) -> xr.DataTree:
     if divergences:
         n_chains, n_draws = next(iter(arrays.values())).shape[:2]
         groups["sample_stats"] = stats_group({"diverging": _marked(divergences, n_chains, n_draws)})
-    return tree_of(arrays, source=_SOURCE, axes="chain draw", groups=groups)
+    return tree_of(arrays, source=_SOURCE, sample_dims="chain draw", groups=groups)
 
 
 def _marked(divergences: Mapping[str, Any], n_chains: int, n_draws: int) -> Array:
-    """Lay positions of divergences, by ``chain {i}``, out as (chain, draw)."""
+    """Mark the divergences, given by ``chain {i}``, as (chain, draw)."""
     diverging = np.zeros((n_chains, n_draws), bool)
     for chain in range(n_chains):
         diverging[chain, np.asarray(divergences.get(f"chain {chain}", []), int)] = True

@@ -1,4 +1,4 @@
-"""PyTorch: lists of state dicts, stacked tensors, modules, files of weights; and back."""
+"""PyTorch: lists of state dicts, stacked tensors, modules and files of weights, and back."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError
+from relabel.sources.base import Source, start_of
+from relabel.sources.failures import first_line, package
 from relabel.sources.members import (
     MEMBERS,
     NAMED,
@@ -23,25 +26,29 @@ from relabel.sources.members import (
     members_of,
     noted,
 )
+from relabel.sources.npz import names_in_archive
 from relabel.sources.safetensors import from_safetensors, is_safetensors
-from relabel.sources.samples import as_it_came, check_names, notes_of, tree_of
+from relabel.sources.samples import as_it_came, check_names, notes_of, sample_dims_of, tree_of
 
-__all__ = ["UNSAFE", "from_torch", "load_weights", "to_state_dicts", "write_torch"]
+__all__ = ["PYTORCH", "from_torch", "load_weights", "refuse_pickle", "to_torch"]
 
-#: What wrappers put before every name of a state dict: DataParallel, torch.compile.
+#: Prefixes of the names of a state dict, from DataParallel and torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 
-#: Where checkpoints keep the weights, beside an optimizer and the like.
+#: Keys under which checkpoints hold the weights, beside an optimizer and the like.
 _WEIGHTS = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "weights")
 
-#: Why a pickle is refused, and the way round it.
-UNSAFE = (
+#: Why a pickle is refused, and what to do instead.
+_UNSAFE = (
     "a pickle runs code when it is loaded; load it yourself in Python, where you trust it, and "
     "save the weights with safetensors.torch.save_file or torch.save(model.state_dict(), path)"
 )
 
+#: Beginning of files from before PyTorch wrote zip archives: a pickled number.
+_OLD_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
-def from_torch(source: Any, *, axes: str | None = None) -> xr.DataTree:
+
+def from_torch(source: Any, *, sample_dims: str | None = None) -> xr.DataTree:
     """Lay out the weights of several networks of one architecture as draws.
 
     Parameters
@@ -56,29 +63,29 @@ def from_torch(source: Any, *, axes: str | None = None) -> xr.DataTree:
         * a mapping from the name of a member to its state dict;
         * the path of a ``.pt`` file with one of these (a file with a single state dict is one
           member), or several such files, one for each member or, if they hold lists, for each
-          chain, or a folder of them. They are loaded with ``weights_only=True``: no code of
-          theirs is run. Files of safetensors are taken as well.
+          chain, or a folder of them. They are loaded with ``weights_only=True``: none of their
+          code is run. Files of safetensors are read as well.
 
-        State dicts may lie in the usual checkpoints (``{"state_dict": ...}``), and a list of them
-        alone in a dictionary (``{"state_dicts": [...]}``).
-    axes : str, optional
+        State dicts may be inside the usual checkpoints (``{"state_dict": ...}``), and a list of
+        them may be the only entry of a dictionary (``{"state_dicts": [...]}``).
+    sample_dims : str, optional
         The leading axes of stacked tensors: ``"draw"``, ``"chain draw"``, ``"draw chain"``. By
-        default they are told from the shapes. A file with stacked tensors needs it.
+        default they follow from the shapes. A file with stacked tensors needs it.
 
     Returns
     -------
     DataTree
         Names are those of the state dicts. The prefixes ``module.`` (DataParallel) and
-        ``_orig_mod.`` (torch.compile) are left out where all names have them, and are put back by
-        :func:`to_state_dicts`. Integers such as ``num_batches_tracked`` come along.
+        ``_orig_mod.`` (torch.compile) are removed where all names have them, and
+        :func:`to_torch` adds them again. Integers such as ``num_batches_tracked`` are kept.
 
     Raises
     ------
     DataError
-        If members differ in names, shapes, dtypes or devices, are of half precision, or are one
-        and the same live model.
+        If members differ in names, shapes, dtypes or devices, have half precision, or share the
+        memory of one live model.
     FileError
-        If a file cannot be read, or would have to run code.
+        If a file cannot be read without running code of it.
 
     Examples
     --------
@@ -89,20 +96,20 @@ def from_torch(source: Any, *, axes: str | None = None) -> xr.DataTree:
     """
     if isinstance(source, str | os.PathLike) or _are_paths(source):
         paths = as_paths(source)
-        if all(is_safetensors(path) for path in paths):
-            return from_safetensors(paths, axes=axes)
-        return _from_files(paths, axes)
+        if all(is_safetensors(path, start_of(path)) for path in paths):
+            return from_safetensors(paths, sample_dims=sample_dims)
+        return _from_files(paths, sample_dims=sample_dims)
     if _is_module(source):
         raise DataError("torch: one module is one draw; give a list of modules")
     if _is_pair(source):
-        return _from_stacked({**source[0], **source[1]}, axes or "draw", "torch")
+        return _from_stacked({**source[0], **source[1]}, sample_dims or "draw", "torch")
     if _is_state_dict(source):
-        return _from_stacked(source, axes, "torch")
-    return _from_object(source, axes, "torch")
+        return _from_stacked(source, sample_dims, "torch")
+    return _from_object(source, sample_dims, "torch")
 
 
 def _is_pair(source: Any) -> bool:
-    """Whether these are stacked parameters and buffers, which no two members are."""
+    """Whether this is a pair of stacked parameters and buffers: two members share names."""
     pair = isinstance(source, tuple) and len(source) == 2 and _is_state_dict(source[0])
     return pair and isinstance(source[1], Mapping) and not set(source[0]) & set(source[1])
 
@@ -112,7 +119,7 @@ def _are_paths(source: Any) -> bool:
     return listed and all(isinstance(item, str | os.PathLike) for item in source)
 
 
-def _from_files(paths: list[Path], axes: str | None) -> xr.DataTree:
+def _from_files(paths: Sequence[Path], *, sample_dims: str | None = None) -> xr.DataTree:
     loaded = [_unwrapped(load_weights(path), str(path)) for path in paths]
     if len(paths) > 1:
         label = f"{paths[0]} and {len(paths) - 1} more"
@@ -121,27 +128,21 @@ def _from_files(paths: list[Path], axes: str | None) -> xr.DataTree:
             raise DataError(f"{label}: some files hold one member and others several")
         names = [path.stem for path in paths] if kinds.pop() else None
         return _from_object(loaded, None, label, names)
-    if _is_state_dict(loaded[0]) and axes is not None:
-        return _from_stacked(loaded[0], axes, str(paths[0]))
+    if _is_state_dict(loaded[0]) and sample_dims is not None:
+        return _from_stacked(loaded[0], sample_dims, str(paths[0]))
     only = [loaded[0]] if _is_state_dict(loaded[0]) else loaded[0]
-    return _from_object(only, axes, str(paths[0]))
+    return _from_object(only, sample_dims, str(paths[0]))
 
 
 def load_weights(path: Path) -> Any:
-    """Load a file that ``torch.save`` wrote, without running code of it.
+    """Load a file of ``torch.save`` without running code of it.
 
     Raises
     ------
     FileError
         If PyTorch is missing, the file cannot be read, or holds more than weights.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise FileError(
-            f"{path}: reading a file of PyTorch needs PyTorch: pip install torch; or save the "
-            "weights as .safetensors, which needs nothing"
-        ) from error
+    torch = package("torch", "torch (or save the weights as .safetensors)", f"{path}: PyTorch")
     from pickle import UnpicklingError
 
     try:
@@ -149,19 +150,19 @@ def load_weights(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f" ({found[1]})" if found else ""
-        raise FileError(f"{path}: holds more than weights{what}: {UNSAFE}") from error
+        other = f" ({found[1]})" if found else ""
+        raise FileError(f"{path}: holds more than weights{other}: {_UNSAFE}") from error
     except Exception as error:  # of a damaged file PyTorch raises almost anything
         if "TorchScript" in str(error):
-            raise FileError(f"{path}: is a TorchScript program, not weights: {UNSAFE}") from error
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise FileError(f"{path}: is a TorchScript program, not weights: {_UNSAFE}") from error
         raise FileError(
-            f"{path}: cannot be read as a file of PyTorch; it is damaged or was cut short: {text}"
+            f"{path}: cannot be read as a file of PyTorch; it is damaged or was cut short: "
+            f"{first_line(error)}"
         ) from error
 
 
 def _check_sums(path: Path) -> None:
-    """Refuse an archive with damaged bytes, which PyTorch would load: it looks at no checksums."""
+    """Raise ValueError if a checksum of the archive is wrong, which PyTorch does not check."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -169,21 +170,25 @@ def _check_sums(path: Path) -> None:
             raise ValueError(f"the checksum of {damaged} is wrong")
 
 
-def _from_stacked(tensors: Mapping[str, Any], axes: str | None, label: str) -> xr.DataTree:
+def _from_stacked(tensors: Mapping[str, Any], sample_dims: str | None, label: str) -> xr.DataTree:
     _check_devices([tensors], label)
     prefix = _prefix(tensors)
     plain = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    tree = tree_of(plain, source=label, axes=axes, attrs=_source_names(plain, prefix))
+    attrs = _source_names(plain, prefix)
+    tree = tree_of(plain, source=label, sample_dims=sample_dims, attrs=attrs)
     return noted(tree, source="torch", form=STACKED)
 
 
 def _from_object(
-    source: Any, axes: str | None, label: str, names: list[str] | None = None
+    source: Any, sample_dims: str | None, label: str, names: list[str] | None = None
 ) -> xr.DataTree:
     """Lay out a list of members, a list of such lists, or a mapping of them."""
     source, form = _unwrapped(source, label), MEMBERS
-    if axes is not None:
-        raise DataError(f"{label}: axes={axes!r} is for stacked tensors; here each draw is its own")
+    if sample_dims is not None:
+        raise DataError(
+            f"{label}: sample_dims={sample_dims!r} is for stacked tensors; these are members, one "
+            "for each draw"
+        )
     if isinstance(source, Mapping):
         _check_named(source, label)
         names, form, source = [str(name) for name in source], NAMED, list(source.values())
@@ -203,15 +208,15 @@ def _from_object(
 
 
 def _check_named(members: Mapping[Any, Any], label: str) -> None:
-    """Refuse a mapping whose values are no members: other things of a checkpoint, or chains."""
+    """Raise DataError unless all values are members, not chains or other parts of a checkpoint."""
     for key, item in members.items():
         if isinstance(item, Mapping) or _is_module(item):
             continue
         kind = type(item).__name__
         if not _are_members(item):
             raise DataError(
-                f"{label}: {key!r} holds a {kind}, no state dict; leave it out, or give the state "
-                "dicts as a list"
+                f"{label}: {key!r} holds a {kind}, not a state dict; leave it out, or give the "
+                "state dicts as a list"
             )
         raise DataError(
             f"{label}: {key!r} holds a {kind} of {len(item)}, where one state dict is expected; "
@@ -220,7 +225,7 @@ def _check_named(members: Mapping[Any, Any], label: str) -> None:
 
 
 def _unwrapped(source: Any, label: str) -> Any:
-    """Take the weights out of a checkpoint, and a file's mapping of stacked tensors as it is."""
+    """Return the weights inside a checkpoint; a mapping of stacked tensors as it is."""
     if isinstance(source, Mapping) and not _is_state_dict(source):
         for key in _WEIGHTS:
             inner = source.get(key)
@@ -237,20 +242,20 @@ def _unwrapped(source: Any, label: str) -> Any:
 
 
 def _are_members(item: Any) -> bool:
-    """Whether this is a list of members, as ``{"state_dicts": [...]}`` holds, or one of chains."""
+    """Whether this is a list of members, as in ``{"state_dicts": [...]}``, or of chains."""
     if not isinstance(item, list | tuple) or not item:
         return False
     return all(isinstance(i, Mapping) or _is_module(i) or _are_members(i) for i in item)
 
 
 def _check_only_network(checkpoint: Mapping[str, Any], key: str, label: str) -> None:
-    """Refuse a checkpoint that holds other weights beside those under `key`."""
+    """Raise DataError if a checkpoint holds other weights beside those under `key`."""
     others = [name for name, inner in checkpoint.items() if name != key and _is_state_dict(inner)]
     if others:
         shown = ", ".join(map(repr, [key, *others[:3]]))
         raise DataError(
-            f"{label}: holds several networks ({shown}); give the state dict of the one that is "
-            f"meant, as in checkpoint[{key!r}], or a list of state dicts if they are members"
+            f"{label}: holds several networks ({shown}); give the state dict of one of them, as in "
+            f"checkpoint[{key!r}], or a list of state dicts if they are members"
         )
 
 
@@ -266,7 +271,7 @@ def _member(item: Any, label: str) -> Any:
         if odd:
             kind = type(item[odd[0]]).__name__
             raise DataError(
-                f"{label}: {odd[0]!r} is a {kind}, no tensor: take it out of the state dict"
+                f"{label}: {odd[0]!r} is a {kind}, not a tensor: remove it from the state dict"
             )
         return item
     return [_member(inner, f"{label}, {number}") for number, inner in enumerate(item)]
@@ -286,7 +291,7 @@ def _is_state_dict(item: Any) -> bool:
 
 
 def _prefix(member: Mapping[str, Any]) -> str:
-    """What wrappers put before all names."""
+    """The prefix that wrappers add to all names."""
     prefix = ""
     check_names(member, "torch")
     while found := [p for p in _PREFIXES if all(name.startswith(prefix + p) for name in member)]:
@@ -305,46 +310,46 @@ def _source_names(plain: Mapping[str, Any], prefix: str) -> dict[str, dict[str, 
 
 
 def _check_devices(members: Sequence[Mapping[str, Any]], label: str) -> None:
-    """Refuse tensors on several devices, and those without values."""
+    """Raise DataError unless all tensors are on one device and have values."""
     devices: dict[str, str] = {}
     for number, member in enumerate(members):
         for name, value in member.items():
             device = str(getattr(value, "device", "cpu"))
             devices.setdefault(device, f"{name!r} of member {number}")
     if len(devices) > 1 or "meta" in devices:
-        shown = ", ".join(f"{what} on {device!r}" for device, what in list(devices.items())[:3])
+        shown = ", ".join(f"{first} is on {device!r}" for device, first in [*devices.items()][:3])
         raise DataError(
-            f"{label}: tensors must lie on one device and have values, but {shown}; move all to "
+            f"{label}: tensors must be on one device and have values, but {shown}; move all to the "
             "cpu first, as in {name: value.cpu() for name, value in state_dict.items()}"
         )
 
 
 def _check_alive(members: Sequence[Mapping[str, Any]], label: str) -> None:
-    """Refuse a list that holds the tensors of one live model many times."""
+    """Raise DataError if all members share the tensors of one live model."""
     places = {
         tuple(value.data_ptr() for value in member.values() if hasattr(value, "data_ptr"))
         for member in members
     }
     if len(members) > 1 and len(places) == 1 and any(places.pop()):
         raise DataError(
-            f"{label}: all members are the same tensors in memory: state_dict() gives views of the "
-            "live model; keep copies, as in copy.deepcopy(model.state_dict())"
+            f"{label}: all members share the same tensors in memory: state_dict() returns views of "
+            "the live model; store copies, as in copy.deepcopy(model.state_dict())"
         )
 
 
-def to_state_dicts(data: Any) -> list[dict[str, Any]]:
+def to_torch(data: DrawsLike) -> list[dict[str, Any]]:
     """Return one state dict for each draw, chains one after the other.
 
     Parameters
     ----------
     data : InferenceData, DataTree or Dataset
-        Draws from :func:`from_torch`, or any others; all variables of the posterior go along.
+        Draws from :func:`from_torch`, or any others; all variables of the posterior are taken.
 
     Returns
     -------
     list of dict of str to torch.Tensor
-        Names (prefixes of wrappers included), their order, dtypes and values are those of the
-        draws; the tensors are copies.
+        Names (with prefixes of wrappers), their order, dtypes and values are those of the draws;
+        the tensors are copies.
 
     Raises
     ------
@@ -353,7 +358,7 @@ def to_state_dicts(data: Any) -> list[dict[str, Any]]:
 
     Examples
     --------
-    >>> states = to_state_dicts(from_torch(members))  # doctest: +SKIP
+    >>> states = to_torch(from_torch(members))  # doctest: +SKIP
     >>> model.load_state_dict(states[0])  # doctest: +SKIP
     """
     try:
@@ -369,34 +374,48 @@ def to_state_dicts(data: Any) -> list[dict[str, Any]]:
         raise DataError(f"not all draws can be tensors: {error}") from error
 
 
-def write_torch(data: Any, file: BinaryIO) -> None:
-    """Write draws to an open file, as ``torch.save`` does and in the form in which they came.
+def _write(data: DrawsLike, path: Path) -> None:
+    """Write draws as ``torch.save`` does, in the form in which they came.
 
     That is a list of state dicts, with one list for each chain if the source had that; a mapping
     of them if the members had names; stacked tensors if they came stacked.
-
-    Parameters
-    ----------
-    data : InferenceData, DataTree or Dataset
-    file : binary file
     """
     import torch
 
     form = notes_of(data).get("form", STACKED)
+    content: Any
     if form == STACKED:
         arrays = as_it_came(data).items()
-        torch.save({name: torch.from_numpy(np.array(array)) for name, array in arrays}, file)
-        return
-    states: Any = to_state_dicts(data)
-    if form == NAMED:
-        states = dict(zip(member_names(data, len(states)), states, strict=True))
-    elif notes_of(data).get("sample_axes") == "chain draw":
-        draws = len(states) // _chains(data)
-        states = [states[start : start + draws] for start in range(0, len(states), draws)]
-    torch.save(states, file)
+        content = {name: torch.from_numpy(np.array(array)) for name, array in arrays}
+    else:
+        content = to_torch(data)
+        if form == NAMED:
+            content = dict(zip(member_names(data, len(content)), content, strict=True))
+        elif sample_dims_of(notes_of(data)) == "chain draw":
+            draws = len(content) // int(unpack(data)["posterior"].sizes["chain"])
+            content = [content[start : start + draws] for start in range(0, len(content), draws)]
+    with path.open("xb") as file:
+        torch.save(content, file)
 
 
-def _chains(data: Any) -> int:
-    from relabel.data.containers import unpack
+def _detect(path: Path, start: bytes) -> bool:
+    names = names_in_archive(path, start)
+    archive = any(name == "data.pkl" or name.endswith("/data.pkl") for name in names)
+    return archive or start.startswith(_OLD_START)
 
-    return int(unpack(data)["posterior"].sizes["chain"])
+
+def refuse_pickle(path: Path, start: bytes) -> None:
+    """Raise FileError if a file, which no source knows, is a pickle."""
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        raise FileError(f"{path}: is a pickle, and {_UNSAFE}")
+
+
+PYTORCH = Source(
+    "PyTorch",
+    _detect,
+    _from_files,
+    options=("sample_dims",),
+    suffixes=(".pt", ".pth"),
+    write=_write,
+    needs=("torch", "torch"),
+)

@@ -1,4 +1,4 @@
-"""Pytrees: BlackJAX positions, parameters of JAX libraries, nested dictionaries; and back."""
+"""Pytrees: BlackJAX positions, parameters of JAX libraries, nested dictionaries, and back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.data.containers import unpack
+from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError
 from relabel.sources.members import MEMBERS, NAMED, STACKED, from_members, members_of, noted
-from relabel.sources.samples import as_it_came, notes_of, tree_of
+from relabel.sources.samples import as_it_came, notes_of, sample_dims_of, tree_of
 
 __all__ = ["flatten", "from_pytree", "nested", "path_notes", "paths_of", "to_pytree"]
 
@@ -25,22 +25,22 @@ Path = tuple[Any, ...]
 ALONE = "theta"
 
 
-def from_pytree(tree: Any, *, axes: str | None = None) -> xr.DataTree:
+def from_pytree(tree: Any, *, sample_dims: str | None = None) -> xr.DataTree:
     """Lay out a pytree of draws: the positions of BlackJAX, parameters of Flax, Equinox, Haiku.
 
     Parameters
     ----------
     tree : pytree, or list of pytrees
-        Nested dictionaries, lists, tuples and named tuples of arrays, and whatever else is
+        Nested dictionaries, lists, tuples and named tuples of arrays, and other types that are
         registered with JAX. Either all draws are stacked in each array, or it is a list of trees
         of one structure with the same shapes, one for each draw. A list of lists of such trees
-        (dictionaries, named tuples, what is registered with JAX) is one chain for each inner
-        list. Lists and plain tuples of arrays are no such trees: they are the layers of a draw.
+        (dictionaries, named tuples, types registered with JAX) is one chain for each inner
+        list. Lists and plain tuples of arrays are not such trees: they are the layers of a draw.
         Where all draws are lists of equal layers, name them: ``[{"layers": draw} for draw in
         draws]``.
-    axes : str, optional
-        The leading axes of stacked arrays: ``"draw"``, ``"chain draw"`` or ``"draw chain"``. With
-        it a list is one tree in any case. By default the axes are told from the shapes.
+    sample_dims : str, optional
+        The leading axes of stacked arrays: ``"draw"``, ``"chain draw"`` or ``"draw chain"``. If it
+        is given, a list is one tree in any case. By default the axes follow from the shapes.
 
     Returns
     -------
@@ -55,34 +55,33 @@ def from_pytree(tree: Any, *, axes: str | None = None) -> xr.DataTree:
 
     Examples
     --------
-    >>> tree = from_pytree({"layers": [{"w": np.zeros((4, 100, 3, 8))}]}, axes="chain draw")
+    >>> tree = from_pytree({"layers": [{"w": np.zeros((4, 100, 3, 8))}]}, sample_dims="chain draw")
     >>> list(tree["posterior"].data_vars), dict(tree["posterior"].sizes)["draw"]
     (['layers.0.w'], 100)
     """
-    if axes is None and _are_chains(tree):
+    if sample_dims is None and _are_chains(tree):
         chains = [[_named(flatten(draw)) for draw in chain] for chain in tree]
         out = from_members(chains, source="pytree", attrs=_notes(flatten(tree[0][0])))
-    elif axes is None and _are_draws(tree):
+    elif sample_dims is None and _are_draws(tree):
         flat = [flatten(draw) for draw in tree]
         out = from_members(
             [_named(leaves) for leaves in flat], source="pytree", attrs=_notes(flat[0])
         )
     else:
         leaves = flatten(tree)
-        samples = _named(leaves)
-        out = noted(
-            tree_of(samples, source="pytree", axes=axes, attrs=_notes(leaves)), form=STACKED
-        )
+        samples, attrs = _named(leaves), _notes(leaves)
+        out = tree_of(samples, source="pytree", sample_dims=sample_dims, attrs=attrs)
+        out = noted(out, form=STACKED)
     return noted(out, source="pytree")
 
 
 def _are_chains(tree: Any) -> bool:
-    """Whether these are lists of draws: trees, no arrays, which all agree in names and shapes.
+    """Whether these are lists of draws: trees, not arrays, which all agree in names and shapes.
 
     Raises
     ------
     DataError
-        If they do, but the lists are not equally long.
+        If they are, but the lists differ in length.
     """
     listed = isinstance(tree, list) and all(isinstance(chain, list) and chain for chain in tree)
     if not listed or not tree or not all(_is_tree(draw) for chain in tree for draw in chain):
@@ -93,15 +92,15 @@ def _are_chains(tree: Any) -> bool:
     lengths = [len(chain) for chain in tree]
     if len(set(lengths)) > 1:
         raise DataError(
-            f"pytree: lists of {', '.join(map(str, lengths))} trees that are alike: chains must be "
-            "of one length (cut them yourself, as in [chain[:n] for chain in chains]); where the "
-            "lists are layers with stacked draws say axes='draw'"
+            f"pytree: lists of {', '.join(map(str, lengths))} trees of one structure: chains must "
+            "have one length (shorten them, as in [chain[:n] for chain in chains]); where the "
+            "lists are layers with stacked draws, give sample_dims='draw'"
         )
     return True
 
 
 def _is_tree(item: Any) -> bool:
-    """Whether this is a tree of its own: no array, no list or plain tuple."""
+    """Whether this is a tree of its own, not an array, a list or a plain tuple."""
     if isinstance(item, list) or (isinstance(item, tuple) and not hasattr(item, "_fields")):
         return False
     return list(flatten(item)) != [()]
@@ -112,7 +111,7 @@ def _layout(tree: Any) -> list[tuple[Path, tuple[int, ...]]]:
 
 
 def _are_draws(tree: Any) -> bool:
-    """Whether a list is one of draws: trees that agree in shapes, or with nothing else shared."""
+    """Whether a list holds draws: trees that agree in shapes, or do not share their first size."""
     if not isinstance(tree, list) or not tree:
         return False
     flat = [flatten(draw) for draw in tree]
@@ -131,8 +130,8 @@ def _share_draws(flat: Sequence[Mapping[Path, Any]]) -> bool:
 def flatten(tree: Any) -> dict[Path, Any]:
     """Return the arrays of a tree by their paths.
 
-    JAX does it where it is loaded, so that whatever is registered with it is taken apart. Else
-    dictionaries, lists, tuples and named tuples are, in the order of JAX.
+    JAX does it where it is imported, for all types that are registered with it. Otherwise
+    dictionaries, lists, tuples and named tuples are flattened, in the order of JAX.
 
     Examples
     --------
@@ -146,7 +145,7 @@ def flatten(tree: Any) -> dict[Path, Any]:
         pairs = jax.tree_util.tree_flatten_with_path(tree)[0]
     except (TypeError, ValueError) as error:  # keys of several types have no order
         text = str(error).partition("\n")[0]
-        raise DataError(f"pytree: cannot be taken apart: {text}") from error
+        raise DataError(f"pytree: cannot be flattened: {text}") from error
     return {_keys(path): leaf for path, leaf in pairs}
 
 
@@ -196,21 +195,21 @@ def _notes(leaves: Mapping[Path, Any]) -> dict[str, dict[str, str]]:
 
 
 def path_notes(path: Path) -> dict[str, str]:
-    """Return the attribute that keeps a path whose name alone would not give it back."""
+    """Return an attribute with the path, where the name alone does not determine it."""
     if path and all(isinstance(key, str) and "/" not in key for key in path):
         return {}
     return {"source_path": json.dumps([k if isinstance(k, int) else str(k) for k in path])}
 
 
-def to_pytree(data: Any, like: Any = None) -> Any:
-    """Return draws as a pytree, with the leading axes (or as the list of draws) they came with.
+def to_pytree(data: DrawsLike, like: Any = None) -> Any:
+    """Return draws as a pytree, with the leading axes (or as the list of draws) of their source.
 
     Parameters
     ----------
     data : InferenceData, DataTree or Dataset
         Draws from :func:`from_pytree`, or any others.
     like : pytree, optional
-        A tree of the structure that is wanted, such as the one that the draws came from; its
+        A tree of the structure of the result, such as the one that the draws came from. Its
         values are not used, but where it has arrays of JAX the result has them too. Without it,
         dictionaries are nested by name (lists become dictionaries with numbers as keys).
 
@@ -227,7 +226,7 @@ def to_pytree(data: Any, like: Any = None) -> Any:
     Examples
     --------
     >>> source = {"layers": [{"w": np.zeros((100, 3, 8))}]}
-    >>> to_pytree(from_pytree(source, axes="draw"), like=source)["layers"][0]["w"].shape
+    >>> to_pytree(from_pytree(source, sample_dims="draw"), like=source)["layers"][0]["w"].shape
     (100, 3, 8)
     """
     paths = paths_of(data)
@@ -238,13 +237,13 @@ def to_pytree(data: Any, like: Any = None) -> Any:
     trees = [_built(draw, paths, like) for draw in draws]
     if not listed:
         return trees[0]
-    if notes_of(data).get("sample_axes") != "chain draw":
+    if sample_dims_of(notes_of(data)) != "chain draw":
         return trees
     length = int(unpack(data)["posterior"].sizes["draw"])
     return [trees[start : start + length] for start in range(0, len(trees), length)]
 
 
-def paths_of(data: Any) -> dict[str, Path]:
+def paths_of(data: DrawsLike) -> dict[str, Path]:
     """Return the path of every variable by its name in the source."""
     paths = {}
     for name, variable in unpack(data)["posterior"].data_vars.items():
@@ -266,8 +265,8 @@ def _built(draw: Mapping[str, Array], paths: Mapping[str, Path], like: Any) -> A
     missing = [name for name in names if name not in draw]
     extra = [name for name in draw if name not in names]
     if missing or extra:
-        what = f"it has {missing[0]!r}, they do not" if missing else f"it lacks {extra[0]!r}"
-        raise DataError(f"`like` is not of the structure of the draws: {what}")
+        difference = f"it has {missing[0]!r}, they do not" if missing else f"it lacks {extra[0]!r}"
+        raise DataError(f"`like` must have the structure of the draws: {difference}")
     values = [_as(leaf, draw[name]) for name, leaf in zip(names, leaves.values(), strict=True)]
     jax = sys.modules.get("jax")
     if jax is not None:
@@ -276,7 +275,7 @@ def _built(draw: Mapping[str, Array], paths: Mapping[str, Path], like: Any) -> A
 
 
 def _as(leaf: Any, array: Array) -> Any:
-    """The array as one of the library that the leaf is of."""
+    """Return the array in the library of the leaf."""
     if type(leaf).__module__.partition(".")[0] in ("jax", "jaxlib"):
         return sys.modules["jax"].numpy.array(array)
     return np.array(array)
@@ -312,8 +311,8 @@ def nested(leaves: Mapping[Path, Any]) -> Any:
             node = node.setdefault(key, {}) if isinstance(node, dict) else None
         if not path or not isinstance(node, dict) or path[-1] in node:
             raise DataError(
-                f"{'/'.join(map(str, path))!r} cannot be nested: another array is named by a part "
-                "of it; rename one"
+                f"{'/'.join(map(str, path))!r} cannot be nested: a part of it is the name of "
+                "another array; rename one"
             )
         node[path[-1]] = leaf
     return tree

@@ -1,20 +1,26 @@
-"""Safetensors files: read and written by NumPy alone."""
+"""Safetensors files: read and checked by the library safetensors, without PyTorch.
+
+The library keeps metadata in no order and takes the last of several tensors of one name; so the
+header is read here as well, and metadata are written in the order in which they came.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel.data.containers import DrawsLike
 from relabel.errors import DataError, FileError
+from relabel.sources.base import Source
+from relabel.sources.failures import first_line, package
 from relabel.sources.members import (
     MEMBERS,
     NAMED,
@@ -29,56 +35,61 @@ from relabel.sources.members import (
 )
 from relabel.sources.samples import as_it_came, notes_of
 
-__all__ = ["from_safetensors", "is_safetensors", "read_safetensors", "write_safetensors"]
+__all__ = ["SAFETENSORS", "from_safetensors", "is_safetensors", "read_safetensors"]
 
 Array = NDArray[Any]
 
-# In the order of the format, by which the library sorts what it writes.
+_INSTALL = '"posterior-relabel[safetensors]"'
+_METADATA = "__metadata__"
+
+#: Dtypes that draws may have: their names in the format, and in NumPy.
 _DTYPES = {
-    "BOOL": "|b1",
-    "U8": "|u1",
-    "I8": "|i1",
-    "I16": "<i2",
-    "U16": "<u2",
-    "I32": "<i4",
-    "U32": "<u4",
-    "F32": "<f4",
-    "F64": "<f8",
-    "I64": "<i8",
-    "U64": "<u8",
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "U16": "uint16",
+    "I32": "int32",
+    "U32": "uint32",
+    "F32": "float32",
+    "F64": "float64",
+    "I64": "int64",
+    "U64": "uint64",
 }
-_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 _HALVES = {"F16": "float16", "BF16": "bfloat16"}
 
 
 def from_safetensors(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, axes: str | None = None
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    sample_dims: str | None = None,
 ) -> xr.DataTree:
     """Read draws from safetensors files, one for each member or one for all.
 
-    Neither PyTorch nor the package safetensors is needed.
+    This needs the package safetensors (``pip install "posterior-relabel[safetensors]"``), not
+    PyTorch.
 
     Parameters
     ----------
     source : path-like, or sequence of path-like
         Several files are members, in the given order. One file holds all members under names such
         as ``member_00.0.weight`` (any word and number, then a dot), or stacked arrays.
-    axes : str, optional
+    sample_dims : str, optional
         The leading axes of stacked arrays: ``"draw"``, ``"chain draw"`` or ``"draw chain"``;
-        ``""`` says that the file is a single member.
+        ``""`` means that the file is a single member.
 
     Returns
     -------
     DataTree
-        The file's own metadata are kept, and written back by :func:`write_safetensors`.
+        The metadata of the file are kept, and :func:`relabel.save` writes them again.
 
     Raises
     ------
     FileError
-        If a file cannot be read, or is damaged or cut short.
+        If a file cannot be read, is damaged or cut short, or the package is missing.
     DataError
-        If members differ, a tensor is of half precision, or one file could be either a member or
-        stacked draws and `axes` does not say.
+        If members differ, a tensor has half precision, or one file could be either a member or
+        stacked draws and `sample_dims` is not given.
 
     References
     ----------
@@ -86,49 +97,45 @@ def from_safetensors(
 
     Examples
     --------
-    >>> import io, tempfile
-    >>> from pathlib import Path
-    >>> members = [{"0.weight": np.full((2, 3), number)} for number in (0.0, 1.0)]
+    >>> import tempfile
+    >>> import safetensors.numpy
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "ensemble.safetensors"
-    ...     with path.open("wb") as file:
-    ...         write_safetensors(from_members(members, source="an example"), file)
+    ...     members = {f"member_{number}.0.weight": np.zeros((2, 3)) for number in range(5)}
+    ...     safetensors.numpy.save_file(members, path)
     ...     dict(from_safetensors(path)["posterior"].sizes)
-    {'chain': 1, 'draw': 2, '0.weight_dim_0': 2, '0.weight_dim_1': 3}
+    {'chain': 1, 'draw': 5, '0.weight_dim_0': 2, '0.weight_dim_1': 3}
     """
-    paths = as_paths(source)
+    return _read(as_paths(source), sample_dims=sample_dims)
+
+
+def _read(paths: Sequence[Path], *, sample_dims: str | None = None) -> xr.DataTree:
     read = [read_safetensors(path) for path in paths]
     metadata = common_metadata([about for _, about in read])
     if len(paths) > 1:
+        label = f"{paths[0]} and {len(paths) - 1} more"
         names = [path.stem for path in paths]
-        tree = from_members([arrays for arrays, _ in read], source=_label(paths), names=names)
+        tree = from_members([arrays for arrays, _ in read], source=label, names=names)
         return noted(tree, source="safetensors", form=MEMBERS, metadata=metadata)
-    return noted(
-        _from_one(read[0][0], str(paths[0]), axes), source="safetensors", metadata=metadata
-    )
+    tree = _from_one(read[0][0], str(paths[0]), sample_dims)
+    return noted(tree, source="safetensors", metadata=metadata)
 
 
-def _label(paths: Sequence[Path]) -> str:
-    return f"{paths[0]} and {len(paths) - 1} more"
-
-
-def _from_one(arrays: Mapping[str, Any], label: str, axes: str | None) -> xr.DataTree:
-    found = split_members(arrays, label) if axes is None else None
+def _from_one(arrays: Mapping[str, Any], label: str, sample_dims: str | None) -> xr.DataTree:
+    found = split_members(arrays, label) if sample_dims is None else None
     if found is not None:
         names, members, separator = found
         tree = from_members(members, source=label, names=names, form=NAMED)
         return noted(tree, separator=separator)
-    return noted(single(arrays, label, axes), form=STACKED)
+    return noted(single(arrays, label, sample_dims), form=STACKED)
 
 
-def is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors do."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        start = file.read(9)
-    plausible = int.from_bytes(start[:8], "little") < 2**40 or path.suffix == ".safetensors"
-    return start[8:] == b"{" and plausible
+@dataclass(frozen=True)
+class _Unknown:
+    """A tensor without a dtype of NumPy, which is refused by its name later."""
+
+    dtype: str
+    shape: tuple[int, ...] = ()
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -141,140 +148,108 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     Returns
     -------
     dict of str to array
-        Read-only views of the file, which is mapped into memory. What NumPy has no dtype for
-        is an object that names the dtype.
+        In the order of the file. Where NumPy has no dtype for a tensor, the value is an object
+        with the name of the dtype.
     dict of str to str
         The metadata.
 
     Raises
     ------
     FileError
-        If it cannot be read, or is not whole.
+        If it cannot be read, is damaged or cut short, or the package safetensors is missing.
     """
+    library = package("safetensors", _INSTALL, f"{path}: safetensors")
     try:
-        data = np.memmap(path, dtype=np.uint8, mode="r")
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path}: cannot be read: {error}") from error
-    header, begin = _header(path, data)
-    try:
-        metadata = {str(k): str(v) for k, v in dict(header.pop("__metadata__", {})).items()}
-        places = {name: _place(entry) for name, entry in header.items()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{path}: a safetensors file with a damaged header") from error
-    _check_places(path, places, data.size - begin)
-    return {name: place.view(data[begin:]) for name, place in places.items()}, metadata
-
-
-def _header(path: Path, data: Array) -> tuple[dict[str, Any], int]:
-    """The JSON header, and where the data begin."""
-    length = int.from_bytes(data[:8].tobytes(), "little")
-    if length > data.size - 8:
+        with library.safe_open(path, framework="numpy") as file:  # checks the header
+            header = _header(path)
+            metadata = header.pop(_METADATA, {})
+            arrays = {
+                name: file.get_tensor(name) if entry["dtype"] in _DTYPES else _unknown(entry)
+                for name, entry in header.items()
+            }
+    except (OSError, ValueError, library.SafetensorError) as error:
+        size = path.stat().st_size if path.exists() else 0
         raise FileError(
-            f"{path}: a safetensors file whose header should have {length} bytes, but the whole "
-            f"file has {data.size}: it is damaged or was cut short"
-        )
-    try:
-        header = json.loads(data[8 : 8 + length].tobytes(), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path}: a safetensors file with a damaged header") from error
-    if not isinstance(header, dict):
-        raise FileError(f"{path}: a safetensors file with a damaged header")
-    return header, 8 + length
+            f"{path}: cannot be read as safetensors; it is damaged or was cut short ({size} "
+            f"bytes): {first_line(error)}"
+        ) from error
+    return arrays, metadata
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Return the header of a file whose header is sound, in its order."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(length), object_pairs_hook=_unique)
+    return header
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("a name stands twice")
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header has one name twice")
+    return found
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a tensor lies in the data, and what it is."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-    def view(self, data: Array) -> Any:
-        if self.dtype not in _DTYPES:
-            return _Unknown(_HALVES.get(self.dtype, self.dtype.lower().replace("f8_", "float8_")))
-        return data[self.begin : self.end].view(np.dtype(_DTYPES[self.dtype])).reshape(self.shape)
+def _unknown(entry: Mapping[str, Any]) -> _Unknown:
+    dtype = str(entry["dtype"])
+    return _Unknown(_HALVES.get(dtype, dtype.lower().replace("f8_", "float8_")))
 
 
-@dataclass(frozen=True)
-class _Unknown:
-    """Stands for a tensor that NumPy has no dtype for, and which is refused by its name."""
-
-    dtype: str
-    shape: tuple[int, ...] = ()
-
-
-def _place(entry: Mapping[str, Any]) -> _Place:
-    begin, end = (int(offset) for offset in entry["data_offsets"])
-    shape = tuple(int(size) for size in entry["shape"])
-    if min((begin, *shape)) < 0:
-        raise ValueError("a negative size")
-    code = _DTYPES.get(str(entry["dtype"]))
-    if code is not None and end - begin != math.prod(shape) * np.dtype(code).itemsize:
-        raise ValueError("a shape that does not fill its place")
-    return _Place(str(entry["dtype"]), shape, begin, end)
-
-
-def _check_places(path: Path, places: Mapping[str, _Place], size: int) -> None:
-    """Refuse tensors that overlap, leave gaps, or reach beyond the file."""
-    end = 0
-    for place in sorted(places.values(), key=lambda place: (place.begin, place.end)):
-        if place.begin != end or place.end < end:
-            raise FileError(f"{path}: a safetensors file with a damaged header")
-        end = place.end
-    if end != size:
-        raise FileError(
-            f"{path}: a safetensors file whose tensors need {end} bytes, but there are {size}: it "
-            "is damaged or was cut short"
-        )
-
-
-def write_safetensors(data: Any, file: BinaryIO) -> None:
-    """Write draws to an open file, in the form in which they came.
-
-    Members get names such as ``member_00.0.weight``; draws that came stacked are written as they
-    came. Metadata are those of the source. What is written is what the library safetensors writes.
+def is_safetensors(path: Path, start: bytes) -> bool:
+    """Whether a file begins with a length and a header, as safetensors do.
 
     Parameters
     ----------
-    data : InferenceData, DataTree or Dataset
-    file : binary file
+    path : Path
+    start : bytes
+        How the file begins.
 
-    Raises
-    ------
-    DataError
-        If a dtype has no name in the format.
+    Examples
+    --------
+    >>> is_safetensors(Path("weights"), (2).to_bytes(8, "little") + b"{}")
+    True
     """
+    plausible = int.from_bytes(start[:8], "little") < 2**40 or path.suffix == ".safetensors"
+    return start[8:9] == b"{" and plausible
+
+
+def _write(data: DrawsLike, path: Path) -> None:
+    """Write draws in the form in which they came.
+
+    Members get names such as ``member_00.0.weight``; draws that came stacked are written as they
+    came. Metadata are those of the source.
+    """
+    package("safetensors", _INSTALL, "safetensors")
+    from safetensors.numpy import save
+
     notes = notes_of(data)
     members = notes.get("form") in (MEMBERS, NAMED)
     arrays = prefixed(data, ".") if members else as_it_came(data)
-    header: dict[str, Any] = {}
-    if "metadata" in notes:
-        header["__metadata__"] = json.loads(str(notes["metadata"]))
-    codes = {name: _code(name, array) for name, array in arrays.items()}
-    rank = list(_DTYPES)
-    order = sorted(arrays, key=lambda name: (-rank.index(codes[name]), name))
-    end = 0
-    for name in order:
-        begin, end = end, end + arrays[name].nbytes
-        shape = list(arrays[name].shape)
-        header[name] = {"dtype": codes[name], "shape": shape, "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for name in order:
-        file.write(np.ascontiguousarray(arrays[name], np.dtype(_DTYPES[codes[name]])).tobytes())
+    for name, array in arrays.items():
+        if array.dtype.name not in _DTYPES.values():
+            raise DataError(
+                f"{name!r} has the dtype {array.dtype}, which safetensors does not know"
+            )
+    content = memoryview(save({name: np.asarray(a, order="C") for name, a in arrays.items()}))
+    with path.open("xb") as file:
+        if "metadata" not in notes:
+            file.write(content)
+            return
+        end = 8 + int.from_bytes(content[:8], "little")
+        header = {_METADATA: json.loads(str(notes["metadata"]))} | json.loads(bytes(content[8:end]))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % 8)
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(content[end:])
 
 
-def _code(name: str, array: Array) -> str:
-    code = _NAMES.get(array.dtype.newbyteorder("<"))
-    if code is None:
-        raise DataError(f"{name!r} has the dtype {array.dtype}, which safetensors does not know")
-    return code
+SAFETENSORS = Source(
+    "safetensors",
+    is_safetensors,
+    _read,
+    options=("sample_dims",),
+    suffixes=(".safetensors",),
+    write=_write,
+    needs=("safetensors", _INSTALL),
+)

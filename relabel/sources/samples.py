@@ -1,4 +1,4 @@
-"""What all sources share: named arrays of draws to a tree, and back."""
+"""Named arrays of draws to a tree and back, as all sources need it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.data.containers import unpack
+from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError
 from relabel.spec.spec import SAMPLE_DIMS
 
@@ -17,8 +17,9 @@ __all__ = [
     "as_array",
     "as_it_came",
     "check_names",
+    "leading_dims",
     "notes_of",
-    "sample_axes",
+    "sample_dims_of",
     "samples_of",
     "stacked",
     "tree_of",
@@ -26,14 +27,14 @@ __all__ = [
 
 Array = NDArray[Any]
 
-_ORDERS = (("chain", "draw"), ("draw", "chain"), ("draw",), ())
+_ORDERS = ("chain draw", "draw chain", "draw", "")
 
 
 def tree_of(
     samples: Mapping[str, Any],
     *,
     source: str,
-    axes: str | None = None,
+    sample_dims: str | None = None,
     groups: Mapping[str, xr.Dataset] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
     attrs: Mapping[str, Mapping[str, Any]] | None = None,
@@ -49,16 +50,16 @@ def tree_of(
         Name -> draws, all with the same leading axes.
     source : str
         Where they come from, such as ``"torch"``; for messages, and kept as an attribute.
-    axes : str, optional
+    sample_dims : str, optional
         The leading axes: ``"chain draw"``, ``"draw chain"``, ``"draw"``, or ``""`` for a single
-        draw. By default they are told from the shapes, see :func:`sample_axes`.
+        draw. By default they follow from the shapes, see :func:`leading_dims`.
     groups : mapping of str to Dataset, optional
         Further groups, such as ``sample_stats``.
     dims : mapping of str to sequence of str, optional
         Names of the remaining dimensions of variables; ``{name}_dim_{i}`` by default.
     attrs : mapping of str to mapping, optional
-        Further attributes of variables. A ``source_name`` among them is the name that the way
-        back gives.
+        Further attributes of variables. A ``source_name`` among them is the name under which the
+        variable is written back.
 
     Returns
     -------
@@ -67,13 +68,14 @@ def tree_of(
     Raises
     ------
     DataError
-        If there are no draws, arrays disagree about them, or one is of a dtype that draws cannot
+        If there are no draws, arrays disagree about them, or one has a dtype that draws cannot
         have (half precision, objects, text, complex numbers).
 
     Examples
     --------
     >>> import numpy as np
-    >>> tree = tree_of({"nn/w": np.zeros((4, 100, 3))}, source="an example", axes="chain draw")
+    >>> tree = tree_of({"nn/w": np.zeros((4, 100, 3))}, source="an example",
+    ...                sample_dims="chain draw")
     >>> dict(tree["posterior"].sizes)
     {'chain': 4, 'draw': 100, 'nn.w_dim_0': 3}
     >>> tree["posterior/nn.w"].attrs["source_name"]
@@ -81,7 +83,7 @@ def tree_of(
     """
     check_names(samples, source)
     arrays = {name: as_array(value, name, source) for name, value in samples.items()}
-    order = sample_axes(arrays, axes, source)
+    order = leading_dims(arrays, sample_dims, source)
     names = _safe_names(arrays, source)
     variables: dict[str, xr.Variable] = {}
     for name, array in arrays.items():
@@ -90,7 +92,7 @@ def tree_of(
         values = _chains_first(array, order)
         notes = {"source_name": name, **(attrs or {}).get(name, {})}
         variables[safe] = xr.Variable((*SAMPLE_DIMS, *rest), values, notes)
-    posterior = xr.Dataset(variables, attrs={"source": source, "sample_axes": " ".join(order)})
+    posterior = xr.Dataset(variables, attrs={"source": source, "sample_dims": " ".join(order)})
     posterior = posterior.assign_coords(
         {dim: np.arange(posterior.sizes[dim]) for dim in SAMPLE_DIMS}
     )
@@ -98,18 +100,18 @@ def tree_of(
 
 
 def check_names(samples: Mapping[Any, Any], source: str) -> None:
-    """Refuse names that are no text, such as the numbers of a list of layers.
+    """Raise DataError unless all names are strings (the layers of a list have numbers).
 
     Raises
     ------
     DataError
-        If there is one.
+        If a name is not a string.
     """
     odd = [name for name in samples if not isinstance(name, str)]
     if odd:
         raise DataError(
-            f"{source}: the name {odd[0]!r} is a {type(odd[0]).__name__}; names must be text, as "
-            "in {str(name): array for name, array in samples.items()}"
+            f"{source}: the name {odd[0]!r} is a {type(odd[0]).__name__}; names must be strings, "
+            "as in {str(name): array for name, array in samples.items()}"
         )
 
 
@@ -134,62 +136,67 @@ def as_array(value: Any, name: str, source: str) -> Array:
         where = f" on the device {str(device)!r}" if device is not None else ""
         raise DataError(
             f"{source}: {name!r} is a {type(value).__name__}{where} that cannot be read as an "
-            "array; make it an ordinary dense one and move it to cpu"
+            "array; convert it to an ordinary dense array on the cpu"
         ) from error
     if np.ma.is_masked(value):
-        raise DataError(f"{source}: {name!r} has masked entries, which draws cannot have")
+        raise DataError(
+            f"{source}: {name!r} has masked entries; draws must have a value everywhere"
+        )
     if array.dtype.kind not in "fiub":
         raise DataError(
-            f"{source}: {name!r} has the dtype {dtype or array.dtype}; draws are real numbers or "
-            "integers"
+            f"{source}: {name!r} has the dtype {dtype or array.dtype}; draws must be real numbers "
+            "or integers"
         )
     return array
 
 
-def sample_axes(arrays: Mapping[str, Array], axes: str | None, source: str) -> tuple[str, ...]:
-    """Return the leading axes that all arrays share, as told or as their shapes tell.
+def leading_dims(
+    arrays: Mapping[str, Array], sample_dims: str | None, source: str
+) -> tuple[str, ...]:
+    """Return the leading axes that all arrays share, as given or as their shapes show.
 
-    Without `axes`: where only the first axis is shared by all arrays it is ``draw``; where a
-    second is shared as well, it is not clear whether the two are chain and draw, and which is
-    which, and the user is asked.
+    Without `sample_dims`: where all arrays share their first axis only, it is ``draw``. Where they
+    share a second one too, the shapes do not show whether the two are chain and draw, and in which
+    order; this is an error that asks for `sample_dims`.
 
     Raises
     ------
     DataError
-        If it is not clear, there are no draws, or arrays disagree.
+        If the axes are not clear, there are no draws, or arrays disagree.
     """
     if not arrays:
         raise DataError(f"{source}: there are no variables")
-    if axes is None:
-        axes = _axes_from_shapes(arrays, source)
-    order = tuple(axes.split())
-    if order not in _ORDERS:
-        raise DataError(f"{source}: axes are 'chain draw', 'draw chain' or 'draw', not {axes!r}")
+    if sample_dims is None:
+        sample_dims = _dims_from_shapes(arrays, source)
+    order = tuple(str(sample_dims).split())
+    if " ".join(order) not in _ORDERS:
+        known = ", ".join(map(repr, _ORDERS))
+        raise DataError(f"{source}: sample_dims must be one of {known}, not {sample_dims!r}")
     first_name, first = next(iter(arrays.items()))
     for name, array in arrays.items():
         if array.shape[: len(order)] != first.shape[: len(order)] or array.ndim < len(order):
             raise DataError(
                 f"{source}: {name!r} has the shape {array.shape} and {first_name!r} {first.shape}: "
-                f"the leading axes ({axes}) must agree"
+                f"the leading axes ({sample_dims}) must agree"
             )
     if 0 in first.shape[: len(order)]:
         raise DataError(f"{source}: there are no draws: {first_name!r} has the shape {first.shape}")
     return order
 
 
-def _axes_from_shapes(arrays: Mapping[str, Array], source: str) -> str:
+def _dims_from_shapes(arrays: Mapping[str, Array], source: str) -> str:
     shapes = [array.shape for array in arrays.values()]
     if all(len(shape) > 1 for shape in shapes) and len({shape[:2] for shape in shapes}) == 1:
         raise DataError(
-            f"{source}: all arrays begin with the sizes {shapes[0][:2]}: say which they are, by "
-            "axes='chain draw', axes='draw chain' or, if only the first is an axis of draws, "
-            "axes='draw' (of the command: --sample-axes)"
+            f"{source}: all arrays begin with the sizes {shapes[0][:2]}: name these axes, by "
+            "sample_dims='chain draw', sample_dims='draw chain' or, if only the first is an axis "
+            "of draws, sample_dims='draw' (of the command: --sample-dims)"
         )
     return "draw"
 
 
 def _chains_first(array: Array, order: tuple[str, ...]) -> Array:
-    """Bring the leading axes into the order chain, draw; one that is missing has the size 1."""
+    """Bring the leading axes into the order chain, draw; a missing one gets the size 1."""
     if order == ("draw", "chain"):
         return array.swapaxes(0, 1)
     return array[(None,) * (2 - len(order))]
@@ -201,8 +208,8 @@ def stacked(members: Sequence[Mapping[str, Any]], source: str) -> dict[str, Arra
     Raises
     ------
     DataError
-        If a member lacks a key, has one too many, or has another shape or dtype; the message says
-        which member and which key.
+        If a member lacks a key, has one too many, or has another shape or dtype; the message names
+        the member and the key.
     """
     if not members:
         raise DataError(f"{source}: there are no members")
@@ -247,7 +254,7 @@ def _safe_names(names: Mapping[str, Any], source: str) -> dict[str, str]:
     return safe
 
 
-def samples_of(data: Any) -> dict[str, Array]:
+def samples_of(data: DrawsLike) -> dict[str, Array]:
     """Return the draws of the posterior under the names of their source, (chain, draw, ...).
 
     Parameters
@@ -269,16 +276,25 @@ def samples_of(data: Any) -> dict[str, Array]:
     }
 
 
-def notes_of(data: Any) -> dict[str, Any]:
-    """Return what a source noted beside the draws: the attributes of the posterior."""
+def notes_of(data: DrawsLike) -> dict[str, Any]:
+    """Return the attributes of the posterior, in which a source keeps how the draws came."""
     return dict(unpack(data).get("posterior", xr.Dataset()).attrs)
 
 
-def as_it_came(data: Any) -> dict[str, Array]:
+def sample_dims_of(notes: Mapping[str, Any]) -> str | None:
+    """Return the leading axes in the source, None of draws without a source.
+
+    Files of earlier versions name the attribute ``sample_axes``.
+    """
+    kept = notes.get("sample_dims", notes.get("sample_axes"))
+    return None if kept is None else str(kept)
+
+
+def as_it_came(data: DrawsLike) -> dict[str, Array]:
     """Return the draws under the names of their source, with the leading axes of their source.
 
-    Draws that are from no source here, or have more chains by now than it had axes for, have
-    the leading axes chain and draw.
+    The leading axes are chain and draw where draws have no source, or have more chains by now than
+    their source had axes for.
 
     Parameters
     ----------
@@ -296,15 +312,16 @@ def as_it_came(data: Any) -> dict[str, Array]:
     Examples
     --------
     >>> import numpy as np
-    >>> tree = tree_of({"w": np.zeros((100, 4, 3))}, source="an example", axes="draw chain")
+    >>> tree = tree_of({"w": np.zeros((100, 4, 3))}, source="an example", sample_dims="draw chain")
     >>> as_it_came(tree)["w"].shape
     (100, 4, 3)
     """
     samples = samples_of(data)
-    order = tuple(str(notes_of(data).get("sample_axes", "chain draw")).split())
+    kept = sample_dims_of(notes_of(data))
+    order = tuple(kept.split()) if kept in _ORDERS else SAMPLE_DIMS
     sizes = next(iter(samples.values())).shape[:2] if samples else ()
     missing = [size for dim, size in zip(SAMPLE_DIMS, sizes, strict=False) if dim not in order]
-    if order not in _ORDERS or any(size != 1 for size in missing):
+    if any(size != 1 for size in missing):
         order = SAMPLE_DIMS
     if order == ("draw", "chain"):
         return {name: array.swapaxes(0, 1) for name, array in samples.items()}

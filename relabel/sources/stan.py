@@ -1,4 +1,10 @@
-"""Draws of Stan: the CSV files that CmdStan writes, and CmdStanPy's objects."""
+"""Draws of Stan: the CSV files that CmdStan writes, and CmdStanPy's objects.
+
+Names of columns are read here and not by stanio, which takes any order of columns for Stan's (rows
+of a matrix become columns) and makes the real part of a complex number NaN where its imaginary part
+is infinite. Files are read here and not by ArviZ's ``from_cmdstanpy``, which takes only complete
+runs of the sampler, as objects of CmdStanPy. The tests compare the results with those of both.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +22,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.text import natural_key
 from relabel.errors import DataError, FileError
+from relabel.sources.base import Source
 from relabel.sources.parts import lengths, posterior_of, stats_group
 from relabel.sources.samples import tree_of
 
-__all__ = ["from_stan", "is_stan_csv"]
+__all__ = ["STAN_CSV", "from_stan"]
 
 Array = NDArray[Any]
 
@@ -46,23 +54,23 @@ _DTYPES = {"tree_depth": np.int64, "n_steps": np.int64, "diverging": np.bool_}
 def from_stan(source: Any, *, truncate: bool = False) -> xr.DataTree:
     r"""Read draws of Stan, one CSV file for each chain.
 
-    Columns are put into arrays by the indices that their names end in (``Sigma.2.1``), whatever
-    their order. Parts of tuples and of complex numbers become variables of their own, as in
-    ``pair.1`` and ``z.real``. Columns that end in ``__`` become ``sample_stats`` under ArviZ's
-    names (``lp__`` is ``lp``); warm-up that was saved becomes ``warmup_posterior``. Draws of
+    Columns are placed in arrays by the indices at the end of their names (``Sigma.2.1``), in
+    whatever order they are. Parts of tuples and of complex numbers become variables of their own,
+    as in ``pair.1`` and ``z.real``. Columns that end in ``__`` become ``sample_stats`` under
+    ArviZ's names (``lp__`` is ``lp``); saved warm-up becomes ``warmup_posterior``. Draws of
     ``variational`` (without its first row, the mean), ``pathfinder`` and ``laplace`` are one chain;
     their ``lp`` is the log density of the model.
 
-    Stan counts from one: subtract one from allocations that were drawn in generated quantities.
+    Stan counts from one: subtract one from allocations drawn in generated quantities.
 
     Parameters
     ----------
     source : path-like, sequence of path-like, or a fit of CmdStanPy
-        A file, several, or a pattern such as ``"fit_*.csv"``, whose files are taken in the order of
-        their numbers. Of an object of CmdStanPy its files are read, again without CmdStanPy.
+        A file, several, or a pattern such as ``"fit_*.csv"``, whose files are read in the order of
+        their numbers. Of an object of CmdStanPy the files are read again, without CmdStanPy.
     truncate : bool, default False
-        Take what there is of chains that were cut short or are of unequal length: the first draws
-        of each, as many as the shortest has. The attribute ``truncated`` of the posterior says it.
+        Whether to shorten all chains to the shortest, where some were cut short or have different
+        lengths. The attribute ``truncated`` of the posterior then gives their lengths.
 
     Returns
     -------
@@ -74,10 +82,9 @@ def from_stan(source: Any, *, truncate: bool = False) -> xr.DataTree:
     ------
     FileError
         If there is no such file, it is not a CSV file of Stan, is damaged, or is cut short: its
-        last line is incomplete, or it has fewer rows than its header promises.
+        last line is incomplete, or it has fewer rows than its header announces.
     DataError
-        If files are of different models, hold the same draws, or their chains are of unequal
-        length.
+        If files belong to different models, hold the same draws, or their chains differ in length.
 
     References
     ----------
@@ -97,12 +104,16 @@ def from_stan(source: Any, *, truncate: bool = False) -> xr.DataTree:
     array([[11., 12.],
            [21., 22.]])
     """
-    files = [_read(path) for path in _paths(source)]
+    return _draws_of([_read(path) for path in _paths(source)], truncate)
+
+
+def _draws_of(files: Sequence[_File], truncate: bool) -> xr.DataTree:
+    """Lay the chains of several files out as draws."""
     _check_same_model(files)
     if not truncate:
         for file in files:
             if file.problem:
-                raise FileError(f"{file.problem}; run the chain again, or take what is there {_BY}")
+                raise FileError(f"{file.problem}; run the chain again, or read its draws {_BY}")
     _check_different_draws(files)
     warmup = _even([file.warmup for file in files], files, "warm-up draws", truncate)
     draws = _even([file.draws for file in files], files, "draws", truncate)
@@ -133,7 +144,7 @@ def _attributes(files: Sequence[_File], n_draws: int) -> dict[str, Any]:
 
 
 def _paths(source: Any) -> list[Path]:
-    """Return the files that are meant, in order."""
+    """Return the files of a path, a pattern, a list of paths or a fit, in order."""
     runs = getattr(source, "runset", None) or getattr(source, "_runset", None)
     if runs is not None:
         source = list(runs.csv_files)
@@ -142,41 +153,29 @@ def _paths(source: Any) -> list[Path]:
         if path.exists() or not set("*?[") & set(str(path)):
             return [path]
         found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-        source = sorted(map(str, found), key=_natural)
+        source = sorted(map(str, found), key=natural_key)
         if not source:
-            raise FileError(f"{path}: no file is named like this")
+            raise FileError(f"{path}: no file fits this pattern")
     if not isinstance(source, (list, tuple)) or not source:
         raise FileError(
-            "stan: give a path, a pattern, a list of paths or a fit of CmdStanPy, not "
-            f"{source if isinstance(source, (list, tuple)) else type(source).__name__}"
+            "stan: the source must be a path, a pattern, a list of paths or a fit of CmdStanPy, "
+            f"not {source if isinstance(source, (list, tuple)) else type(source).__name__}"
         )
     return [Path(path) for path in source]
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Order by the numbers within names: chain 2 before chain 10."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
-
-
-def is_stan_csv(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a CSV file of draws by Stan, told from its beginning.
-
-    Examples
-    --------
-    >>> is_stan_csv("no such file")
-    False
-    """
-    path = Path(path)
-    if not path.is_file():
+def _detect(path: Path, start: bytes) -> bool:
+    """Whether a file is a CSV file of draws by Stan; its comments may be long."""
+    if not path.is_file() or b"\0" in start:
         return False
     with path.open("rb") as file:
-        start = file.read(2**16)
-    if b"\0" in start:
+        head = file.read(2**16)
+    if b"\0" in head:
         return False
-    lines = start.decode("utf-8", "replace").splitlines()
-    head = next((line for line in lines if line and not line.startswith("#")), "")
-    if head:
-        return _is_head(head)
+    lines = head.decode("utf-8", "replace").splitlines()
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    if first:
+        return _is_head(first)
     return any(line.startswith("# stan_version_major") for line in lines)
 
 
@@ -191,14 +190,14 @@ def _is_head(line: str) -> bool:
 
 @dataclass(frozen=True)
 class _File:
-    """What one file holds."""
+    """The content of one file."""
 
     path: Path
     config: dict[str, str]
     columns: list[str]
     warmup: Array  # (row, column)
     draws: Array
-    problem: str  # how it was cut short, or nothing
+    problem: str  # how it was cut short; empty if it is whole
 
 
 def _read(path: Path) -> _File:
@@ -222,8 +221,8 @@ def _read(path: Path) -> _File:
 
 def _no_draws(path: Path, method: str) -> FileError:
     return FileError(
-        f"{path}: made by Stan's method {method!r}, which leaves no draws of parameters; give the "
-        "files of the sampler"
+        f"{path}: written by Stan's method {method!r}, which leaves no draws of parameters; read "
+        "the files of the sampler"
     )
 
 
@@ -253,7 +252,7 @@ def _read_head(text: TextIO, path: Path) -> tuple[dict[str, str], list[str], int
 
 @dataclass
 class _Body:
-    """The lines of draws, and what stands between them."""
+    """The lines of draws, and the comments between them."""
 
     path: Path
     n_columns: int
@@ -301,7 +300,7 @@ def _table(body: _Body, text: TextIO) -> Array:
 
 
 def _expected(config: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """Return how many rows of warm-up and of draws the settings promise."""
+    """Return how many rows of warm-up and of draws the settings announce."""
     method = config.get("method", "sample")
     if method != "sample":
         key = {"variational": "output_samples", "laplace": "draws"}.get(method, "")
@@ -323,13 +322,13 @@ def _rounded_up(number: int | None, thin: int) -> int | None:
 
 
 def _missing(path: Path, n_rows: int, found: int, n_warmup: int | None, n_draws: int | None) -> str:
-    """Say how many rows are missing, if any are."""
+    """Say how many rows are missing; nothing if none are."""
     if n_draws is None or n_warmup is None or n_rows == n_warmup + n_draws:
         return ""
     if n_rows > n_warmup + n_draws:
         raise FileError(
-            f"{path}: has {n_rows} rows, but its header says {n_warmup + n_draws}; is it of two "
-            "runs?"
+            f"{path}: has {n_rows} rows, but its header says {n_warmup + n_draws}; were two runs "
+            "written to it?"
         )
     warmup = f"{found} of {n_warmup} warm-up draws and " if n_warmup else ""
     return f"{path}: cut short: it has {warmup}{n_rows - found} of {n_draws} draws"
@@ -345,17 +344,15 @@ def _check_same_model(files: Sequence[_File]) -> None:
             one, other = (f.config.get(key, "") for f in (first, file))
             if one != other:
                 raise DataError(
-                    f"{first.path} is of the {key} {one!r}, {file.path} of {other!r}; align them "
-                    "apart"
+                    f"{first.path} has the {key} {one!r}, {file.path} has {other!r}; align them "
+                    "separately"
                 )
         if file.columns != first.columns:
             only = [c for c in first.columns if c not in file.columns]
             other_only = [c for c in file.columns if c not in first.columns]
-            where, what = (first, only) if only else (file, other_only)
-            raise DataError(
-                f"{first.path} and {file.path} have different columns: "
-                + (f"only {where.path} has {what[0]!r}" if what else "their order is not the same")
-            )
+            where, columns = (first, only) if only else (file, other_only)
+            difference = f"only {where.path} has {columns[0]!r}" if columns else "in another order"
+            raise DataError(f"{first.path} and {file.path} have different columns: {difference}")
     if len(files) > 1 and first.config.get("method", "sample") != "sample":
         raise DataError(
             f"{first.path}: several files of approximate draws ({first.config['method']}) are not "
@@ -364,12 +361,12 @@ def _check_same_model(files: Sequence[_File]) -> None:
 
 
 def _check_different_draws(files: Sequence[_File]) -> None:
-    """Refuse the same chain twice; ids do not tell, all chains of one process have the same."""
+    """Raise DataError if a chain is given twice; its id may be that of all chains of a process."""
     for one, other in combinations(files, 2):
         n = min(len(one.draws), len(other.draws))
         if n and _equal(one.draws[:1], other.draws[:1]) and _equal(one.draws[:n], other.draws[:n]):
             raise DataError(
-                f"{one.path} and {other.path} hold the same draws: the same chain twice, or two "
+                f"{one.path} and {other.path} hold the same draws: one chain twice, or two chains "
                 "with the same seed and id"
             )
 
@@ -379,14 +376,14 @@ def _equal(one: Array, other: Array) -> bool:
 
 
 def _even(
-    tables: Sequence[Array], files: Sequence[_File], what: str, truncate: bool
+    tables: Sequence[Array], files: Sequence[_File], rows: str, truncate: bool
 ) -> list[Array]:
     """Return tables of the same number of rows."""
     numbers = {len(table) for table in tables}
     if len(numbers) > 1 and not truncate:
         raise DataError(
-            f"chains of unequal length: of {what}, {_lengths(files, tables)}; cut all to the "
-            f"shortest {_BY}"
+            f"the chains differ in length: of {rows}, {_lengths(files, tables)}; shorten all to "
+            f"the shortest {_BY}"
         )
     return [table[: min(numbers)] for table in tables]
 
@@ -400,14 +397,14 @@ def _lengths(files: Sequence[_File], tables: Sequence[Array]) -> str:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where the values of every variable stand in a row."""
+    """The columns of every variable and statistic."""
 
     stats: dict[str, int]
     variables: dict[str, tuple[Array, tuple[int, ...]]]  # columns in C order, shape
 
     @classmethod
     def read(cls, file: _File) -> _Columns:
-        """Take the names of columns apart."""
+        """Group the columns of a file by their names."""
         stats: dict[str, int] = {}
         places: dict[str, list[tuple[tuple[int, ...], int]]] = {}
         for column, name in enumerate(file.columns):
@@ -431,12 +428,12 @@ class _Columns:
             name: np.stack([table[:, column] for table in tables]).astype(_DTYPES.get(name, float))
             for name, column in self.stats.items()
         }
-        tree = tree_of(samples, source=_SOURCE, axes="chain draw")
+        tree = tree_of(samples, source=_SOURCE, sample_dims="chain draw")
         return {"posterior": posterior_of(tree), "sample_stats": stats_group(stats)}
 
 
 def _name_and_index(column: str) -> tuple[str, tuple[int, ...]]:
-    """Take a column's name apart: ``x.2:1.3`` is entry (2, 3) of part 1 of the tuples ``x``.
+    """Split a column's name: ``x.2:1.3`` is entry (2, 3) of part 1 of the tuples ``x``.
 
     Examples
     --------
@@ -472,3 +469,10 @@ def _in_order(
     indices = np.array([index for index, _ in places])  # distinct, as columns are
     flat = np.ravel_multi_index(tuple((indices - 1).T), shape)
     return columns[np.argsort(flat)], shape
+
+
+def _read_kind(paths: Sequence[Path], *, truncate: bool = False) -> xr.DataTree:
+    return _draws_of([_read(path) for path in paths], truncate)
+
+
+STAN_CSV = Source("Stan CSV", _detect, _read_kind, options=("truncate",))

@@ -22,11 +22,11 @@ Array = NDArray[Any]
 def pooled(samples: Mapping[str, Array], stats: Mapping[str, Array], *, source: str) -> xr.DataTree:
     """Lay the draws of all walkers out as one chain, ordered by step.
 
-    Every proposal of a walker is made from where the other walkers are, so walkers depend on one
-    another: as chains they would make R-hat and the effective sample size look better than they
-    are, and a walker that is left behind look like a mode of its own. Here they are one chain of
-    step × walker draws; draw ``step * n_walkers + walker`` is the one of that step and walker,
-    which the coordinates ``step`` and ``walker`` of the dimension ``draw`` say.
+    Every proposal of a walker depends on where the other walkers are. As chains, walkers would
+    make R-hat and the effective sample size too good, and a walker that is left behind would look
+    like a mode of its own. Here they are one chain of step × walker draws: draw
+    ``step * n_walkers + walker`` belongs to that step and walker, as the coordinates ``step`` and
+    ``walker`` of the dimension ``draw`` say.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def pooled(samples: Mapping[str, Array], stats: Mapping[str, Array], *, source: 
     first = next(iter(samples.values()))
     n_steps, n_walkers = first.shape[:2]
     one = {name: _one_chain(array) for name, array in samples.items()}
-    tree = tree_of(one, source=source, axes="chain draw")
+    tree = tree_of(one, source=source, sample_dims="chain draw")
     coords = {
         "step": ("draw", np.repeat(np.arange(n_steps), n_walkers)),
         "walker": ("draw", np.tile(np.arange(n_walkers), n_steps)),
@@ -68,12 +68,12 @@ def _one_chain(array: Array) -> Array:
 
 
 def unpooled(posterior: xr.Dataset) -> dict[str, Array]:
-    """Return the draws of a posterior of walkers under their first names, (step, walker, ...).
+    """Return the draws of walkers under the names of their source, (step, walker, ...).
 
     Raises
     ------
     DataError
-        If it is not of walkers, or draws were taken out since.
+        If the draws are not of walkers, or some were removed since.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def unpooled(posterior: xr.Dataset) -> dict[str, Array]:
     if posterior.sizes["chain"] != 1 or posterior.sizes["draw"] % n_walkers:
         raise DataError(
             f"the posterior has {posterior.sizes['chain']} chains of {posterior.sizes['draw']} "
-            f"draws, which are not all draws of {n_walkers} walkers; take all of them"
+            f"draws, which are not all draws of {n_walkers} walkers; pass all of them"
         )
     arrays = {
         str(variable.attrs.get("source_name", name)): variable.transpose(*SAMPLE_DIMS, ...).values

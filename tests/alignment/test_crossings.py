@@ -78,7 +78,7 @@ def test_lp_of_other_draws_is_not_used():
     lp = xr.Dataset({"lp": (SAMPLE, np.random.default_rng(0).normal(size=(4, 50)))})
     tree = xr.DataTree.from_dict({"posterior": posterior(sim.data), "sample_stats": lp})
     with pytest.raises(DataError, match="lp of the same draws"):
-        relabel.align(tree, sim.spec, criterion=relabel.criteria.ToReference(to="map"))
+        relabel.align(tree, sim.spec, criterion=relabel.criteria.ToReference("map"))
     assert recovery(relabel.align(tree, sim.spec)["relabel"], sim.planted)["draws"] > 0.9
 
 
@@ -140,8 +140,8 @@ def test_points_are_read_by_the_names_of_dimensions():
     draws = posterior(sim.data)
     point = draws.isel(chain=[1], draw=[4])
     turned = point.assign(W1=point["W1"].transpose("W1_dim_1", ..., "W1_dim_0"))
-    one = relabel.align(draws, sim.spec, criterion=relabel.criteria.ToReference(to=point))
-    two = relabel.align(draws, sim.spec, criterion=relabel.criteria.ToReference(to=turned))
+    one = relabel.align(draws, sim.spec, criterion=relabel.criteria.ToReference(point))
+    two = relabel.align(draws, sim.spec, criterion=relabel.criteria.ToReference(turned))
     assert np.array_equal(one["W1"], two["W1"])
     assert np.array_equal(one["W1"][1, 4], draws["W1"][1, 4])
 
@@ -200,7 +200,7 @@ def test_what_looks_wrong_is_told():
     aligned = relabel.align(draws, spec)
     told = " ".join(json.loads(aligned.attrs["relabel"])["warnings"])
     assert "'tau' had one sign" in told
-    assert "'z' holds whole numbers" in told
+    assert "'z' holds integers" in told
     assert "attribute says relu" in told
     assert "both declared as biases of 'h'" in told
     quiet = relabel.align(sim.data, sim.spec)
@@ -210,7 +210,7 @@ def test_what_looks_wrong_is_told():
 def test_other_inputs_are_another_search():
     """Two arrays of inputs are both "given": the record cannot tell them apart, so search again."""
     sim = network((3, 5, 5, 5, 1), noise=1.0, chains=2, draws=10, seed=11)
-    options = {"n_kicks": 0}
+    options = {"n_perturbations": 0}
     rng = np.random.default_rng(0)
     far, near = 50 * rng.normal(size=(30, 3)), rng.normal(size=(30, 3))
     once = relabel.align(sim.data, sim.spec, inputs=far, **options)

@@ -102,14 +102,16 @@ def test_gaussians_of_a_flat_vector_are_those_of_its_parts(symmetry: str) -> Non
     means = random(3, **PLAIN_SHAPES)
     root = np.random.default_rng(4).normal(size=(*N, 12, 12))
     cov = root @ root.swapaxes(-1, -2) / 12
-    apart = relabel.sources.from_gaussian(means, cov=cov, axes="chain draw")
-    flat = relabel.sources.from_gaussian({"theta": joined(means)}, cov=cov, axes="chain draw")
+    apart = relabel.sources.from_gaussian(means, cov=cov, sample_dims="chain draw")
+    flat = relabel.sources.from_gaussian(
+        {"theta": joined(means)}, cov=cov, sample_dims="chain draw"
+    )
     line = {"theta": f"({' + '.join(PLAIN.values())})"}
-    spec = relabel.sources.gaussian_spec(Spec({"h": symmetry}, line, sizes={"x": 2, "h": 3}), flat)
+    spec = relabel.sources.gaussian_spec(flat, Spec({"h": symmetry}, line, sizes={"x": 2, "h": 3}))
     assert spec.axes["covariance"] == f"{line['theta']} {line['theta']}"
     one = relabel.align(
         apart,
-        relabel.sources.gaussian_spec(Spec({"h": symmetry}, PLAIN), apart),
+        relabel.sources.gaussian_spec(apart, Spec({"h": symmetry}, PLAIN)),
         criterion="wasserstein",
     )
     two = relabel.align(flat, spec, criterion="wasserstein")
@@ -121,11 +123,13 @@ def test_gaussians_of_a_flat_vector_are_those_of_its_parts(symmetry: str) -> Non
 
 def test_standard_deviations_of_alternatives_follow_absolute_values() -> None:
     means = random(5, U=(4, 2), W=(2, 4), R=(1, 2), V=(1, 2))
-    fits = relabel.sources.from_gaussian(means, sd={"W": np.ones((*N, 2, 4))}, axes="chain draw")
+    fits = relabel.sources.from_gaussian(
+        means, sd={"W": np.ones((*N, 2, 4))}, sample_dims="chain draw"
+    )
     axes = {"W": "(p + q) <- (i|x)", "U": "i <- z", "R": "r <- p", "V": "r <- q"}
     sizes = {"p": 1, "q": 1}
     means_only = Spec({"i": "tanh"}, axes | {"R": "...", "V": "..."}, sizes=sizes)
-    assert relabel.sources.gaussian_spec(means_only, fits).axes["W_sd"] == "(p + q) <- (|i| | x)"
+    assert relabel.sources.gaussian_spec(fits, means_only).axes["W_sd"] == "(p + q) <- (|i| | x)"
 
 
 @pytest.mark.parametrize("flat", [False, True])
@@ -136,11 +140,11 @@ def test_standard_deviations_are_not_centred_and_are_no_biases(flat: bool) -> No
         weights = {"t": np.concatenate([v.reshape(*N, -1) for v in weights.values()], axis=-1)}
         lines = {"t": f"({' + '.join(lines.values())})"}
     fits = relabel.sources.from_gaussian(
-        weights, sd={n: np.exp(v) for n, v in weights.items()}, axes="chain draw"
+        weights, sd={n: np.exp(v) for n, v in weights.items()}, sample_dims="chain draw"
     )
     sizes = {"x": 2, "h": 3, "y": 4} if flat else {}
     spec = Spec({"h": "tanh"}, lines, sizes=sizes, gauges={"y": "centred"})
-    spec = relabel.sources.gaussian_spec(spec, fits)
+    spec = relabel.sources.gaussian_spec(fits, spec)
     aligned = relabel.align(fits, spec, criterion="wasserstein")
     for name in weights:
         before, after = (

@@ -88,7 +88,7 @@ def test_aligning_keeps_the_network(net, batch, rng):
 @settings(max_examples=40)
 def test_equivariance_on_unstructured_draws(net, batch, rng):
     draws = net.store(net.random_weights(rng, batch))
-    criterion = ToReference(to=net.store(net.random_weights(rng, ())))
+    criterion = ToReference(net.store(net.random_weights(rng, ())))
     g = net.random_transformation(rng, batch)
     aligned = relabel.align(tree_of(draws), net.spec, criterion=criterion)
     other = relabel.align(tree_of(act(net, g, draws)), net.spec, criterion=criterion)
@@ -103,7 +103,7 @@ def test_equivariance_on_unstructured_draws(net, batch, rng):
 def test_equivariance_of_deep_networks(net, batch, rng):
     point = net.random_weights(rng, ())
     draws = net.store(net.scattered(rng, point, batch, 0.05))
-    criterion = ToReference(to=net.store(point))
+    criterion = ToReference(net.store(point))
     g = net.random_transformation(rng, batch)
     aligned = relabel.align(tree_of(draws), net.spec, criterion=criterion)
     other = relabel.align(tree_of(act(net, g, draws)), net.spec, criterion=criterion)
@@ -170,7 +170,7 @@ def test_aligned_draws_stay_as_they_are_however_diffuse(seed):
 
 @given(nets(max_layers=1), batches, rngs)
 def test_unstructured_draws_stay_as_they_are_too(net, batch, rng):
-    criterion = ToReference(to=net.store(net.random_weights(rng, ())))
+    criterion = ToReference(net.store(net.random_weights(rng, ())))
     draws = net.store(net.random_weights(rng, batch))
     once = relabel.align(tree_of(draws), net.spec, criterion=criterion)
     twice = relabel.align(once, net.spec, criterion=criterion)
@@ -187,7 +187,7 @@ def test_undo(net, batch, times, rng):
     aligned = tree
     for seed in range(times):
         point = net.store(net.random_weights(np.random.default_rng(seed), ()))
-        aligned = relabel.align(aligned, net.spec, criterion=ToReference(to=point))
+        aligned = relabel.align(aligned, net.spec, criterion=ToReference(point))
     back = relabel.undo(aligned)
     assert set(back.children) == {"posterior"}
     assert_equal(posterior(back), draws, 0.0 if net.bitwise else 1e-11)
@@ -240,7 +240,7 @@ def test_draws_far_from_zero(offset, spread):
         relabel.align(
             xr.Dataset({"mu": ((*SAMPLE, "component", "dim"), values + add)}),
             {"component": "permutation"},
-            criterion=ToReference(to={"chain": 0, "draw": 0}),
+            criterion=ToReference({"chain": 0, "draw": 0}),
         )
         for add in (0.0, offset)
     )
@@ -346,7 +346,7 @@ def test_lazy_equals_eager(net, chains, draws_per_chunk, core, rng):
 def test_any_block_size_gives_the_same(net, block_size, n_random, rng):
     draws = net.store(net.random_weights(rng, (2, 20)))
     found = [
-        solved(net, draws, Mean(), block_size=size, row=3, n_random=n_random, seed=5)[0]
+        solved(net, draws, Mean(), block_size=size, row=3, n_random=n_random, rng=5)[0]
         for size in (None, block_size)
     ]
     one, two = found
@@ -359,7 +359,7 @@ def test_any_block_size_gives_the_same(net, block_size, n_random, rng):
 
 def test_the_seed_decides_and_nothing_else():
     sim = network((2, 4, 4, 4, 1), noise=1.0, draws=15)
-    first, again = (relabel.align(sim.data, sim.spec, n_random=3, seed=4) for _ in range(2))
+    first, again = (relabel.align(sim.data, sim.spec, n_random=3, rng=4) for _ in range(2))
     xr.testing.assert_identical(first["relabel"].to_dataset(), again["relabel"].to_dataset())
 
 
@@ -461,7 +461,7 @@ def test_squared_companions_do_not_disturb_the_gauge(gauge):
     spec = Spec(net.units, {**net.spec.axes, "V": "-> h1^2"}, gauges={"h1": gauge})
     scale = net.random_transformation(rng, (2, 10))
     moved = scale.apply({"posterior": draws}, spec.bind(draws))["posterior"]
-    point = ToReference(to=draws.isel(chain=0, draw=0))
+    point = ToReference(draws.isel(chain=0, draw=0))
     one, two = (relabel.align(tree_of(d), spec, criterion=point) for d in (draws, moved))
     assert_equal(posterior(two), posterior(one), 1e-10)
 
@@ -515,7 +515,7 @@ def test_units_on_both_sides_have_no_margin():
     draws, _ = hidden_markov(np.random.default_rng(1), 4)
     point = draws.isel(chain=1, draw=4)
     spec = Spec({"state": "permutation"}, {"P": "state state", "mu": "state"})
-    aligned = relabel.align(tree_of(draws), spec, criterion=ToReference(to=point, scale="none"))
+    aligned = relabel.align(tree_of(draws), spec, criterion=ToReference(point, scale="none"))
     assert np.isnan(aligned["relabel"]["state_margin"].values).all()
 
 
@@ -567,7 +567,7 @@ def test_two_sided_axes_reach_the_optimum():
     draws, _ = hidden_markov(np.random.default_rng(9), 4, noise=0.15)
     point = draws.isel(chain=1, draw=4)
     spec = Spec({"state": "permutation"}, {"P": "state state", "mu": "state"})
-    criterion = ToReference(to=point, scale="none")
+    criterion = ToReference(point, scale="none")
     aligned = relabel.align(tree_of(draws), spec, criterion=criterion)
     loss = aligned["relabel"]["loss"].values.reshape(-1)
     best = brute_force_two_sided(draws, point)
@@ -597,7 +597,7 @@ def test_order_is_a_canonical_form(activation, batch, rng):
     net = Net((4,), (activation,))
     draws = net.store(net.random_weights(rng, batch))
     g = net.random_transformation(rng, batch)
-    criterion = Order(by="b1")
+    criterion = Order(var_names="b1")
     one = relabel.align(tree_of(draws), net.spec, criterion=criterion)
     two = relabel.align(tree_of(act(net, g, draws)), net.spec, criterion=criterion)
     assert_equal(posterior(two), posterior(one), 1e-10)
@@ -612,7 +612,7 @@ def test_the_given_point_is_its_own_best(net, rng):
     """The loss of the reference itself is zero, and it is not moved."""
     assume(not set(net.activations) & set(SCALED))
     draws = net.store(net.random_weights(rng, (2, 4)))
-    criterion = ToReference(to={"chain": 1, "draw": 2})
+    criterion = ToReference({"chain": 1, "draw": 2})
     aligned = relabel.align(tree_of(draws), net.spec, criterion=criterion)
     here = {"chain": 1, "draw": 2}
     assert float(aligned["relabel"]["loss"].isel(here)) == pytest.approx(0, abs=1e-9)

@@ -84,7 +84,7 @@ def spread_of_chains(tree, name):
 def test_chains_agree_after_alignment_and_undo_is_bitwise(case, criterion):
     data = case.load()
     assert spread_of_chains(data, case.leading) > 2
-    aligned = relabel.align(data, case.spec, criterion=criterion(variables=case.leading))
+    aligned = relabel.align(data, case.spec, criterion=criterion(var_names=case.leading))
     assert spread_of_chains(aligned, case.leading) < 1.2
     back = relabel.undo(aligned)
     for group in data.children:
@@ -95,7 +95,7 @@ def test_the_states_are_the_true_ones_and_paths_follow():
     case = CASES[1]
     data = case.load()
     truth = data["constant_data"]
-    aligned = relabel.align(data, case.spec, criterion=relabel.criteria.Mean(variables="mu"))
+    aligned = relabel.align(data, case.spec, criterion=relabel.criteria.Mean(var_names="mu"))
     order = aligned["posterior"]["mu"].mean(("chain", "draw")).values.argsort()
     assert truth["true_mu"].values.argsort().tolist() == [0, 1, 2]
     right = (aligned["allocation"]["z"].values == order[truth["true_z"].values]).mean()
@@ -119,7 +119,7 @@ def test_probabilities_follow_the_components():
 def test_loadings_keep_their_covariance_and_find_the_truth():
     case = CASES[2]
     data = case.load()
-    aligned = relabel.align(data, case.spec, criterion=relabel.criteria.Mean(variables="Lambda"))
+    aligned = relabel.align(data, case.spec, criterion=relabel.criteria.Mean(var_names="Lambda"))
     old, new = (t["posterior"]["Lambda"].values.astype(float) for t in (data, aligned))
     covariance = [x @ x.swapaxes(2, 3) for x in (old, new)]
     np.testing.assert_allclose(*covariance, atol=1e-6)
@@ -141,7 +141,7 @@ def run(*arguments):
 def test_from_file_to_file(case, tmp_path):
     spec, out, back = tmp_path / "spec.toml", tmp_path / "aligned.nc", tmp_path / "back.nc"
     spec.write_text(case.spec.to_toml(), encoding="utf-8")
-    options = ("--spec", spec, "--set", f"variables={case.leading}")
+    options = ("--spec", spec, "--set", f"var_names={case.leading}")
     assert run("align", case.path, "-o", out, *options, "-q").exit_code == 0
     assert run("undo", out, "-o", back, "-q").exit_code == 0
     with xr.open_datatree(back, engine="h5netcdf") as found:
@@ -150,13 +150,13 @@ def test_from_file_to_file(case, tmp_path):
     told = run("diagnose", out, "--json")
     assert told.exit_code == 0
     assert json.loads(told.stdout)["labels_trustworthy"]
-    assert run("summary", out, "--variable", "nothing").exit_code == 2
-    printed = run("summary", out, "--variable", case.leading)
+    assert run("summary", out, "--var-names", "nothing").exit_code == 2
+    printed = run("summary", out, "--var-names", case.leading)
     assert printed.exit_code == 0
     header = ["units", "slot", "confidence", "margin"] + ["empty"] * bool(case.values)
     assert printed.stdout.splitlines()[0].split() == header
     assert f"{case.leading}[" in printed.stdout
-    found = json.loads(run("summary", out, "--variable", case.leading, "--json").stdout)
+    found = json.loads(run("summary", out, "--var-names", case.leading, "--json").stdout)
     assert {row["units"] for row in found["slots"] + found["entries"]} == {case.units}
     box = relabel.stats.regions(relabel.open_draws(out), case.leading)[case.leading]
     bounds = np.array([[row["region_lb"], row["region_ub"]] for row in found["entries"]])

@@ -39,7 +39,7 @@ def test_means_separate_what_all_parameters_do_not():
     shares = {}
     for names in (None, "mu"):
         aligned = relabel.align(
-            made.data, made.spec, criterion=relabel.criteria.Mean(variables=names)
+            made.data, made.spec, criterion=relabel.criteria.Mean(var_names=names)
         )
         shares[names] = recovery(aligned["relabel"], made.planted)["component"]
     assert shares["mu"] > 0.99

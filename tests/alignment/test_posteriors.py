@@ -150,7 +150,7 @@ def test_nothing_in_the_whole_group_is_better(name):
     tree = forty(read(name))
     symmetry = name.split("_")[0]
     point = {"chain": 0, "draw": 0}
-    criterion = ToReference(to=point)
+    criterion = ToReference(point)
     aligned = relabel.align(tree, spec_of(name, symmetry), criterion=criterion)
     units, scale = unit_vectors(arrays(tree, name), balanced=symmetry == "relu")
     size = units.shape[1]

@@ -69,7 +69,7 @@ def member(posterior, chain, draw):
 @pytest.mark.parametrize("symmetry", ["relu", "permutation"])
 def test_mean_of_an_ensemble_is_better_than_its_members(symmetry):
     tree, data = ensemble()
-    aligned = relabel.align(tree, relabel.mlp(2, symmetry, **NAMES), n_kicks=0)
+    aligned = relabel.align(tree, relabel.mlp(2, symmetry, **NAMES), n_perturbations=0)
     found = relabel.average(
         aligned, forward=relu_network, inputs=data["X_test"], targets=data["y_test"]
     )
@@ -85,7 +85,7 @@ def test_mean_of_an_ensemble_is_better_than_its_members(symmetry):
 def test_snapshots_of_one_basin_stay_as_they_are():
     _, data = ensemble()
     with np.load(DATA / "sgmcmc_10-64-64-1_first10.npz") as stored:
-        tree = tree_of(dict(stored), source="a test", axes="draw")
+        tree = tree_of(dict(stored), source="a test", sample_dims="draw")
     aligned = relabel.align(tree, relabel.mlp(2, "permutation", **NAMES))
     own = aligned["relabel"]
     notes = json.loads(own.attrs["relabel"])
@@ -165,15 +165,15 @@ def test_losses_are_those_of_plain_sums(monkeypatch):
     assert cut.ensemble == pytest.approx(found.ensemble)
 
 
-@pytest.mark.parametrize("family", ["gaussian", "bernoulli", "categorical"])
+@pytest.mark.parametrize("family", ["normal", "bernoulli", "categorical"])
 def test_predictive_densities(family):
     rng = np.random.default_rng(3)
-    n_outputs = {"gaussian": 2, "bernoulli": 1, "categorical": 3}[family]
+    n_outputs = {"normal": 2, "bernoulli": 1, "categorical": 3}[family]
     x = rng.normal(size=(6, 2))
     sigma = rng.uniform(0.5, 1.0, size=(2, 5))
     draws = small(n_outputs=n_outputs).assign(sigma=(SAMPLE, sigma))
     f = np.array([outputs(member(draws, *at), x) for at in np.ndindex(2, 5)])
-    if family == "gaussian":
+    if family == "normal":
         y = rng.normal(size=(6, 2))
         density = stats.norm.pdf(y, f, sigma.reshape(-1, 1, 1)).prod(axis=2)
     elif family == "bernoulli":
@@ -182,7 +182,7 @@ def test_predictive_densities(family):
     else:
         y = rng.integers(3, size=6)
         density = special.softmax(f, axis=-1)[:, np.arange(6), y]
-    told = relabel.Likelihood(family, scale="sigma" if family == "gaussian" else None)
+    told = relabel.Likelihood(family, scale="sigma" if family == "normal" else None)
     aligned = relabel.align(draws, SPEC)
     weights = rng.uniform(size=(2, 5))
     found = relabel.average(aligned, inputs=x, targets=y, likelihood=told, weights=weights)
@@ -260,10 +260,10 @@ def test_names_of_the_source_reach_the_function():
 def test_a_file_of_it_holds_one_network(tmp_path):
     tree, _ = ensemble()
     spec = relabel.mlp(2, "relu", **NAMES)
-    mean = relabel.average(relabel.align(tree, spec, n_kicks=0)).data
+    mean = relabel.average(relabel.align(tree, spec, n_perturbations=0)).data
     for suffix in ("npz", "safetensors"):
         relabel.save(mean, tmp_path / f"mean.{suffix}")
-        read = relabel.open_draws(tmp_path / f"mean.{suffix}", axes="")["posterior"]
+        read = relabel.open_draws(tmp_path / f"mean.{suffix}", sample_dims="")["posterior"]
         assert set(read.data_vars) == set(tree["posterior"].data_vars)
         np.testing.assert_array_equal(
             read["2.weight"].values, mean["posterior"]["2.weight"].values, strict=True
@@ -312,9 +312,9 @@ def test_why_there_is_no_loss(symmetry, options, said):
             {"forward": lambda p, x: 1.0, "inputs": np.ones(3), "targets": np.ones(3)},
             "forward gave",
         ),
-        ({"likelihood": "gaussian"}, "needs a standard deviation"),
-        ({"likelihood": relabel.Likelihood("gaussian", scale="sigm")}, "no variable 'sigm'"),
-        ({"likelihood": 3}, "not a int"),
+        ({"likelihood": "normal"}, "needs a standard deviation"),
+        ({"likelihood": relabel.Likelihood("normal", scale="sigm")}, "no variable 'sigm'"),
+        ({"likelihood": 3}, "must be a relabel.Likelihood or the name of a family .*, not 3"),
         (
             {"inputs": np.ones((3, 2)), "targets": np.full(3, 2), "likelihood": "bernoulli"},
             "not Bernoulli",
@@ -339,12 +339,12 @@ def test_classes_found_beside_the_draws_need_their_likelihood_named():
     aligned = relabel.align(xr.DataTree.from_dict(groups), SPEC)
     found = relabel.average(aligned)
     assert found.loss is None
-    assert "name the likelihood (categorical" in found.notes[0]
+    assert 'say likelihood="categorical"' in found.notes[0]
     assert relabel.average(aligned, likelihood="categorical").loss.mean_network > 0
-    with pytest.raises(SpecError, match=r"targets.*; of class labels say likelihood=.categorical"):
+    with pytest.raises(SpecError, match=r"targets.*; for categorical targets, say lik"):
         relabel.average(aligned, targets="observed_data/y")
     given = {"forward": outputs, "inputs": np.ones((12, 2))}
-    with pytest.raises(SpecError, match=r"of class labels say likelihood=.categorical"):
+    with pytest.raises(SpecError, match=r"for categorical targets, say likelihood=.categorical"):
         relabel.average(aligned, **given, targets=np.arange(12) % 3)
     with pytest.raises(SpecError, match="targets") as half:
         relabel.average(aligned, **given, targets=np.arange(12) / 2)

@@ -64,7 +64,10 @@ def test_agreement_does_not_depend_on_one_relabelling_of_all():
     data, _ = mixture()
     pivot = {"chain": 0, "draw": 3}
     other = {"chain": 1, "draw": 5}  # the same classes under other labels
-    criteria = {"one": relabel.criteria.ECR(pivot=pivot), "two": relabel.criteria.ECR(pivot=other)}
+    criteria = {
+        "one": relabel.criteria.ECR(reference=pivot),
+        "two": relabel.criteria.ECR(reference=other),
+    }
     found = relabel.compare(data, UNITS, criteria)
     assert found.agreement[0, 1] == 1
     assert found.similarity[0, 1] == 1
@@ -131,7 +134,9 @@ def test_draws_that_are_left_out_have_no_say():
     data, _ = mixture()
     pivots = [{"chain": 0, "draw": 3}, {"chain": 1, "draw": 5}]
     data["posterior"]["mu"].values[0, 10:15] = np.nan
-    criteria = dict(zip("ab", (relabel.criteria.ECR(pivot=pivot) for pivot in pivots), strict=True))
+    criteria = dict(
+        zip("ab", (relabel.criteria.ECR(reference=pivot) for pivot in pivots), strict=True)
+    )
     whole = relabel.compare(data, UNITS, criteria, nonfinite="skip")
     assert whole.agreement[0, 1] == 1
     assert whole.differences == []

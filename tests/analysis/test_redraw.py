@@ -105,7 +105,7 @@ def test_neighbouring_layers_are_drawn_together():
     priors = {"W1": 1.0, "b1": 1.0, "W2": 0.5, "b2": 2.0, "W3": 1.0}
     tree = from_the_prior((2, 3, 3, 1), priors, draws=400)
     spec = Spec({"h1": "relu", "h2": "relu"}, DEEP)
-    aligned = relabel.align(tree, spec, n_kicks=0)
+    aligned = relabel.align(tree, spec, n_perturbations=0)
     assert_not_of_the_prior(weights(aligned), priors)
     drawn = redraw_scale(aligned, priors, seed=1)
     assert Provenance.of(drawn).redrawn["n_sweeps"] == 12
@@ -118,7 +118,7 @@ def test_the_start_is_forgotten_in_enough_sweeps():
     priors = {"W1": 1.0, "b1": 1.0, "W2": 0.5, "b2": 2.0, "W3": 1.0}
     spec = Spec({"h1": "relu", "h2": "relu"}, DEEP)
     tree = from_the_prior((2, 3, 3, 1), priors, chains=2, draws=50)
-    aligned = relabel.align(tree, spec, n_kicks=0)
+    aligned = relabel.align(tree, spec, n_perturbations=0)
     other = redraw_scale(aligned, priors, seed=9, n_sweeps=1)
     distances = []
     for n_sweeps in (1, None):

@@ -190,7 +190,7 @@ def canonical(w, activation, rank):
 
 
 def aligned_of(arrays, spec, inputs=None, **options):
-    return relabel.align(as_tree(arrays, inputs, **options), spec, n_kicks=0)
+    return relabel.align(as_tree(arrays, inputs, **options), spec, n_perturbations=0)
 
 
 def kept(data, units="h"):
@@ -664,7 +664,7 @@ def test_posteriors(name):
     lines = DEEP if len(units) == 2 else AXES["in_out"]
     spec = Spec(units, {own.get(v, v): line for v, line in lines.items()})
     x = tree["constant_data"]["X"].values
-    aligned = relabel.align(tree, spec, n_kicks=0)
+    aligned = relabel.align(tree, spec, n_perturbations=0)
     plain = {v: posterior(tree)[own.get(v, v)].values for v in lines}
     before = forward(plain, x, *units.values())
     scale = np.median(before.std(axis=2), axis=(0, 1))

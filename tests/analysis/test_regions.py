@@ -290,7 +290,7 @@ def test_empty_slots_are_those_that_no_label_names():
     z = np.array([[[0, 1, 2, 0], [0, 0, 0, 1], [2, 2, 2, 2], [1, 1, 0, 0]]])
     draws = xr.Dataset({"mu": ((*SAMPLE, "k"), mu), "z": ((*SAMPLE, "obs"), z)})
     spec = Spec({"k": "permutation"}, {"mu": "k"}, values={"z": "k"})
-    aligned = relabel.align(draws, spec, criterion=relabel.criteria.Order(by="mu"))
+    aligned = relabel.align(draws, spec, criterion=relabel.criteria.Order(var_names="mu"))
     assert relabel.stats.slots(aligned)["empty"].tolist() == [0.25, 0.25, 0.5]
 
 

@@ -205,7 +205,7 @@ def test_ambiguous_square_matrices(refused, tmp_path):
     )
     write(xr.DataTree.from_dict({"posterior": draws}), tmp_path / "in.nc")
     assert relabel.propose(relabel.open_draws(tmp_path / "in.nc")).doubts
-    assert "cannot be told for certain" in refused()
+    assert "the axes are not certain" in refused()
 
 
 # ---------------------------------------------------------------------- not finite

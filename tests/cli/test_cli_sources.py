@@ -30,8 +30,8 @@ def same(one, two):
 
 def test_an_ensemble_from_its_file_to_the_mean_network(call):
     status, out, err = call(
-        "align", ENSEMBLE, "--activation", "relu", "--inputs", f"{POINTS}:X_train", "--kicks", 0,
-        "-o", "aligned.nc",
+        "align", ENSEMBLE, "--activation", "relu", "--inputs", f"{POINTS}:X_train",
+        "--n-perturbations", 0, "-o", "aligned.nc",
     )  # fmt: skip
     assert (status, err) == (0, "")
     assert "axes, from names and shapes: 0.weight: h1 <- x; 0.bias: -> h1" in out
@@ -44,7 +44,7 @@ def test_an_ensemble_from_its_file_to_the_mean_network(call):
     loss = json.loads(out)["loss"]
     assert loss["before"] == pytest.approx(0.8312, abs=1e-3)
     assert loss["mean_network"] < 0.61
-    assert arrays("mean.safetensors", axes="")["4.bias"].shape == (1, 1, 1)
+    assert arrays("mean.safetensors", sample_dims="")["4.bias"].shape == (1, 1, 1)
 
 
 def test_weights_go_in_and_come_out_in_the_form_they_had(call):
@@ -124,7 +124,7 @@ def test_a_folder_of_members_is_inspected(call, tmp_path):
 
 def test_walkers(call):
     line = "theta: (x -> h + -> h + h -> y + -> y)"
-    spec = ["--units", "h=tanh", "--axes", line, "--size", "x=1", "--size", "h=2"]
+    spec = ["--units", "h=tanh", "--axes", line, "--sizes", "x=1", "--sizes", "h=2"]
     status, out, err = call("align", DATA / "emcee.h5", *spec, "-o", "out.nc")
     assert (status, err) == (0, "")
     assert "walkers, which depend on one another" in out
@@ -133,17 +133,18 @@ def test_walkers(call):
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (["align", "square.npz", "--units", "j=tanh"], "--sample-axes"),
+        (["align", "square.npz", "--units", "j=tanh"], "--sample-dims"),
         (["align", DATA / "ensemble.safetensors", "--activation", "tanh", "--units", "h=tanh"],
          "give one"),
         (["align", DATA / "stan_chain_1.csv", "--activation", "tanh"], "do not look like one"),
-        (["align", DATA / "stan_chain_1.csv", "--sample-axes", "draw", "--units", "j=tanh"],
-         "leave axes='draw' out"),
+        (["align", DATA / "stan_chain_1.csv", "--sample-dims", "draw", "--units", "j=tanh"],
+         "leave sample_dims='draw' out"),
         (["align", DATA / "ensemble.safetensors", "--activation", "tahn"], "unknown activation"),
         (["align", DATA / "emcee.h5", DATA / "emcee.h5", "--units", "h=tanh"], "given twice"),
-        (["align", DATA / "emcee.h5", "--truncate", "--units", "h=tanh"], "only chains of Stan"),
-        (["align", DATA / "emcee.h5", "--units", "h=tanh", "--size", "x=1.5"], "a whole number"),
-        (["align", DATA / "emcee.h5", "--units", "h=tanh", "--size", "x=nan"], "a whole number"),
+        (["align", DATA / "emcee.h5", "--truncate", "--units", "h=tanh"],
+         "truncate=True is for Stan CSV; this is emcee"),
+        (["align", DATA / "emcee.h5", "--units", "h=tanh", "--sizes", "x=1.5"], "an integer"),
+        (["align", DATA / "emcee.h5", "--units", "h=tanh", "--sizes", "x=nan"], "an integer"),
         (["align", "nothing_*.csv", "--units", "h=tanh"], "no file fits this pattern"),
         (["align", DATA / "ensemble.safetensors", "--activation", "tanh", "--inputs",
           f"{POINTS}:X_tets"], "X_test"),

@@ -148,7 +148,7 @@ def test_slashes_in_names_of_a_dataset(tmp_path):
     dataset, names, spec = with_slashes()
     point = small_tree()["sample_stats"]["lp"]
     best = relabel.criteria.ToReference(
-        to=dict(zip(point.dims, point.to_series().idxmax(), strict=True))
+        reference=dict(zip(point.dims, point.to_series().idxmax(), strict=True))
     )
     assert_slashes_work(dataset, relabel.align(dataset, spec, criterion=best), names | {})
     aligned = relabel.align(dataset, spec)

@@ -273,9 +273,8 @@ def test_members_have_no_rhat():
 
 
 def test_long_lists_of_confidences_say_so():
-    numbers = {**{key: {} for key in ("rhat", "ess", "scale_law", "effective_width")},
-               "confidence": {"a": [1.0] * 20, "b": [0.5] * 64}, "modes": [],
-               "variance_explained": None, "chains_flagged": [], "chains": []}  # fmt: skip
+    numbers = {"confidence": {"a": [1.0] * 20, "b": [0.5] * 64}, "ambiguous_draws": {},
+               "certainty": {}, "modes": [], "chains_flagged": [], "chains": []}  # fmt: skip
     _, short, long = str(Diagnosis(True, numbers, ())).splitlines()
     assert short.endswith("1.00")
     assert long.endswith("0.50 ... (64 slots)")
@@ -552,7 +551,7 @@ def test_noise_of_the_draws_that_take_part():
 
 def test_targets_of_zeros_and_ones_with_a_noise_variable():
     groups, spec = gaussian_data(targets=lambda y: (y > np.median(y)).astype(float))
-    assert likelihood_of(groups, spec).startswith("Gaussian")
+    assert likelihood_of(groups, spec).startswith("Normal noise")
     del groups["posterior"]["sigma"]
     assert likelihood_of(groups, spec).startswith("Bernoulli")
 
@@ -592,7 +591,7 @@ def test_two_units_that_cancel_are_spare_not_duplicated():
     clean["W2"].values[..., 2, :] = -clean["W2"].values[..., 1, :]
     constant = simulated.data["constant_data"].to_dataset()
     tree = xr.DataTree.from_dict({"posterior": clean, "constant_data": constant})
-    kind = relabel.Likelihood("gaussian", scale=0.05)
+    kind = relabel.Likelihood("normal", scale=0.05)
     _, found = relabel.diagnose(relabel.align(tree, simulated.spec), likelihood=kind)
     assert len(found.numbers["spare_units"]["h"]) == 2
     cancelling = [p for p in found.numbers["pairs"] if p["kind"] == "cancelling"]
@@ -628,11 +627,21 @@ def test_reducing_diagnosed_draws_drops_what_no_longer_holds():
     assert "diagnosis" not in json.loads(own.attrs["relabel"])
 
 
-@pytest.mark.parametrize("seed", [-1, 0.5, "a", None, True])
-def test_seeds_that_are_none(seed):
+@pytest.mark.parametrize("rng", [-1, 0.5, "a", None, True])
+def test_seeds_that_are_none(rng):
     tree, spec = small(draws=5)
-    with pytest.raises(relabel.SpecError, match="seed"):
-        relabel.diagnose(relabel.align(tree, spec), seed=seed)
+    with pytest.raises(relabel.SpecError, match="rng must be a non-negative integer or a"):
+        relabel.diagnose(relabel.align(tree, spec), rng=rng)
+
+
+def test_seeds_of_any_kind():
+    tree, spec = small(draws=20)
+    aligned = relabel.align(tree, spec)
+    found = [relabel.diagnose(aligned, rng=rng)[1] for rng in (0, np.int64(0), 3)]
+    found += [relabel.diagnose(aligned, rng=np.random.default_rng(3))[1] for _ in range(2)]
+    null = [one.numbers["variance_explained_null"] for one in found]
+    assert null[0] == null[1] != null[2]
+    assert null[3] == null[4]
 
 
 def test_numbers_of_any_kind_are_thresholds():

@@ -11,7 +11,9 @@ from files import RECORDED
 
 import relabel
 from relabel import Spec
+from relabel.diagnostics.checks.orbit import OrbitRow
 from relabel.diagnostics.kernels.orbits import _rank, orbit
+from relabel.diagnostics.measurements import plain_values
 from relabel.groups.elements import Monomial
 from relabel.simulate import network
 from relabel.spec.transformation import Transformation
@@ -66,7 +68,7 @@ def test_the_order_of_a_large_group_is_exact():
     found = orbit({"h": element}, bound_to("tanh", 40))["h"]
     assert found.order == math.factorial(40) * 2**40
     assert math.isnan(found.p_value)
-    assert json.loads(json.dumps(found.summary()))["order"] == found.order
+    assert json.loads(json.dumps(plain_values(OrbitRow.of(found))))["order"] == found.order
 
 
 def test_visits_switches_and_occupancy_are_counted():
@@ -103,9 +105,10 @@ def test_draws_and_chains_that_are_left_out_do_not_count():
     labels = (2 * element.index + (element.factor < 0))[kept]
     assert found.visited == len(np.unique(labels, axis=0))
     others = orbit({"h": element[1:]}, bound, excluded=excluded[1:])["h"]
-    assert found.summary() == {
-        **others.summary(),
-        "switching_of_chains": [None, *others.summary()["switching_of_chains"]],
+    row, same = (plain_values(OrbitRow.of(one)) for one in (found, others))
+    assert row == {
+        **same,
+        "switching_of_chains": [None, *same["switching_of_chains"]],
         "p_value": found.p_value,
     }
 
@@ -113,10 +116,10 @@ def test_draws_and_chains_that_are_left_out_do_not_count():
 def test_nothing_left_gives_no_numbers():
     element = random_elements(np.random.default_rng(0), (2, 3), 3)
     found = orbit({"h": element}, bound_to("tanh", 3), excluded=np.ones((2, 3), bool))["h"]
-    summary = found.summary()
-    assert (summary["visited"], summary["n_chains"]) == (0, 0)
-    assert summary["switching"] is None
-    assert summary["p_value"] is None
+    row = plain_values(OrbitRow.of(found))
+    assert (row["visited"], row["n_chains"]) == (0, 0)
+    assert row["switching"] is None
+    assert row["p_value"] is None
 
 
 @pytest.mark.parametrize("signs", [True, False])

@@ -8,7 +8,7 @@ from test_redundancy import gaussian, one_layer, planted, random_layer
 from relabel import Spec, SpecError, simulate
 from relabel.diagnostics.kernels.removal import redundancy
 from relabel.diagnostics.kernels.unit_pairs import pairs, prior_draws
-from relabel.diagnostics.likelihood import Fitted
+from relabel.diagnostics.likelihood import Bernoulli, Fitted
 from relabel.models.network import Network
 
 
@@ -129,7 +129,7 @@ def test_copies_in_deep_networks_and_classification():
     arrays = {n: 2 * draws.clean[n].values[0] for n in draws.spec.axes}
     arrays["W1"][:, :, 2], arrays["b1"][:, 2] = -arrays["W1"][:, :, 0], -arrays["b1"][:, 0]
     x = np.random.default_rng(0).normal(size=(100, 2))
-    for fitted in (gaussian(4, 0.01), Fitted("bernoulli", None, weight=1e4)):
+    for fitted in (gaussian(4, 0.01), Fitted(Bernoulli(), weight=1e4)):
         found = pairs(network, arrays, x, fitted)
         assert [p.slots for p in found["h1"].duplicated] == [(0, 2)]
         assert found["h2"].duplicated == []

@@ -13,6 +13,7 @@ from scipy.stats import geninvgauss, kstest
 
 import relabel
 from relabel import Spec, SpecError
+from relabel.diagnostics.checks.scales import ScaleRow
 from relabel.diagnostics.kernels.scales import (
     checked_priors,
     draw_scale,
@@ -23,6 +24,7 @@ from relabel.diagnostics.kernels.scales import (
     scale_parameters,
     without_prior,
 )
+from relabel.diagnostics.measurements import plain_values
 from relabel.spec.transformation import Transformation
 
 DATA = RECORDED
@@ -304,7 +306,7 @@ def test_draws_of_the_prior_follow_the_law(symmetry):
     assert found.p_value > 0.01
     assert (found.n, found.n_left) == (4 * 500 * 3, 0)
     assert 3000 < found.ess <= 6000
-    json.dumps(found.summary())
+    json.dumps(plain_values(ScaleRow.of(found)), allow_nan=False)
 
 
 def test_wrong_scales_are_found():
@@ -334,7 +336,7 @@ def test_deep_networks_use_the_scales_of_all_sets():
     axes = {"W1": "x -> h1", "b1": "-> h1", "W2": "h1 -> h2", "b2": "-> h2", "W3": "h2 -> y"}
     spec = Spec({"h1": "relu", "h2": "relu"}, axes)
     bound = spec.bind(draws)
-    aligned = relabel.align(xr.DataTree.from_dict({"posterior": draws}), spec, n_kicks=0)
+    aligned = relabel.align(xr.DataTree.from_dict({"posterior": draws}), spec, n_perturbations=0)
     stored = Transformation.from_dataset(aligned["relabel"].to_dataset(), ["h1", "h2"])
     fresh = values_of(aligned["posterior"].to_dataset())
     before = scale_law(values_of(draws), bound, priors)
@@ -349,7 +351,7 @@ def test_without_priors_the_question_stays_open():
     arrays = values_of(from_the_prior((2, 3, 1), RELU_PRIORS, chains=1, draws=4))
     found = scale_law(arrays, bound, None)["h"]
     assert found.missing == ("W1", "b1", "W2")
-    assert found.summary()["p_value"] is None
+    assert plain_values(ScaleRow.of(found))["p_value"] is None
     assert scale_law(arrays, bound, {"W1": 1.0, "W2": 1.0})["h"].missing == ("b1",)
     assert scale_law(arrays, shallow("tanh"), None) == {}
 
@@ -385,7 +387,7 @@ def test_draws_and_units_without_a_law_are_left_out():
     assert (found.n, found.n_left) == (399 * 3 - 1, 1)
     assert found.p_value > 0.01
     nothing = scale_law(arrays, bound, RELU_PRIORS, excluded=np.ones((4, 100), bool))["h"]
-    assert nothing.summary()["statistic"] is None
+    assert plain_values(ScaleRow.of(nothing))["statistic"] is None
 
 
 def test_nuts_explores_the_scales_of_a_relu_network():

@@ -8,7 +8,7 @@ from test_redundancy import declared, gaussian, one_layer, random_layer
 from relabel.diagnostics.kernels.refit import Site
 from relabel.diagnostics.kernels.removal import redundancy
 from relabel.diagnostics.kernels.smaller import n_refitted, nearest_loss
-from relabel.diagnostics.likelihood import Fitted
+from relabel.diagnostics.likelihood import Bernoulli, Fitted
 
 
 def optimised(x, arrays, keep, sd):
@@ -59,13 +59,13 @@ def test_a_share_of_the_load_is_taken_over():
     assert "all parameters" in found.how
 
 
-@pytest.mark.parametrize("family", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize("family", ["normal", "bernoulli"])
 @pytest.mark.parametrize("n_out", [1, 2])
 def test_units_that_are_gone_stay_gone(family, n_out):
     rng = np.random.default_rng(3)
     network, arrays = random_layer(rng, n_draws=4, n_units=4, n_out=n_out)
     x = rng.normal(size=(40, 2))
-    fitted = gaussian(4) if family == "gaussian" else Fitted(family, None)
+    fitted = gaussian(4) if family == "normal" else Fitted(Bernoulli())
     site = Site.of(network, "h", arrays, x, fitted)
     keep = rng.random((4, 4)) < 0.6
     keep[:, 0] = True

@@ -45,7 +45,7 @@ def check(spec, shapes, forward):
     moved = planted.apply({"posterior": draws}, bound)["posterior"]
     for units, element in planted.elements.items():
         assert element.size == 1 or element.moves().any(), units
-    aligned = relabel.align(moved, spec, criterion=relabel.criteria.ToReference(to=truth))
+    aligned = relabel.align(moved, spec, criterion=relabel.criteria.ToReference(truth))
     for draw in range(N_DRAWS):
         at = {"chain": 0, "draw": draw}
         before, after, last = (

@@ -159,7 +159,7 @@ def save_safetensors():
 
 
 def save_arviz():
-    tree = relabel.sources.from_dict(copies(2, 5), axes="chain draw")
+    tree = relabel.sources.from_dict(copies(2, 5), sample_dims="chain draw")
     tree.to_netcdf("draws.nc", engine="h5netcdf")
 
 
@@ -171,7 +171,7 @@ def stacked_dict():
 MADE = {
     "netCDF": lambda: save_arviz() or {"spec": TANH},
     "an `Inf": lambda: {
-        "idata": relabel.sources.from_dict(copies(2, 5), axes="chain draw"),
+        "idata": relabel.sources.from_dict(copies(2, 5), sample_dims="chain draw"),
         "spec": TANH,
     },
     "NumPyro": lambda: {"mcmc": numpyro_mcmc(), "spec": TANH},

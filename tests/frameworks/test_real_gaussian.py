@@ -101,7 +101,7 @@ def test_layout_is_that_of_the_guide():
 @pytest.mark.parametrize("source", [mean_field, laplace])
 def test_fits_are_aligned(source):
     tree = source()
-    spec = relabel.sources.gaussian_spec(SPEC, tree)
+    spec = relabel.sources.gaussian_spec(tree, SPEC)
     aligned = relabel.align(tree, spec, criterion="wasserstein")
     record = json.loads(aligned["relabel"].attrs["relabel"])
     assert record["losses"][-1] < 0.8 * record["loss_before"]
@@ -115,7 +115,7 @@ def test_variance_of_the_outputs_stays():
     """By the delta method, J Σ Jᵀ: that of a covariance whose rows moved otherwise would not."""
     tree = laplace()
     aligned = relabel.align(
-        tree, relabel.sources.gaussian_spec(SPEC, tree), criterion="wasserstein"
+        tree, relabel.sources.gaussian_spec(tree, SPEC), criterion="wasserstein"
     )
     for number in range(N_SEEDS):
         variances = []
@@ -132,14 +132,14 @@ def test_variance_of_the_outputs_stays():
 @pytest.mark.parametrize("source", [mean_field, laplace])
 def test_scrambled_fits_come_back(source):
     tree = source()
-    spec = relabel.sources.gaussian_spec(SPEC, tree)
+    spec = relabel.sources.gaussian_spec(tree, SPEC)
     groups = {"posterior": tree["posterior"].to_dataset()}
     rng = np.random.default_rng(1)
     index = np.array([[np.arange(N_UNITS)] + [rng.permutation(N_UNITS) for _ in range(1, N_SEEDS)]])
     factor = rng.choice([-1.0, 1.0], size=index.shape)
     factor[0, 0] = 1
     moved = Transformation({"h": Monomial(index, factor)}).apply(groups, spec.bind(groups))
-    criterion = relabel.criteria.Wasserstein(to={"chain": 0, "draw": 0})
+    criterion = relabel.criteria.Wasserstein(reference={"chain": 0, "draw": 0})
     one = relabel.align(groups["posterior"], spec, criterion=criterion)
     two = relabel.align(moved["posterior"], spec, criterion=criterion)
     for name in groups["posterior"]:

@@ -127,7 +127,7 @@ def test_numpyro_with_a_flax_module(modules, tmp_path):
     np.testing.assert_allclose(before, after, atol=1e-5)
     given_back = to_numpyro(relabel.undo(aligned))
     assert all(np.array_equal(given_back[n], v) for n, v in mcmc.get_samples().items())
-    dicts = from_numpyro(samples, axes="chain draw")
+    dicts = from_numpyro(samples, sample_dims="chain draw")
     assert np.array_equal(
         dicts["posterior/nn.Dense_0.kernel"], draws["posterior/nn.Dense_0.kernel"]
     )
@@ -425,7 +425,7 @@ def test_blackjax(few_optimizations):
         return jax.lax.scan(step, kernel.init(start), jax.random.split(k[3], 40))[1]
 
     positions = jax.jit(jax.vmap(chain))(jax.random.split(jax.random.PRNGKey(0), 3))
-    draws = from_pytree(positions, axes="chain draw")
+    draws = from_pytree(positions, sample_dims="chain draw")
     spec = relabel.mlp(1, "tanh", weight="l{}.w", bias="l{}.b")
     expected = {f"{a}/{b}": positions[a][b] for a in positions for b in positions[a]}
     aligned = check(draws, spec, expected)
@@ -433,7 +433,7 @@ def test_blackjax(few_optimizations):
     assert jax.tree.structure(back) == jax.tree.structure(positions)
     assert jax.tree.all(jax.tree.map(np.array_equal, back, positions))
     turned = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), positions)
-    again = from_pytree(turned, axes="draw chain")
+    again = from_pytree(turned, sample_dims="draw chain")
     assert all(np.array_equal(v, samples_of(again)[n]) for n, v in samples_of(draws).items())
 
 
@@ -472,8 +472,8 @@ def test_pyro():
     assert np.array_equal(from_pyro(run)["posterior/W1"], grouped["W1"])
     both = {name: torch.cat([v, other._samples[name]]) for name, v in grouped.items()}
     spec = relabel.mlp(1, "tanh", bias=["b1", None])
-    check(from_pyro(both, axes="chain draw"), spec, both)
-    flat = from_pyro(run.get_samples(), axes="draw")
+    check(from_pyro(both, sample_dims="chain draw"), spec, both)
+    flat = from_pyro(run.get_samples(), sample_dims="draw")
     assert np.array_equal(flat["posterior/W1"][0], run.get_samples()["W1"])
     wild = mcmc(5.0)
     wild.run(y)
@@ -482,7 +482,7 @@ def test_pyro():
     assert positions
     assert np.flatnonzero(diverging[0]).tolist() == positions
     predicted = Predictive(model, run.get_samples())()
-    assert from_pyro(predicted, axes="draw")["posterior/y"].shape == (1, 30, 20)
+    assert from_pyro(predicted, sample_dims="draw")["posterior/y"].shape == (1, 30, 20)
 
 
 # TensorFlow Probability

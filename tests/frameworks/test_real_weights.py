@@ -19,7 +19,7 @@ from relabel.sources import (
     from_torch,
     ravel,
     to_pytree,
-    to_state_dicts,
+    to_torch,
     unravel,
 )
 
@@ -78,17 +78,17 @@ def test_modules_aligned_are_the_same_functions():
     aligned = relabel.align(from_torch(nets), SPEC)
     loaded = network(99)
     moved = 0
-    for net, state in zip(nets, to_state_dicts(aligned), strict=True):
+    for net, state in zip(nets, to_torch(aligned), strict=True):
         loaded.load_state_dict(state)
         torch.testing.assert_close(loaded(x), net(x), rtol=1e-10, atol=1e-12)
         moved += not torch.equal(state["0.weight"], net.state_dict()["0.weight"])
     assert moved >= 5
-    equal(to_state_dicts(relabel.undo(aligned)), [net.state_dict() for net in nets])
+    equal(to_torch(relabel.undo(aligned)), [net.state_dict() for net in nets])
 
 
 def test_buffers_and_integers_come_along():
     source = states(batch_norm=True)
-    back = to_state_dicts(from_torch(source))
+    back = to_torch(from_torch(source))
     equal(back, source)
     assert back[0]["1.num_batches_tracked"].dtype == torch.int64
     assert back[0]["1.num_batches_tracked"].shape == ()
@@ -98,13 +98,13 @@ def test_chains_of_lists():
     source = states()
     tree = from_torch([source[:2], source[2:]])
     assert dict(tree["posterior"].sizes)["chain"] == 2
-    equal(to_state_dicts(tree), source)
+    equal(to_torch(tree), source)
 
 
 def test_stacked_modules():
     nets = [network(i, batch_norm=True) for i in range(3)]
     tree = from_torch(torch.func.stack_module_state(nets))
-    equal([dict(sorted(s.items())) for s in to_state_dicts(tree)],
+    equal([dict(sorted(s.items())) for s in to_torch(tree)],
           [dict(sorted(n.state_dict().items())) for n in nets])  # fmt: skip
 
 
@@ -112,13 +112,13 @@ def test_wrappers_of_modules():
     nets = [torch.nn.DataParallel(network(i)) for i in range(2)]
     tree = from_torch(nets)
     assert "0.weight" in tree["posterior"]
-    equal(to_state_dicts(tree), [net.state_dict() for net in nets])
+    equal(to_torch(tree), [net.state_dict() for net in nets])
     compiled = [torch.compile(network(i), backend="eager") for i in range(2)]
     assert "0.weight" in from_torch(compiled)["posterior"]
 
 
 def test_tensors_that_need_gradients():
-    tree = from_dict({"w": torch.ones(5, 2, requires_grad=True)}, axes="draw")
+    tree = from_dict({"w": torch.ones(5, 2, requires_grad=True)}, sample_dims="draw")
     np.testing.assert_array_equal(tree["posterior"]["w"].values[0], np.ones((5, 2)))
 
 
@@ -155,7 +155,7 @@ def test_a_live_model_is_no_ensemble():
         copied.append(copy.deepcopy(net.state_dict()))
     with pytest.raises(DataError, match=r"the same tensors in memory: .* copy.deepcopy"):
         from_torch(kept)
-    equal(to_state_dicts(from_torch(copied)), copied)
+    equal(to_torch(from_torch(copied)), copied)
 
 
 def test_one_module_is_no_ensemble():
@@ -190,7 +190,7 @@ def test_a_file_of_all_members(form, tmp_path):
 
 
 def test_the_recorded_file():
-    same = relabel.open_draws(DATA / "stacked.npz", axes="draw")["posterior"]
+    same = relabel.open_draws(DATA / "stacked.npz", sample_dims="draw")["posterior"]
     found = relabel.open_draws(DATA / "ensemble.pt")["posterior"]
     for name in same.data_vars:
         np.testing.assert_array_equal(found[name], same[name])
@@ -201,7 +201,7 @@ def test_stacked_tensors_in_a_file(tmp_path):
     assert not buffers
     stacked = {name: value.detach() for name, value in stacked.items()}
     torch.save(stacked, tmp_path / "a.pt")
-    tree = relabel.open_draws(tmp_path / "a.pt", axes="draw")
+    tree = relabel.open_draws(tmp_path / "a.pt", sample_dims="draw")
     relabel.save(tree, tmp_path / "b.pt")
     equal([torch.load(tmp_path / "b.pt")], [stacked])
     assert relabel.open_draws(tmp_path / "a.pt")["posterior"].sizes["draw"] == 1
@@ -221,11 +221,11 @@ def test_a_folder_of_members(suffix, tmp_path):
             torch.save({"model_state_dict": state, "epoch": 3}, folder / f"m_{number}{suffix}")
     tree = from_torch(folder)
     assert list(tree["posterior"].coords["member"].values[0]) == ["m_0", "m_2", "m_10"]
-    back = to_state_dicts(tree)
+    back = to_torch(tree)
     equal([dict(sorted(s.items())) for s in back],
           [dict(sorted(s.items())) for s in source.values()])  # fmt: skip
     relabel.save(tree, tmp_path / f"all{suffix}", source=folder)
-    equal(to_state_dicts(relabel.open_draws(tmp_path / f"all{suffix}")), back)
+    equal(to_torch(relabel.open_draws(tmp_path / f"all{suffix}")), back)
 
 
 def test_files_of_chains(tmp_path):
@@ -235,7 +235,7 @@ def test_files_of_chains(tmp_path):
         torch.save(part, path)
     tree = relabel.open_draws(paths)
     assert dict(tree["posterior"].sizes)["chain"] == 2
-    equal(to_state_dicts(tree), source)
+    equal(to_torch(tree), source)
     torch.save(source[0], paths[1])
     with pytest.raises(DataError, match="some files hold one member and others several"):
         relabel.open_draws(paths)
@@ -374,10 +374,14 @@ def test_what_is_written_is_what_flax_writes(params, tmp_path):
     serialization = pytest.importorskip("flax.serialization")
     _, trees = params
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-    for name, tree, axes in (("list", trees, None), ("stacked", stacked, "draw")):
+    for name, tree, sample_dims in (("list", trees, None), ("stacked", stacked, "draw")):
         source = tmp_path / f"{name}.msgpack"
         source.write_bytes(serialization.to_bytes(tree))
-        relabel.save(relabel.open_draws(source, axes=axes), tmp_path / "back.msgpack", force=True)
+        relabel.save(
+            relabel.open_draws(source, sample_dims=sample_dims),
+            tmp_path / "back.msgpack",
+            force=True,
+        )
         assert (tmp_path / "back.msgpack").read_bytes() == source.read_bytes()
 
 
@@ -387,7 +391,7 @@ def test_large_arrays_come_in_chunks(monkeypatch, tmp_path):
     monkeypatch.setattr("relabel.sources.flax._CHUNK", 64)
     tree = {"w": np.arange(60.0).reshape(5, 3, 4), "s": np.arange(5.0)}
     (tmp_path / "a.msgpack").write_bytes(serialization.to_bytes(tree))
-    draws = from_flax(tmp_path / "a.msgpack", axes="draw")
+    draws = from_flax(tmp_path / "a.msgpack", sample_dims="draw")
     np.testing.assert_array_equal(draws["posterior"]["w"].values[0], tree["w"])
     relabel.save(draws, tmp_path / "b.msgpack")
     assert (tmp_path / "b.msgpack").read_bytes() == (tmp_path / "a.msgpack").read_bytes()
@@ -420,7 +424,7 @@ def test_flax_files_that_are_refused(params, tmp_path):
             from_flax(path)
     path.write_bytes(serialization.to_bytes({"w": jnp.ones(3, jnp.bfloat16)}))
     with pytest.raises(DataError, match="'w' has the dtype bfloat16"):
-        from_flax(path, axes="draw")
+        from_flax(path, sample_dims="draw")
     path.write_bytes(serialization.to_bytes(params[1][0]))
     with pytest.raises(DataError, match="one member, or are its arrays stacked draws"):
         from_flax(path)
@@ -443,8 +447,8 @@ def test_orbax(form, params, tmp_path):
             ocp.PyTreeCheckpointer().save(folder / f"net_{step}", tree)
     else:
         ocp.PyTreeCheckpointer().save(folder, stacked)
-    axes = "draw" if form == "stacked" else None
-    draws = relabel.open_draws(folder, axes=axes)
+    sample_dims = "draw" if form == "stacked" else None
+    draws = relabel.open_draws(folder, sample_dims=sample_dims)
     like = stacked if form == "stacked" else trees
     leaves_equal(to_pytree(draws, like=like), like)
     undone = relabel.undo(relabel.align(draws, flax_spec()))
@@ -458,7 +462,7 @@ def test_a_damaged_checkpoint(params, tmp_path):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:5])
     with pytest.raises(FileError, match="cannot be read as a checkpoint of Orbax"):
-        from_flax(tmp_path / "run", axes="")
+        from_flax(tmp_path / "run", sample_dims="")
 
 
 def test_pytrees_of_jax(params):
@@ -467,7 +471,7 @@ def test_pytrees_of_jax(params):
     trees = params[1]
     stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *trees)
     position = Point(stacked, {"sigma": jax.numpy.ones(3)})
-    aligned = relabel.align(from_pytree(position, axes="draw"), flax_spec("weights.params."))
+    aligned = relabel.align(from_pytree(position, sample_dims="draw"), flax_spec("weights.params."))
     back = to_pytree(aligned, like=position)
     assert isinstance(back.weights["params"]["Dense_0"]["kernel"], jax.Array)
     leaves_equal(to_pytree(relabel.undo(aligned), like=position), position)
@@ -525,13 +529,13 @@ def test_the_order_of_ravel_pytree(params):
 def test_an_ensemble_in_a_file_of_pytorch_averages_as_well(tmp_path):
     """The recorded ensemble as a list of state dicts: the same draws, the same mean network."""
     draws = relabel.open_draws(DATA / "ensemble_10-64-64-1.safetensors")
-    torch.save(relabel.sources.to_state_dicts(draws), tmp_path / "members.pt")
+    torch.save(relabel.sources.to_torch(draws), tmp_path / "members.pt")
     read = relabel.open_draws(tmp_path / "members.pt")
     with np.load(DATA / "ensemble_10-64-64-1_data.npz") as data:
         points = {"inputs": data["X_test"], "targets": data["y_test"]}
     spec = relabel.propose(read, activation="relu").spec
     losses = [
-        relabel.average(relabel.align(members, spec, n_kicks=0), **points).loss
+        relabel.average(relabel.align(members, spec, n_perturbations=0), **points).loss
         for members in (draws, read)
     ]
     assert losses[0].mean_network == losses[1].mean_network < 0.61

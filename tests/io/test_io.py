@@ -31,7 +31,11 @@ import relabel
 from relabel import FileError
 from relabel.alignment.provenance import relabelled
 from relabel.data.containers import unpack
-from relabel.io import files as io
+from relabel.io import writing
+from relabel.io.reading import read_point
+from relabel.io.spec_files import read_spec
+from relabel.sources import netcdf
+from relabel.sources import zarr as zarr_stores
 
 
 def align_file(source, target, **options):
@@ -155,7 +159,7 @@ def test_zarr_is_copied_bit_for_bit(kind, tmp_path):
     assert stems <= {"posterior/W1", "posterior/b1", "posterior/W2", "posterior/b2"}
     assert not any(name.endswith((".zarray", ".zattrs", "zarr.json")) for name in differ)
     consolidated = "consolidated" in kind
-    assert io._is_consolidated(tmp_path / "out.zarr") == consolidated
+    assert zarr_stores._is_consolidated(tmp_path / "out.zarr") == consolidated
     undo_file(tmp_path / "out.zarr", tmp_path / "back.zarr")
     tree = relabel.open_draws(tmp_path / "back.zarr")
     xr.testing.assert_identical(
@@ -251,7 +255,7 @@ def test_aligning_an_aligned_file_composes(suffix, tmp_path):
     source = write(tree, tmp_path / f"in.{suffix}")
     align_file(source, tmp_path / f"one.{suffix}")
     draws = relabel.open_draws(tmp_path / f"one.{suffix}")
-    criterion = relabel.criteria.ToReference(to={"chain": 2, "draw": 50})
+    criterion = relabel.criteria.ToReference({"chain": 2, "draw": 50})
     aligned = relabel.align(draws, SPEC, criterion=criterion)
     target = tmp_path / f"two.{suffix}"
     relabel.save(aligned, target, source=tmp_path / f"one.{suffix}", changed=relabelled(aligned))
@@ -353,9 +357,9 @@ def test_targets_that_are_no_place_for_draws(tmp_path):
         "missing/out.nc": "there is no folder",
         "in.nc/out.nc": "there is no folder",
         "pipe": "is no ordinary file",
-        "aligned": "does not tell what to write; end it in .nc, .*zarr, or .pt, .*member_00",
-        "aligned.csv": "does not tell what to write",
-        "aligned.PT": "does not tell what to write",
+        "aligned": "the name must end in .nc, .*zarr .Zarr., .pt, .*member_00",
+        "aligned.csv": "the name must end in .nc, .*which says what to write",
+        "aligned.NCX": "the name must end in .nc, .*which says what to write",
     }
     before = fingerprint(tmp_path)
     for name, message in cases.items():
@@ -429,7 +433,7 @@ def test_a_full_disk_is_one_line_for_the_user(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [OSError("disk is gone"), KeyboardInterrupt(), MemoryError()])
-@pytest.mark.parametrize("where", ["_replace", "_sync", "_rename"])
+@pytest.mark.parametrize("where", ["overwrite", "_sync", "_rename"])
 @pytest.mark.parametrize("suffix", ["nc", "zarr"])
 def test_a_failure_leaves_nothing(suffix, where, failure, tmp_path, monkeypatch):
     source = write(small_tree(), tmp_path / f"in.{suffix}")
@@ -439,7 +443,8 @@ def test_a_failure_leaves_nothing(suffix, where, failure, tmp_path, monkeypatch)
     def fail(*args, **kwargs):
         raise failure
 
-    monkeypatch.setattr(io, where, fail)
+    for module in (netcdf, zarr_stores) if where == "overwrite" else (writing,):
+        monkeypatch.setattr(module, where, fail)
     expected = FileError if isinstance(failure, OSError) else type(failure)
     with pytest.raises(expected):
         align_file(source, target, force=True)
@@ -465,12 +470,12 @@ def test_a_store_that_cannot_take_its_place(tmp_path, monkeypatch):
 
 SLOW = """
 import signal, sys, time
-import relabel.io.files, relabel.cli.app
+import relabel.io.writing, relabel.cli.app
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 def slow(part):
     print("here", flush=True)
     time.sleep(60)
-relabel.io.files._sync = slow
+relabel.io.writing._sync = slow
 relabel.cli.app.main()
 """
 
@@ -501,9 +506,9 @@ def test_ctrl_c(tmp_path):
 def test_read_spec(tmp_path):
     path = tmp_path / "spec.toml"
     path.write_text(SPEC.to_toml() + '[criterion]\nname = "mean"\nscale = "none"\n')
-    assert io.read_spec(path) == (SPEC, {"name": "mean", "scale": "none"})
+    assert read_spec(path) == (SPEC, {"name": "mean", "scale": "none"})
     path.write_text(SPEC.to_toml())
-    assert io.read_spec(path) == (SPEC, None)
+    assert read_spec(path) == (SPEC, None)
 
 
 @pytest.mark.parametrize(
@@ -521,36 +526,36 @@ def test_specs_that_are_none(content, message, tmp_path):
     path = tmp_path / "spec.toml"
     path.write_bytes(content)
     with pytest.raises(relabel.RelabelError, match=message):
-        io.read_spec(path)
+        read_spec(path)
 
 
 def test_spec_files_that_are_not_there(tmp_path):
     with pytest.raises(FileError, match="no such file"):
-        io.read_spec(tmp_path / "spec.toml")
+        read_spec(tmp_path / "spec.toml")
     with pytest.raises(FileError, match="cannot be read"):
-        io.read_spec(tmp_path)
+        read_spec(tmp_path)
 
 
 def test_reference_points(tmp_path):
     tree = small_tree()
     source = write(tree, tmp_path / "in.nc")
-    point, what = io.read_point(source)
+    point, what = read_point(source)
     best = tree["sample_stats"]["lp"].argmax(...)
     xr.testing.assert_equal(point, tree["posterior"].to_dataset().isel(best))
     assert "lp" in what
     aligned = align_file(source, tmp_path / "out.nc")
-    point, what = io.read_point(tmp_path / "out.nc")
+    point, what = read_point(tmp_path / "out.nc")
     xr.testing.assert_allclose(point["W1"], aligned["posterior"]["W1"].mean(["chain", "draw"]))
     assert "mean" in what
     single = xr.DataTree.from_dict(
         {"posterior": tree["posterior"].to_dataset().isel(chain=0, draw=0)}
     )
-    point, what = io.read_point(write(single, tmp_path / "point.nc"))
+    point, what = read_point(write(single, tmp_path / "point.nc"))
     xr.testing.assert_equal(point["W1"], single["posterior"]["W1"])
     assert "point" in what
     del tree["sample_stats"]
     with pytest.raises(FileError, match="no sample_stats/lp"):
-        io.read_point(write(tree, tmp_path / "bare.nc"))
+        read_point(write(tree, tmp_path / "bare.nc"))
     del tree["posterior"]
     with pytest.raises(FileError, match="no group 'posterior'"):
-        io.read_point(write(tree, tmp_path / "none.nc"))
+        read_point(write(tree, tmp_path / "none.nc"))

@@ -116,7 +116,7 @@ def test_one_set_on_unstructured_draws(activation, size, scale):
         draws = draws["posterior"].to_dataset()
     point = {name: draws[name].values[0, 0] for name in draws.data_vars}
     tree = xr.DataTree.from_dict({"posterior": draws})
-    aligned = relabel.align(tree, net.spec, criterion=ToReference(to=net.store(point), scale=scale))
+    aligned = relabel.align(tree, net.spec, criterion=ToReference(net.store(point), scale=scale))
     units, signed = features(net.load(draws), activation)
     check_one_set(aligned, units, units[0], activation, signed, standard=scale == "pooled")
 
@@ -129,7 +129,7 @@ def test_one_larger_set_on_unstructured_draws(activation, size):
     draws = net.store(net.random_weights(rng, (1, 12)))
     point = net.random_weights(rng, ())
     tree = xr.DataTree.from_dict({"posterior": draws})
-    aligned = relabel.align(tree, net.spec, criterion=ToReference(to=net.store(point)))
+    aligned = relabel.align(tree, net.spec, criterion=ToReference(net.store(point)))
     units, signed = features(net.load(draws), activation)
     slots = features({k: v[None, None] for k, v in point.items()}, activation)[0][0]
     check_one_set(aligned, units, slots, activation, signed)
@@ -146,7 +146,7 @@ def test_every_element_applied_to_the_draws_themselves(activation):
     draws = first["posterior"].to_dataset()
     point = draws.isel(chain=0, draw=3)
     again = xr.DataTree.from_dict({"posterior": draws})
-    aligned = relabel.align(again, spec, criterion=ToReference(to=point, scale="none"))
+    aligned = relabel.align(again, spec, criterion=ToReference(point, scale="none"))
     perms, patterns = whole_group(3, signs=group_of(activation).signs)
     losses = []
     for index, factor in itertools.product(perms, patterns):
@@ -172,7 +172,7 @@ def test_one_set_on_real_draws():
     units, signed = features(weights, "tanh")
     small = xr.DataTree.from_dict({"posterior": posterior})
     point = posterior.isel(chain=2, draw=7)
-    aligned = relabel.align(small, spec, criterion=ToReference(to=point))
+    aligned = relabel.align(small, spec, criterion=ToReference(point))
     check_one_set(aligned, units, units[2 * posterior.sizes["draw"] + 7], "tanh", signed)
     assert len(np.unique(aligned["relabel"]["h1_index"].values.reshape(-1, 4), axis=0)) > 1
 
@@ -283,7 +283,7 @@ def test_two_layers_reach_the_optimum(kind, record_testsuite_property):
     )
     tree = xr.DataTree.from_dict({"posterior": draws})
     for given, least in ((inputs, 0.999), (None, 0.99)):
-        aligned = relabel.align(tree, SPEC, criterion=ToReference(to=reference), inputs=given)
+        aligned = relabel.align(tree, SPEC, criterion=ToReference(reference), inputs=given)
         loss = flat(aligned["relabel"]["loss"].values)
         assert (loss >= best - 1e-8).all()
         for start in starts:

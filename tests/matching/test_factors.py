@@ -21,7 +21,7 @@ from relabel.errors import DataError, SpecError
 from relabel.groups import GreedySigned, SignedPermutation
 from relabel.matching.criteria.base import unary_distance
 from relabel.matching.criteria.wprocrustes import item_weights
-from relabel.matching.features import Problem, Way
+from relabel.matching.features import MatchingRule, Problem
 from relabel.matching.solve import solve
 from relabel.numerics.rotations import varimax
 
@@ -32,14 +32,14 @@ ROTATES = Spec({"factor": "orthogonal"}, AXES)
 SIGNED = Spec({"factor": "signed"}, AXES)
 ALL = [
     RSP(),
-    RSP(rotation="varimax-kaiser", start="draw"),
+    RSP(rotation="varimax-kaiser", reference="draw"),
     RSP(rotation="none"),
     Procrustes(),
-    Procrustes(final="none", start="both"),
+    Procrustes(final="none", reference="both"),
     WeightedProcrustes(),
     MatchAlign(),
-    MatchAlign(pivot=3, matching="assignment"),
-    Mean(variables="Lambda"),
+    MatchAlign(reference=3, matching="assignment"),
+    Mean(var_names="Lambda"),
 ]
 named = pytest.mark.parametrize("criterion", ALL, ids=repr)
 
@@ -146,7 +146,7 @@ def test_equivariance_given_a_reference(factors, gauge, rng):
     draws = model(rng, chains=1, draws=6, factors=factors)
     point = draws.isel(chain=0, draw=0, drop=True)
     spec = Spec(ROTATES.units, AXES, gauges={"factor": gauge})
-    criterion = ToReference(to=point, variables="Lambda", scale="none")
+    criterion = ToReference(point, var_names="Lambda", scale="none")
     one = relabel.align(draws, spec, criterion=criterion)
     turn = rotations(rng, 1, 6, size=factors)
     if gauge != "none":  # a local maximum of varimax depends on where it starts
@@ -239,7 +239,7 @@ def golden(name, symmetry, criterion):
 )
 def test_rsp_of_r(source, kind):
     """From the same start, on the columns as R rotated them: signs, labels, every objective."""
-    criterion = RSP(rotation="none", start="labels")
+    criterion = RSP(rotation="none", reference="labels")
     aligned, values, trace = golden(source, "signed", criterion)
     assert np.array_equal(aligned["relabel_factor_index"][0], GOLDEN[f"{kind}_perm"])
     assert np.array_equal(aligned["relabel_factor_factor"][0], GOLDEN[f"{kind}_sign"])
@@ -271,14 +271,14 @@ def test_greedy_choices_are_kept_where_labels_as_they_came_are_nearer():
     arrays = {"Lambda": draws["Lambda"].values[0]}
     indices = []
     for group in (GreedySigned(), SignedPermutation()):
-        problem = Problem(bound, arrays, ["Lambda"], ways={"factor": Way(group)})
+        problem = Problem(bound, arrays, ["Lambda"], rules={"factor": MatchingRule(group)})
         found = solve(problem, MatchAlign(variable="Lambda"), problem.draw(0))
         indices.append(found.elements["factor"].index.tolist())
     assert indices == [[[0, 1], [1, 0]], [[0, 1], [0, 1]]]
 
 
 def test_procrustes_of_r():
-    _, values, trace = golden("in_lambda", "orthogonal", Procrustes(start="labels"))
+    _, values, trace = golden("in_lambda", "orthogonal", Procrustes(reference="labels"))
     theirs = GOLDEN["procrustes_objective"][1:]
     np.testing.assert_allclose(trace[: len(theirs)], theirs, rtol=1e-9)
     other = GOLDEN["procrustes_lambda"]
@@ -286,7 +286,7 @@ def test_procrustes_of_r():
 
 
 def test_weighted_procrustes_of_r():
-    criterion = WeightedProcrustes(start="labels", spread="drawn")
+    criterion = WeightedProcrustes(reference="labels", spread="drawn")
     _, values, _ = golden("in_lambda", "orthogonal", criterion)
     other = GOLDEN["wprocrustes_lambda"]
     np.testing.assert_allclose(up_to_rotation(values, other), other, atol=5e-4)
@@ -331,15 +331,15 @@ def test_matchalign_of_r():
 
 def test_pivot_by_number_and_by_coordinates():
     draws = model(np.random.default_rng(6))
-    one = relabel.align(draws, ROTATES, criterion=MatchAlign(pivot=17))
-    criterion = MatchAlign(pivot={"chain": 1, "draw": 2})
+    one = relabel.align(draws, ROTATES, criterion=MatchAlign(reference=17))
+    criterion = MatchAlign(reference={"chain": 1, "draw": 2})
     two = relabel.align(draws, ROTATES, criterion=criterion)
     assert np.array_equal(one["Lambda"], two["Lambda"])
     assert float(one["relabel_loss"][1, 2]) < 1e-12
-    with pytest.raises(SpecError, match="no finite draw number 30"):
-        relabel.align(draws, ROTATES, criterion=MatchAlign(pivot=30))
+    with pytest.raises(SpecError, match="draw 30 does not exist"):
+        relabel.align(draws, ROTATES, criterion=MatchAlign(reference=30))
     with pytest.raises(SpecError, match="criterion matchalign: there is no draw 15"):
-        relabel.align(draws, ROTATES, criterion=MatchAlign(pivot={"chain": 1, "draw": 15}))
+        relabel.align(draws, ROTATES, criterion=MatchAlign(reference={"chain": 1, "draw": 15}))
 
 
 def test_the_gauge_of_the_spec_decides_for_other_criteria():
@@ -347,7 +347,7 @@ def test_the_gauge_of_the_spec_decides_for_other_criteria():
     found = {}
     for gauge in ("varimax", "varimax-kaiser", "none"):
         spec = Spec(ROTATES.units, AXES, gauges={"factor": gauge})
-        criterion = Mean(variables="Lambda", scale="none")
+        criterion = Mean(var_names="Lambda", scale="none")
         found[gauge] = relabel.align(draws, spec, criterion=criterion)["Lambda"].values
         assert Spec.from_toml(spec.to_toml()) == spec
     rotated = found["varimax"].reshape(-1, 10, 3)
@@ -360,11 +360,11 @@ def test_the_gauge_of_the_spec_decides_for_other_criteria():
 def test_covariances_take_part_under_varimax_and_not_under_rotation():
     rng = np.random.default_rng(8)
     draws = model(rng)
-    aligned = relabel.align(draws, ROTATES, criterion=Mean(variables=("Lambda", "Phi")))
+    aligned = relabel.align(draws, ROTATES, criterion=Mean(var_names=("Lambda", "Phi")))
     close(relabel.undo(aligned), draws, 1e-12)
     spec = Spec(ROTATES.units, AXES, gauges={"factor": "none"})
     with pytest.raises(SpecError, match="'Phi' has two axes of units"):
-        relabel.align(draws, spec, criterion=Mean(variables=("Lambda", "Phi")))
+        relabel.align(draws, spec, criterion=Mean(var_names=("Lambda", "Phi")))
 
 
 # ---------------------------------------------------------------------- the record
@@ -472,8 +472,8 @@ def test_invariants_do_not_depend_on_the_rotation():
     for some in (draws, moved(draws, rotations(rng, 2, 15, size=3))):
         bound = ROTATES.bind(some)
         arrays = {n: v.values.reshape(30, *v.shape[2:]) for n, v in some.data_vars.items()}
-        ways = Procrustes(variable="Lambda").ways(bound)
-        problem = Problem(bound, arrays, ["Lambda"], ways=ways)
+        rules = Procrustes(variable="Lambda").rules(bound)
+        problem = Problem(bound, arrays, ["Lambda"], rules=rules)
         found.append(invariants(problem, problem.layout)["factor"])
     np.testing.assert_allclose(*found, atol=1e-12)
     assert found[0].shape[1] > 20
@@ -488,8 +488,8 @@ def test_invariants_do_not_depend_on_the_rotation():
 )
 def test_shapes_at_the_edge(criterion, shape):
     rng = np.random.default_rng(16)
-    if isinstance(criterion, MatchAlign) and criterion.pivot == 3:
-        criterion = MatchAlign(pivot=0, matching="assignment")
+    if isinstance(criterion, MatchAlign) and criterion.reference == 3:
+        criterion = MatchAlign(reference=0, matching="assignment")
     loadings = rng.normal(size=shape)
     if shape == (2, 6, 5, 3):  # columns and rows of zeros: fewer active factors in some draws
         loadings[0, :3, :, 1] = 0
@@ -597,15 +597,15 @@ def test_the_loadings_are_found_or_asked_for():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: RSP(rotation="quartimax"), "rotation is 'varimax' or"),
-        (lambda: RSP(start="median"), "start is"),
-        (lambda: RSP(variable=3), "variable is the name"),
-        (lambda: Procrustes(final="kaiser"), "final is"),
+        (lambda: RSP(rotation="quartimax"), "rotation must be one of 'varimax'"),
+        (lambda: RSP(reference="median"), "reference must be one of"),
+        (lambda: RSP(variable=3), "variable must be the name"),
+        (lambda: Procrustes(final="kaiser"), "final must be"),
         (lambda: Procrustes(max_sweeps=0), "max_sweeps"),
-        (lambda: WeightedProcrustes(spread="none"), "spread is"),
-        (lambda: MatchAlign(pivot="mean"), "pivot is 'median'"),
-        (lambda: MatchAlign(pivot={"chain": 0}), "pivot is 'median'"),
-        (lambda: MatchAlign(matching="best"), "matching is"),
+        (lambda: WeightedProcrustes(spread="none"), "spread must be"),
+        (lambda: MatchAlign(reference="mean"), "reference must be 'median'"),
+        (lambda: MatchAlign(reference={"chain": 0}), "reference must be 'median'"),
+        (lambda: MatchAlign(matching="best"), "matching must be"),
     ],
 )
 def test_options_that_do_not_fit(build, message):
@@ -618,7 +618,7 @@ def test_options_that_do_not_fit(build, message):
     [
         relabel.criteria.Gaussian(),
         relabel.criteria.Permutations(index=np.tile(np.arange(3), (2, 15, 1))),
-        relabel.criteria.Order(by="norm"),
+        relabel.criteria.Order(var_names="norm"),
     ],
     ids=lambda criterion: criterion.name,
 )
@@ -644,12 +644,12 @@ def test_elements_apply_to_the_same_symmetry_only():
 def test_a_given_point_needs_what_is_compared_only():
     draws = model(np.random.default_rng(25))
     point = draws[["Lambda"]].isel(chain=0, draw=0)
-    criterion = ToReference(to=point, variables="Lambda")
-    whole = ToReference(to=draws.isel(chain=0, draw=0), variables="Lambda")
+    criterion = ToReference(point, var_names="Lambda")
+    whole = ToReference(draws.isel(chain=0, draw=0), var_names="Lambda")
     one, two = (relabel.align(draws, ROTATES, criterion=c) for c in (criterion, whole))
     assert np.array_equal(one["eta"], two["eta"])
     with pytest.raises(SpecError, match="the given point has no variable 'eta'"):
-        relabel.align(draws, ROTATES, criterion=ToReference(to=point))
+        relabel.align(draws, ROTATES, criterion=ToReference(point))
 
 
 def test_one_rotation_of_all_draws_is_no_difference():

@@ -220,7 +220,7 @@ LAYOUTS = [{"U": "h -> h"}, ELMAN]
 @pytest.mark.parametrize(("symmetry", "size"), [("permutation", 5), ("tanh", 4)])
 def test_small_groups_are_solved_exactly(lines, symmetry, size):
     draws, point, spec = unstructured(lines, size, symmetry, 30, size)
-    criterion = ToReference(to=point, scale="none")
+    criterion = ToReference(point, scale="none")
     own = relabel.align(tree_of(draws), spec, criterion=criterion)["relabel"]
     np.testing.assert_allclose(own["loss"], least_losses(draws, point, spec), rtol=1e-9)
     assert own["start"].attrs["flag_meanings"].split()[int(own["start"][0, 0]) + 1] == "exact"
@@ -233,7 +233,7 @@ def test_local_search_reaches_the_optimum_of_noise(
     lines, symmetry, size, record_testsuite_property
 ):
     draws, point, spec = unstructured(lines, size, symmetry, 100, size)
-    criterion = ToReference(to=point, scale="none")
+    criterion = ToReference(point, scale="none")
     loss = relabel.align(tree_of(draws), spec, criterion=criterion)["relabel"]["loss"].values
     best = least_losses(draws, point, spec)
     assert (loss >= best - 1e-9).all()
@@ -249,7 +249,7 @@ def test_local_search_finds_what_is_there(lines, symmetry, size):
     """Without noise the loss is zero at the planted element, and nowhere else."""
     sizes = {"x": 2, "h": size, "y": 1}
     draws, spec, _, point = planted(lines, sizes, {"h": symmetry}, 0.0, draws=20)
-    criterion = ToReference(to=point, scale="none")
+    criterion = ToReference(point, scale="none")
     loss = relabel.align(tree_of(draws), spec, criterion=criterion)["relabel"]["loss"].values
     assert (loss < 1e-9).all()
 
@@ -262,7 +262,7 @@ def test_a_two_sided_centre_is_solved_with_the_others():
         dataset(arrays(lines, sizes, rng, b), lead) for b, lead in (((1, 40), SAMPLE), ((), ()))
     )
     spec = Spec({"s": "permutation", "h": "signed"}, lines)
-    criterion = ToReference(to=point, scale="none")
+    criterion = ToReference(point, scale="none")
     own = relabel.align(tree_of(draws), spec, criterion=criterion)["relabel"]
     best = np.full((1, 40), np.inf)
     states, units = (whole_group(spec.bind(draws).group(u), 3) for u in "sh")
@@ -346,7 +346,7 @@ def test_full_covariances_share_the_search():
 @pytest.mark.parametrize("case", ["elman 16", "gates", "transitions 12", "two layers"])
 def test_equivariance_and_idempotence(case):
     draws, spec, _, point = planted(*CASES[case], 0.2, draws=6)
-    criterion = ToReference(to=point)
+    criterion = ToReference(point)
     again, _, _ = moved(draws, spec, np.random.default_rng(7))
     one, two = (relabel.align(tree_of(d), spec, criterion=criterion) for d in (draws, again))
     for name in draws.data_vars:
@@ -365,7 +365,7 @@ def test_equivariance_and_idempotence(case):
 @pytest.mark.usefixtures("unlisted")
 def test_never_worse_than_the_labels_as_they_are():
     draws, point, spec = unstructured(ELMAN, 9, "tanh", 6, 1)
-    criterion = ToReference(to=point, scale="none")
+    criterion = ToReference(point, scale="none")
     aligned = relabel.align(tree_of(draws), spec, criterion=criterion)
     there = sum(
         ((draws[n] - point[n]) ** 2).sum([d for d in draws[n].dims if d not in SAMPLE])
@@ -391,7 +391,7 @@ def test_any_block_size_gives_the_same(case):
     found = []
     for size in (None, 5):
         problem = Problem(bound, values, block_size=size)
-        found.append(solve(problem, Mean(), problem.draw(3), seed=2))
+        found.append(solve(problem, Mean(), problem.draw(3), rng=2))
     for units in spec.units:
         assert found[0].elements[units].equals(found[1].elements[units]).all()
     assert np.array_equal(found[0].start, found[1].start)

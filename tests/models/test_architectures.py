@@ -345,5 +345,5 @@ def test_deep_networks_whatever_the_order_of_their_units():
     sizes = [3, *[16] * depth, 2]
     shapes = {f"W{i}": (sizes[i], sizes[i - 1]) for i in range(1, depth + 2)}
     simulated = planted_draws(spec, shapes, draws=10, noise=0.3, seed=0)
-    found = relabel.align(simulated.data, scrambled(simulated), inputs=None, n_kicks=0)
+    found = relabel.align(simulated.data, scrambled(simulated), inputs=None, n_perturbations=0)
     assert recovery(found["relabel"], simulated.planted)["draws"] == 1.0

@@ -9,7 +9,7 @@ from scipy import stats
 
 import relabel
 from relabel.errors import DataError, RelabelError, SpecError
-from relabel.numerics.densities import FAMILIES, allocate, log_density
+from relabel.numerics.densities import DENSITIES, allocate, log_density
 
 SAMPLE = ("chain", "draw")
 RNG = np.random.default_rng(0)
@@ -161,7 +161,7 @@ IDS = [f"{family}-{'-'.join(parameters)}" for family, _, parameters, _ in CASES]
 
 def test_every_family_and_every_way_is_tested():
     tested = {(family, " ".join(parameters)) for family, _, parameters, _ in CASES}
-    known = {(name, way) for name, family in FAMILIES.items() for way in family.parameters}
+    known = {(name, way) for name, family in DENSITIES.items() for way in family.parameters}
     same = {("lognormal", "mean variance"), ("lognormal", "mean precision")}  # as the normal
     assert known - same == tested
 
@@ -213,6 +213,8 @@ def test_edges():
     ("family", "x", "parameters", "error", "said"),
     [
         ("gauss", [0.0], {}, SpecError, "unknown family 'gauss'; known are normal, multi"),
+        ("gaussian", [0.0], {}, SpecError, "unknown family 'gaussian'; known are normal, multi"),
+        ("norml", [0.0], {}, SpecError, "unknown family 'norml' .did you mean 'normal'"),
         ("normal", [0.0], {"mean": [0.0]}, SpecError, "parameters are mean, sd; or mean, variance"),
         ("normal", [0.0], {"mean": [0.0], "sd": [-1.0]}, DataError, "sd must be positive; .* -1"),
         ("normal", [0.0], {"mean": [0.0], "sd": 1.0}, DataError, "one axis is of components"),

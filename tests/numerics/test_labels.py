@@ -163,7 +163,7 @@ def test_labels_that_were_not_declared_are_a_warning(dtype):
     z = labels(tree).astype(dtype)
     z[..., 0] = -1 if dtype == "int64" else np.nan
     (warning,) = _warnings(relabel.align(with_labels(tree, z), relabel.mixture(["mu"])))
-    assert "'allocation/z' holds whole numbers that could name the 3 units" in warning
+    assert "'allocation/z' holds integers that could name the 3 units" in warning
 
 
 def _warnings(aligned: xr.DataTree) -> list[str]:

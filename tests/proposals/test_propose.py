@@ -10,7 +10,7 @@ from files import RECORDED, REPOSITORY
 
 from relabel.data.containers import sharing, unpack
 from relabel.errors import DataError, SpecError
-from relabel.io.files import open_draws
+from relabel.io.reading import open_draws
 from relabel.models import hmm, mlp
 from relabel.models.attention import mixer, vit
 from relabel.models.convolutional import resnet

@@ -156,7 +156,7 @@ def test_rotations_are_orthogonal_and_leave_the_model():
 def test_loadings_and_elements_tell_the_same_recovery():
     made = factors(12, 4, noise=0.6, draws=50)
     aligned = relabel.align(
-        made.data, made.spec, criterion=relabel.criteria.Mean(variables="Lambda")
+        made.data, made.spec, criterion=relabel.criteria.Mean(var_names="Lambda")
     )
     by_elements = recovery(aligned["relabel"], made.planted)
     assert 0.5 < by_elements["draws"] < 1.0

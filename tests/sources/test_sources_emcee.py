@@ -12,7 +12,8 @@ from files import RECORDED
 
 import relabel
 from relabel.errors import DataError, FileError, SpecError
-from relabel.sources.emcee import from_emcee, is_emcee, to_emcee
+from relabel.sources.emcee import from_emcee, to_emcee
+from relabel.sources.kinds import source_of
 
 LAYOUT = {"W1": (1, 2), "b1": (2,), "W2": (2, 1), "b2": (1,)}
 
@@ -81,9 +82,9 @@ def test_the_record_says_that_walkers_are_not_chains(path):
     assert [w for w in warnings if "16 walkers, which depend on one another" in w]
 
 
-def test_names_and_layouts_take_vectors_apart(path, stored):
+def test_names_and_layouts_split_vectors(path, stored):
     names = [f"p{i}" for i in range(7)]
-    named = from_emcee(path, names=names)
+    named = from_emcee(path, var_names=names)
     assert np.array_equal(named["posterior/p4"][0], stored[0].reshape(-1, 7)[:, 4])
     assert np.array_equal(to_emcee(named), stored[0])
     laid = from_emcee(path, layout={"a": (2, 2), "b": (), "c": [2]})
@@ -110,7 +111,7 @@ def test_several_backends_in_one_file(path, tmp_path):
         for name in ("first", "second"):
             source.copy("mcmc", target, name=name)
         target["second"].attrs["iteration"] = 7
-    assert is_emcee(several)
+    assert source_of(several).name == "emcee"
     with pytest.raises(FileError, match=r"several among its backends of emcee \(first, second\)"):
         from_emcee(several)
     assert len(to_emcee(from_emcee(several, group="second"))) == 7
@@ -118,12 +119,11 @@ def test_several_backends_in_one_file(path, tmp_path):
         from_emcee(several, group="third")
 
 
-def test_what_a_file_is_told_by_its_content(path, request, tmp_path):
-    assert is_emcee(path)
-    assert is_emcee(str(path))
-    data = RECORDED
-    for other in (data / "sigmoid_2-4-1.nc", data / "README.md", data, tmp_path / "none"):
-        assert not is_emcee(other)
+def test_files_are_recognised_by_their_content(path):
+    assert source_of(path).name == "emcee"
+    assert source_of(RECORDED / "sigmoid_2-4-1.nc").name == "netCDF"
+    for other in (RECORDED / "README.md", RECORDED):
+        assert source_of(other) is None
 
 
 # What is refused
@@ -137,7 +137,7 @@ def test_a_file_that_another_process_writes_is_refused_at_once(path, tmp_path):
     with subprocess.Popen([sys.executable, "-c", code, str(busy)], **pipes) as writer:
         assert writer.stdout.readline() == "open\n"
         start = time.perf_counter()
-        for call in (from_emcee, is_emcee):
+        for call in (from_emcee, source_of):
             with pytest.raises(FileError, match=r"busy.h5: another process has it open"):
                 call(busy)
         assert time.perf_counter() - start < 1
@@ -167,7 +167,7 @@ def test_files_that_are_no_backends(path, request, tmp_path):
     (tmp_path / "cut.h5").write_bytes(path.read_bytes()[:20000])
     with pytest.raises(FileError, match=r"cut.h5: cannot be read as HDF5"):
         from_emcee(tmp_path / "cut.h5")
-    with pytest.raises(DataError, match="dict is neither a sampler"):
+    with pytest.raises(DataError, match="must be a sampler, a backend or a path, not dict"):
         from_emcee({})
 
 
@@ -186,15 +186,15 @@ def test_no_steps(path, stored, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"names": ["a", "b"]}, "7 dimensions and 2 different names"),
-        ({"names": ["a"] * 7}, "7 dimensions and 1 different names"),
+        ({"var_names": ["a", "b"]}, "7 dimensions and 2 different names in var_names"),
+        ({"var_names": ["a"] * 7}, "7 dimensions and 1 different names"),
         ({"layout": {"W": (2, 3)}}, r"7 dimensions, but the layout has 6 \(W \(2, 3\)\)"),
-        ({"names": list("abcdefg"), "layout": LAYOUT}, "not both"),
-        ({"layout": {"W": (-7, -1)}}, "no shape of an array"),
-        ({"names": ["step", *"bcdefg"]}, "'step' is the name of a coordinate"),
-        ({"thin": 0}, "thin=0"),
-        ({"discard": 1.0}, "discard=1.0"),
-        ({"discard": -1}, "discard=-1"),
+        ({"var_names": list("abcdefg"), "layout": LAYOUT}, "not both"),
+        ({"layout": {"W": (-7, -1)}}, r"layout.'W'. must be the shape of an array, not \(-7, -1\)"),
+        ({"var_names": ["step", *"bcdefg"]}, "'step' is the name of a coordinate"),
+        ({"thin": 0}, "thin must be a positive integer, not 0"),
+        ({"discard": 1.0}, "discard must be a non-negative integer, not 1.0"),
+        ({"discard": -1}, "discard must be a non-negative integer, not -1"),
     ],
 )
 def test_options_that_do_not_fit(path, options, message):

@@ -102,8 +102,8 @@ def distance(one, two, rows, full):
 def test_assignment_is_the_best_of_the_whole_group(symmetry, n_units, full):
     mean, cov = members(n_units, 4 if n_units < 5 else 2)
     tree = relabel.sources.from_gaussian(mean, cov=cov, layout=shapes(n_units))
-    criterion = Wasserstein("blocks" if full else "diagonal", to={"chain": 0, "draw": 0})
-    spec = relabel.sources.gaussian_spec(spec_of(symmetry), tree)
+    criterion = Wasserstein("blocks" if full else "diagonal", reference={"chain": 0, "draw": 0})
+    spec = relabel.sources.gaussian_spec(tree, spec_of(symmetry))
     aligned = relabel.align(tree, spec, criterion=criterion)
     rows = rows_of_units(n_units)
     for member in range(1, len(mean)):
@@ -142,7 +142,7 @@ def total_distance(aligned, n_units, full):
 def test_loss_falls_to_the_barycentre(symmetry, full):
     mean, cov = members(4, 8, seed=1)
     tree = relabel.sources.from_gaussian(mean, cov=cov, layout=shapes(4))
-    spec = relabel.sources.gaussian_spec(spec_of(symmetry), tree)
+    spec = relabel.sources.gaussian_spec(tree, spec_of(symmetry))
     criterion = Wasserstein("blocks" if full else "diagonal")
     aligned = relabel.align(tree, spec, criterion=criterion)
     notes = json.loads(aligned["relabel"].attrs["relabel"])
@@ -162,7 +162,7 @@ def test_covariances_are_transformed_exactly(symmetry):
     mean, cov = members(n_units, n_members, seed=2)
     tree = relabel.sources.from_gaussian(mean, cov=cov, layout=shapes(n_units))
     groups = {"posterior": tree["posterior"].to_dataset()}
-    bound = relabel.sources.gaussian_spec(spec_of(symmetry), tree).bind(groups)
+    bound = relabel.sources.gaussian_spec(tree, spec_of(symmetry)).bind(groups)
     rng = np.random.default_rng(3)
     index = np.array([[rng.permutation(n_units) for _ in range(n_members)]])
     factor = np.ones(index.shape)
@@ -191,7 +191,7 @@ def test_covariances_are_transformed_exactly(symmetry):
 def test_undo(symmetry):
     mean, cov = members(3, 4, seed=4)
     tree = relabel.sources.from_gaussian(mean, cov=cov, layout=shapes(3))
-    spec = relabel.sources.gaussian_spec(spec_of(symmetry), tree)
+    spec = relabel.sources.gaussian_spec(tree, spec_of(symmetry))
     back = relabel.undo(relabel.align(tree, spec, criterion="wasserstein"))
     if symmetry == "relu":
         xr.testing.assert_allclose(back["posterior"].to_dataset(), tree["posterior"].to_dataset())
@@ -211,8 +211,8 @@ def test_two_layers_with_weights_between_them():
                         {"A": "x -> g", "B": "g -> h", "C": "h -> y"})  # fmt: skip
     aligned = relabel.align(
         tree,
-        relabel.sources.gaussian_spec(spec, tree),
-        criterion=Wasserstein(to={"chain": 0, "draw": 0}),
+        relabel.sources.gaussian_spec(tree, spec),
+        criterion=Wasserstein(reference={"chain": 0, "draw": 0}),
     )
     numbers = np.arange(6).reshape(2, 3), 6 + np.arange(9).reshape(3, 3), np.arange(15, 18)
     rows = [*(numbers[0].T), *(numbers[2].reshape(3, 1)), *(numbers[1].reshape(9, 1))]
@@ -254,7 +254,7 @@ def test_planted_labels_are_found(symmetry, full):
     tree = relabel.sources.from_gaussian(np.array(flat), cov=np.array(covs), layout=shapes(n_units))
     aligned = relabel.align(
         tree,
-        relabel.sources.gaussian_spec(spec_of(symmetry), tree),
+        relabel.sources.gaussian_spec(tree, spec_of(symmetry)),
         criterion=Wasserstein("blocks" if full else "diagonal"),
     )
     own = aligned["relabel"]
@@ -274,7 +274,7 @@ def test_standard_deviations_tell_what_means_do_not():
     sds = {"W": np.tile(sd[orders][:, None], (1, 3, 1)), "V": sd[orders]}
     tree = relabel.sources.from_gaussian(means, sd=sds)
     spec = relabel.sources.gaussian_spec(
-        relabel.Spec({"h": "tanh"}, {"W": "x -> h", "V": "h ->"}), tree
+        tree, relabel.Spec({"h": "tanh"}, {"W": "x -> h", "V": "h ->"})
     )
     aligned = relabel.align(tree, spec, criterion="wasserstein")
     out = aligned["posterior/V_sd"].values[0]
@@ -347,7 +347,7 @@ def test_forms_of_means_and_spreads():
     assert one["posterior"]["nn.W_sd"].dims == one["posterior"]["nn.W"].dims
     assert one["posterior"]["nn.W"].attrs["source_name"] == "nn/W"
     chains = relabel.sources.from_gaussian(
-        flat[None], sd=sd[None], layout=layout, axes="chain draw"
+        flat[None], sd=sd[None], layout=layout, sample_dims="chain draw"
     )
     assert dict(chains["posterior"].sizes)["draw"] == 5
 
@@ -363,10 +363,10 @@ def test_covariances_of_single_variables():
     )
     assert {"W_cov", "b_cov", "W_sd", "b_sd", "V_sd"} < set(tree["posterior"].data_vars)
     spec = relabel.sources.gaussian_spec(
-        relabel.Spec({"h": "tanh"}, {"W": "x -> h", "b": "-> h", "V": "h -> y"}), tree
+        tree, relabel.Spec({"h": "tanh"}, {"W": "x -> h", "b": "-> h", "V": "h -> y"})
     )
     assert spec.axes["W_cov"] == "(x -> h) (x -> h)"
-    criterion = Wasserstein(to={"chain": 0, "draw": 0})
+    criterion = Wasserstein(reference={"chain": 0, "draw": 0})
     aligned = relabel.align(tree, spec, criterion=criterion)
     block = np.zeros_like(cov)
     for at in names.values():
@@ -394,7 +394,7 @@ def test_lines_of_companions():
          for n in (k.removeprefix("posterior/"), k.removeprefix("posterior/") + "_sd")}
     )  # fmt: skip
     spec = relabel.sources.gaussian_spec(
-        relabel.Spec({"h": "permutation", "h2": "permutation"}, axes), data
+        data, relabel.Spec({"h": "permutation", "h2": "permutation"}, axes)
     )
     found = {name: spec.axes[f"{name}_sd"] for name in ("W", "b", "K", "V", "s", "z")}
     assert found == {
@@ -411,7 +411,7 @@ def test_terms_of_a_covariance():
     spec = relabel.Spec(
         {"h": "tanh"}, {"K": "h <- i ...", "b": "-> h", "V": "y <- h", "c": "..."}
     )  # fmt: skip
-    full = relabel.sources.gaussian_spec(spec, tree)
+    full = relabel.sources.gaussian_spec(tree, spec)
     term = "(h <- i flat0 flat1 + -> h + y <- h + flat2 + ->)"
     assert full.axes["covariance"] == f"{term} {term}"
     aligned = relabel.align(tree, full, criterion="wasserstein")
@@ -424,7 +424,7 @@ def test_dims_are_the_notation():
     tree = xr.DataTree.from_dict(
         {"posterior": tree["posterior"].to_dataset().rename(mu_dim_0="component")}
     )
-    spec = relabel.sources.gaussian_spec({"component": "signed"}, tree)
+    spec = relabel.sources.gaussian_spec(tree, {"component": "signed"})
     assert spec.axes == {"mu": "component", "mu_sd": "|component|"}
     aligned = relabel.align(tree, spec, criterion="wasserstein")
     np.testing.assert_array_equal(aligned["posterior/mu_sd"].values[0, 1], [0.1, 5.1])
@@ -435,10 +435,10 @@ def test_units_that_flip_affinely_are_refused(given):
     mean, cov = members(3, 2)
     more = {"cov": cov} if given == "cov" else {"sd": np.sqrt(np.einsum("tii->ti", cov))}
     tree = relabel.sources.from_gaussian(mean, layout=shapes(3), **more)
-    lines = relabel.sources.gaussian_spec(spec_of("permutation"), tree).axes
+    lines = relabel.sources.gaussian_spec(tree, spec_of("permutation")).axes
     by_hand = relabel.Spec({"h": "sigmoid"}, {n: t for n, t in lines.items() if n != "covariance"})
     with pytest.raises(SpecError, match=r"'h' .sigmoid.*adds outgoing weights .* 'permutation'"):
-        relabel.sources.gaussian_spec(spec_of("sigmoid"), tree)
+        relabel.sources.gaussian_spec(tree, spec_of("sigmoid"))
     with pytest.raises(SpecError, match=r"'h' .sigmoid. adds outgoing weights .* 'permutation'"):
         relabel.align(tree, by_hand, criterion="wasserstein")
 
@@ -447,7 +447,7 @@ def test_units_that_rotate_are_refused():
     tree = relabel.sources.from_gaussian({"L": np.ones((4, 5, 2))}, sd={"L": np.ones((4, 5, 2))})
     spec = relabel.Spec({"factor": "orthogonal"}, {"L": "item factor"})
     with pytest.raises(SpecError, match="rotate"):
-        relabel.sources.gaussian_spec(spec, tree)
+        relabel.sources.gaussian_spec(tree, spec)
     with pytest.raises(SpecError, match="rotate"):
         relabel.align(tree, spec, criterion="wasserstein")
 
@@ -458,12 +458,20 @@ def test_units_that_rotate_are_refused():
         (np.zeros((4, 6)), {}, "need a layout"),
         (np.zeros((4, 6)), {"layout": {"W": (2, 2)}}, "the layout has 4"),
         ({"W": np.zeros((4, 2))}, {"layout": {"W": (3,)}}, "disagree about 'W'"),
-        ({"W": np.zeros((4, 2))}, {"sd": {"V": np.ones((4, 2))}}, "sd of 'V', of which"),
-        ({"W": np.zeros((4, 2))}, {"var": {"W": np.ones((4, 3))}}, "var of 'W' have the shape"),
-        ({"W": np.zeros((4, 2))}, {"sd": {"W": -np.ones((4, 2))}}, "go down to -1"),
+        ({"W": np.zeros((4, 2))}, {"sd": {"V": np.ones((4, 2))}}, "sd has 'V', and means do not"),
+        ({"W": np.zeros((4, 2))}, {"var": {"W": np.ones((4, 3))}}, "var of 'W' has the shape"),
+        (
+            {"W": np.zeros((4, 2))},
+            {"sd": {"W": -np.ones((4, 2))}},
+            "must not be negative, and its minimum is -1",
+        ),
         ({"W": np.zeros((4, 2))}, {"sd": {}, "var": {}}, "sd or var"),
         ({"W": np.zeros((4, 2))}, {"cov": np.ones((4, 3, 3))}, r"must be \(4, 2, 2\)"),
-        ({"W": np.zeros((4, 2))}, {"cov": {"V": np.ones((4, 2, 2))}}, "cov of 'V'"),
+        (
+            {"W": np.zeros((4, 2))},
+            {"cov": {"V": np.ones((4, 2, 2))}},
+            "cov has 'V', and means do not",
+        ),
         (
             {"W": np.zeros((4, 2))},
             {"cov": np.tile([[1, 2], [0, 1.0]], (4, 1, 1))},
@@ -495,7 +503,7 @@ def test_what_the_criterion_refuses():
     plain = spec_of("permutation")
     with pytest.raises(SpecError, match=r"'covariance' follows its units; .*gaussian_spec"):
         relabel.align(tree, plain, criterion="wasserstein")
-    spec = relabel.sources.gaussian_spec(plain, tree)
+    spec = relabel.sources.gaussian_spec(tree, plain)
     bad = tree.copy(deep=True)
     bad["posterior"]["covariance"].values[0, 2, 0, 3] = 9.0
     bad["posterior"]["covariance"].values[0, 2, 3, 0] = 9.0
@@ -516,7 +524,7 @@ def test_what_the_criterion_refuses():
 def test_diagnose_and_files(tmp_path):
     mean, cov = members(3, 30, seed=11)
     tree = relabel.sources.from_gaussian(mean, cov=cov, layout=shapes(3))
-    spec = relabel.sources.gaussian_spec(spec_of("tanh"), tree)
+    spec = relabel.sources.gaussian_spec(tree, spec_of("tanh"))
     relabel.save(tree, tmp_path / "fits.nc")
     with relabel.open_draws(tmp_path / "fits.nc") as opened:
         aligned = relabel.align(opened, spec, criterion="wasserstein")
@@ -543,7 +551,7 @@ def test_recorded_fits_of_numpyro(kind):
             for part in ("loc", "scale")
         )
         tree = relabel.sources.from_gaussian(loc, sd=scale)
-    spec = relabel.sources.gaussian_spec(spec_of("tanh"), tree)
+    spec = relabel.sources.gaussian_spec(tree, spec_of("tanh"))
     aligned = relabel.align(tree, spec, criterion="wasserstein")
     record = json.loads(aligned["relabel"].attrs["relabel"])
     assert record["losses"][-1] < 0.1 * record["loss_before"]

@@ -43,15 +43,15 @@ def equal(one, other):
 # NumPyro
 
 
-@pytest.mark.parametrize(("lead", "axes"), [((2, 50), "chain draw"), ((50,), "draw")])
-def test_names_of_modules_go_there_and_back(lead, axes, tmp_path):
+@pytest.mark.parametrize(("lead", "sample_dims"), [((2, 50), "chain draw"), ((50,), "draw")])
+def test_names_of_modules_go_there_and_back(lead, sample_dims, tmp_path):
     given = samples(*lead)
-    draws = from_numpyro(given, axes=axes)
+    draws = from_numpyro(given, sample_dims=sample_dims)
     aligned = relabel.align(draws, SPEC)
     relabel.save(aligned, tmp_path / "aligned.nc")
     again = relabel.open_draws(tmp_path / "aligned.nc")
     assert not equal(to_numpyro(again), to_numpyro(draws))
-    undone = to_numpyro(relabel.undo(again), group_by_chain="chain" in axes)
+    undone = to_numpyro(relabel.undo(again), group_by_chain="chain" in sample_dims)
     assert equal(undone, given)
 
 
@@ -63,7 +63,7 @@ def test_statistics_of_hmc_within_gibbs_have_the_names_of_arviz():
 
 def test_samples_are_grouped_by_chain_or_not():
     given = samples(2, 50)
-    draws = from_numpyro(given, axes="chain draw")
+    draws = from_numpyro(given, sample_dims="chain draw")
     flat = to_numpyro(draws)
     assert equal(flat, {name: v.reshape(100, *v.shape[2:]) for name, v in given.items()})
 
@@ -74,13 +74,13 @@ def test_nested_samples_come_back_nested():
         "net": {"l1": {"kernel": rng.normal(size=(2, 50, 3))}, "l2": rng.normal(size=(2, 50))},
         "nn/w": rng.normal(size=(2, 50, 4)),
     }
-    draws = from_numpyro(given, axes="chain draw")
+    draws = from_numpyro(given, sample_dims="chain draw")
     assert set(draws["posterior"].data_vars) == {"net.l1.kernel", "net.l2", "nn.w"}
     assert equal(to_numpyro(draws, group_by_chain=True), given)
 
 
 def test_one_module_by_its_layers():
-    draws = from_numpyro(samples(2, 50), axes="chain draw")
+    draws = from_numpyro(samples(2, 50), sample_dims="chain draw")
     module = to_numpyro(draws, module="nn")
     assert {name: list(layer) for name, layer in module.items()} == {
         "Dense_0": ["kernel", "bias"],
@@ -94,7 +94,7 @@ def test_one_module_by_its_layers():
 def test_warmup_data_and_names_of_axes_come_along():
     draws = from_numpyro(
         samples(2, 50),
-        axes="chain draw",
+        sample_dims="chain draw",
         warmup=samples(2, 20, seed=1),
         constant_data={"X": np.ones((6, 2))},
         dims={"nn/Dense_0.bias": ["hidden"]},
@@ -114,19 +114,19 @@ def test_warmup_data_and_names_of_axes_come_along():
 
 def test_a_dimension_cannot_have_the_name_of_a_variable():
     given = {"scale": np.ones((2, 50, 3)), "w": np.ones((2, 50, 3, 4, 5))}
-    draws = from_numpyro(given, axes="chain draw", dims={"w": ["scale", "draw", "a/b"]})
+    draws = from_numpyro(given, sample_dims="chain draw", dims={"w": ["scale", "draw", "a/b"]})
     assert draws["posterior/w"].dims == ("chain", "draw", "scale_dim", "draw_dim", "a.b")
 
 
 def test_axes_of_numpyro_that_are_not_clear():
-    with pytest.raises(DataError, match="axes='chain draw'"):
+    with pytest.raises(DataError, match="sample_dims='chain draw'"):
         from_numpyro(samples(2, 50))
     with pytest.raises(DataError, match=r"'b' has the shape \(2, 40\)"):
-        from_numpyro({"a": np.ones((2, 50)), "b": np.ones((2, 40))}, axes="chain draw")
+        from_numpyro({"a": np.ones((2, 50)), "b": np.ones((2, 40))}, sample_dims="chain draw")
     with pytest.raises(DataError, match="not list"):
         from_numpyro([np.ones(3)])
     with pytest.raises(DataError, match="float16"):
-        from_numpyro({"a": np.ones((2, 50), np.float16)}, axes="chain draw")
+        from_numpyro({"a": np.ones((2, 50), np.float16)}, sample_dims="chain draw")
 
 
 # PyMC
@@ -277,7 +277,7 @@ def test_structures_of_tfp():
     for tree in trees:
         assert tree.identical(trees[0])
         assert np.array_equal(tree["posterior/w"], w.swapaxes(0, 1))
-    assert from_tfp(w, ["w"], axes="draw")["posterior"].sizes["w_dim_0"] == 4
+    assert from_tfp(w, ["w"], sample_dims="draw")["posterior"].sizes["w_dim_0"] == 4
     assert dict(from_tfp({"a": {"b": s}})["posterior"].sizes) == {"chain": 4, "draw": 50}
 
 

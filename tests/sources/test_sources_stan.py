@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import stanio
 from files import RECORDED
 
 import relabel
 from relabel.errors import DataError, FileError
-from relabel.sources.stan import from_stan, is_stan_csv
+from relabel.sources.kinds import source_of
+from relabel.sources.stan import from_stan
 
 SPEC = relabel.Spec({"feature": "permutation"}, {"beta": "feature"})
 HEADER = """# stan_version_major = 2
@@ -95,6 +97,18 @@ def test_a_pattern_takes_files_in_the_order_of_their_numbers(chains, tmp_path):
     assert dict(from_stan(str(tmp_path / "chain_2.csv"))["posterior"].sizes)["chain"] == 1
 
 
+def test_numbers_anywhere_in_a_path_order_the_files_of_a_pattern(tmp_path):
+    """Numbers count as numbers, also in names of folders, and come before what goes on longer."""
+    order = ["run_2/fit.csv", "run_2/fit_9.csv", "run_2/fit_10.csv", "run_2/fit_10b.csv",
+             "run_10/fit.csv"]  # fmt: skip
+    for number, name in enumerate(order):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, "lp__,a", [(-1, number)])
+    assert from_stan(tmp_path / "run_*" / "*.csv")["posterior/a"].values.ravel().tolist() == [
+        0.0, 1.0, 2.0, 3.0, 4.0
+    ]  # fmt: skip
+
+
 def test_a_relative_pattern(chains, tmp_path, monkeypatch):
     (tmp_path / "a.csv").write_bytes(chains[0].read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -152,6 +166,56 @@ def test_tuples_and_complex_numbers_are_variables_of_their_parts(tmp_path):
     assert posterior["z.imag"].item() == 4
 
 
+def parts_of(name, values):
+    """A variable of stanio as variables of its parts: of tuples, and of complex numbers."""
+    if values.dtype.names:
+        parts = [parts_of(f"{name}.{number}", values[number]) for number in values.dtype.names]
+        return {key: part for found in parts for key, part in found.items()}
+    if values.dtype.kind == "c":
+        return {f"{name}.real": values.real, f"{name}.imag": values.imag}
+    return {name: values}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "mu,S.1.1,S.2.1,S.1.2,S.2.2,S.1.3,S.2.3",
+        "z.real,z.imag,v.1.real,v.1.imag,v.2.real,v.2.imag",
+        "m.1.1.real,m.1.1.imag,m.2.1.real,m.2.1.imag,m.1.2.real,m.1.2.imag,m.2.2.real,m.2.2.imag",
+        "x:1,x:2.1,x:2.2,x:3.real,x:3.imag",
+        "x.1:1,x.1:2.1,x.1:2.2,x.2:1,x.2:2.1,x.2:2.2,x.3:1,x.3:2.1,x.3:2.2",
+        "x:1,x:2:1,x:2:2.1,x:2:2.2,y",
+        "x.1.1:1,x.1.1:2.1.1,x.1.1:2.2.1,x.2.1:1,x.2.1:2.1.1,x.2.1:2.2.1",
+    ],
+)
+def test_names_mean_what_they_mean_to_stanio(columns, tmp_path):
+    """In the order of Stan; stanio reads other orders wrongly."""
+    names = columns.split(",")
+    table = np.random.default_rng(0).normal(size=(5, len(names)))
+    rows = [(-1, *map(repr, row.tolist())) for row in table]
+    found = from_stan(write(tmp_path / "a.csv", f"lp__,{columns}", rows))["posterior"]
+    expected = {}
+    for name, values in stanio.stan_variables(
+        stanio.parse_header(columns), table, object=False
+    ).items():
+        expected |= parts_of(name, values)
+    assert set(found.data_vars) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name].values[0], values, err_msg=name)
+
+
+def test_recorded_files_are_read_as_stanio_reads_them(chains):
+    header, data = stanio.read_csv([str(path) for path in chains])
+    posterior = from_stan(chains)["posterior"]
+    for name, values in stanio.stan_variables(stanio.parse_header(header), data).items():
+        assert name.endswith("__") or np.array_equal(posterior[name], values)
+
+
+def test_infinite_imaginary_parts_keep_their_real_parts(tmp_path):
+    path = write(tmp_path / "a.csv", "lp__,z.real,z.imag", [(-1, 3, "inf")])
+    assert from_stan(path)["posterior/z.real"].item() == 3
+
+
 def test_numbers_that_are_not_finite(tmp_path):
     path = write(tmp_path / "a.csv", "lp__,a,b", [("-inf", "nan", "inf"), (-1, "-nan", 1e-320)])
     draws = from_stan(path)
@@ -159,17 +223,17 @@ def test_numbers_that_are_not_finite(tmp_path):
     assert draws["posterior/b"].values.tolist() == [[np.inf, 1e-320]]
 
 
-def test_what_a_file_is_told_by_its_content(chains, folder, tmp_path):
-    assert is_stan_csv(chains[0])
-    assert is_stan_csv(str(folder / "stan_variational.csv"))
-    plain = tmp_path / "table.csv"
-    plain.write_text("a,b\n1,2\n")
+def test_files_are_recognised_by_their_content(chains, folder, tmp_path):
     bare = tmp_path / "bare"
     bare.write_text("lp__,a\n1,2\n")
-    assert is_stan_csv(bare)
+    for path in (chains[0], folder / "stan_variational.csv", bare):
+        assert source_of(path).name == "Stan CSV"
+    plain = tmp_path / "table.csv"
+    plain.write_text("a,b\n1,2\n")
     (tmp_path / "profile.csv").write_text("name,thread_id,total_time\n")
-    others = [plain, tmp_path / "profile.csv", folder / "emcee.h5", tmp_path, tmp_path / "none"]
-    assert not any(is_stan_csv(path) for path in others)
+    for path in (plain, tmp_path / "profile.csv", tmp_path):
+        assert source_of(path) is None
+    assert source_of(folder / "emcee.h5").name == "emcee"
 
 
 # What is refused
@@ -251,7 +315,7 @@ def test_two_runs_in_one_file(tmp_path):
 def test_chains_of_unequal_length(tmp_path):
     one = write(tmp_path / "one.csv", "lp__,a", [(-1, 1), (-2, 3), (-3, 5)])
     other = write(tmp_path / "other.csv", "lp__,a", [(-1, 7), (-2, 9)])
-    message = r"unequal length: of draws, \S*one.csv has 3, \S*other.csv has 2; .*truncate=True"
+    message = r"differ in length: of draws, \S*one.csv has 3, \S*other.csv has 2; .*truncate=True"
     with pytest.raises(DataError, match=message):
         from_stan([one, other])
     draws = from_stan([one, other], truncate=True)
@@ -265,7 +329,7 @@ def test_other_columns(tmp_path):
         with pytest.raises(DataError, match=r"different columns: only \S*one.csv has 'a.2'"):
             from_stan(files)
     turned = write(tmp_path / "turned.csv", "lp__,a.2,a.1", [(-1, 1, 2)])
-    with pytest.raises(DataError, match="their order is not the same"):
+    with pytest.raises(DataError, match="different columns: in another order"):
         from_stan([one, turned])
 
 
@@ -334,7 +398,7 @@ def test_files_without_draws(tmp_path, text, message):
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(FileError, match="No such file"):
         from_stan(tmp_path / "none.csv")
-    with pytest.raises(FileError, match="no file is named like this"):
+    with pytest.raises(FileError, match="no file fits this pattern"):
         from_stan(tmp_path / "none_*.csv")
     with pytest.raises(FileError, match=r"not \[\]"):
         from_stan([])

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import sys
 import zipfile
 from collections import namedtuple
@@ -27,10 +28,10 @@ from relabel.sources import (
     ravel,
     to_dict,
     to_pytree,
-    to_state_dicts,
+    to_torch,
     unravel,
 )
-from relabel.sources.files import kind_of, open_source
+from relabel.sources.kinds import source_of
 from relabel.sources.members import from_members, members_of, split_members
 
 DATA = RECORDED / "sources"
@@ -95,8 +96,8 @@ def draws(tree):
 
 @pytest.mark.parametrize("name", ["ensemble.safetensors", "stacked.safetensors", "stacked.npz"])
 def test_recorded_files(name):
-    axes = None if name.startswith("ensemble") else "draw"
-    tree = relabel.open_draws(DATA / name, axes=axes)
+    sample_dims = None if name.startswith("ensemble") else "draw"
+    tree = relabel.open_draws(DATA / name, sample_dims=sample_dims)
     same(draws(tree), stacked())
     aligned = relabel.align(tree, SPEC)
     assert float(aligned["relabel/loss"].sum()) < 0.1
@@ -153,9 +154,9 @@ def test_an_aligned_file_holds_the_aligned_values(tmp_path):
 
 def test_stacked_arrays_go_back_stacked(tmp_path):
     for name in ("stacked.safetensors", "stacked.npz"):
-        tree = relabel.open_draws(DATA / name, axes="draw")
+        tree = relabel.open_draws(DATA / name, sample_dims="draw")
         relabel.save(tree, tmp_path / name)
-        same(draws(relabel.open_draws(tmp_path / name, axes="draw")), stacked())
+        same(draws(relabel.open_draws(tmp_path / name, sample_dims="draw")), stacked())
     written = (tmp_path / "stacked.safetensors").read_bytes()
     assert written == (DATA / "stacked.safetensors").read_bytes()
 
@@ -296,7 +297,9 @@ def test_folders_that_hold_no_members(tmp_path):
         folder = tmp_path / name.partition(".")[0]
         write_members(folder, ".npz")
         (folder / name).write_bytes(content)
-        with pytest.raises(FileError, match=f"{name}: not a file of weights or draws"):
+        with pytest.raises(
+            FileError, match=f"{name}: not a file of weights or draws of a known kind"
+        ):
             relabel.open_draws(folder)
 
 
@@ -339,11 +342,11 @@ def test_prefixed_members_that_differ(tmp_path):
         from_safetensors(write_safetensors(tmp_path / "b.safetensors", twice))
 
 
-def test_one_file_without_members_must_be_told(tmp_path):
+def test_one_file_without_members_needs_sample_dims(tmp_path):
     path = write_safetensors(tmp_path / "one.safetensors", members()[0])
     with pytest.raises(DataError, match="one member, or are its arrays stacked draws"):
         relabel.open_draws(path)
-    one = relabel.open_draws(path, axes="")
+    one = relabel.open_draws(path, sample_dims="")
     assert one["posterior"].sizes["draw"] == 1
     same({name: array[0] for name, array in draws(one).items()}, members()[0])
 
@@ -359,32 +362,34 @@ def header_of(entries, tail=b""):
 W = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
+DAMAGED = "cannot be read as safetensors; it is damaged or was cut short"
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    "content",
     [
-        ((2**62).to_bytes(8, "little") + b'{"a": 1}', "header should have 4611686018427387904"),
-        (b"\xff" * 8 + b"{}", "header should have 18446744073709551615 bytes"),
-        (header_of({"w": W}, bytes(7)), "need 8 bytes, but there are 7: .* cut short"),
-        (header_of({"w": W}, bytes(9)), "need 8 bytes, but there are 9"),
-        (header_of({"w": {**W, "shape": [3]}}, bytes(8)), "damaged header"),
-        (header_of({"w": {**W, "shape": [-2, -1]}}, bytes(8)), "damaged header"),
-        (header_of({"w": W, "v": W}, bytes(8)), "damaged header"),
-        (header_of({"w": {**W, "data_offsets": [4, 12]}}, bytes(12)), "damaged header"),
-        (header_of({"w": 3}), "damaged header"),
-        (header_of({"__metadata__": 3}), "damaged header"),
-        (
-            header_of(b'{"w": %(w)b, "w": %(w)b}' % {b"w": json.dumps(W).encode()}, bytes(8)),
-            "damaged",
-        ),
-        (header_of(b"{" * 50), "damaged header"),
-        (header_of(b'{"w":' + b"[" * 200_000), "damaged header"),
+        (2**62).to_bytes(8, "little") + b'{"a": 1}',
+        b"\xff" * 8 + b"{}",
+        header_of({"w": W}, bytes(7)),
+        header_of({"w": W}, bytes(9)),
+        header_of({"w": {**W, "shape": [3]}}, bytes(8)),
+        header_of({"w": {**W, "shape": [-2, -1]}}, bytes(8)),
+        header_of({"w": W, "v": W}, bytes(8)),
+        header_of({"w": {**W, "data_offsets": [4, 12]}}, bytes(12)),
+        header_of({"w": 3}),
+        header_of({"__metadata__": 3}),
+        header_of(b'{"w": %(w)b, "w": %(w)b}' % {b"w": json.dumps(W).encode()}, bytes(8)),
+        header_of(b"{" * 50),
+        header_of(b'{"w":' + b"[" * 200_000),
     ],
+    ids=range(13),
 )
-def test_damaged_safetensors(content, message, tmp_path):
+def test_damaged_safetensors(content, tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(content)
+    message = f"weights.safetensors: {DAMAGED} .{len(content)} bytes.: ."
     with pytest.raises(FileError, match=message):
-        relabel.open_draws(path, axes="")
+        relabel.open_draws(path, sample_dims="")
 
 
 def test_every_cut_of_a_safetensors_file_is_noticed(tmp_path):
@@ -403,7 +408,7 @@ def test_halves_are_refused(dtype, told, tmp_path):
     array = np.zeros(4, np.uint8 if told.startswith("float8") else np.uint16)
     path = write_safetensors(tmp_path / "half.safetensors", {"w": array}, {"w": dtype})
     with pytest.raises(DataError, match=f"'w' has the dtype {told}, .* convert it to float32"):
-        relabel.open_draws(path, axes="draw")
+        relabel.open_draws(path, sample_dims="draw")
     with pytest.raises(DataError, match="'w' has the dtype float16"):
         from_dict({"w": np.zeros(4, np.float16)})
 
@@ -414,7 +419,7 @@ def test_damaged_npz(tmp_path):
         path = tmp_path / "cut.npz"
         path.write_bytes(whole[:length])
         with pytest.raises(FileError, match=r"cut.npz: cannot be read as .npz; it is damaged"):
-            relabel.open_draws(path, axes="draw")
+            relabel.open_draws(path, sample_dims="draw")
     np.save(tmp_path / "a.npy", np.zeros((40, 3)))
     cut = tmp_path / "cut.npy"
     cut.write_bytes((tmp_path / "a.npy").read_bytes()[:500])
@@ -528,32 +533,41 @@ def test_kinds_are_told_from_the_content(tmp_path):
     }.items():
         path = tmp_path / "misleading.nc"
         path.write_bytes((DATA / name).read_bytes())
-        assert kind_of(path) == kind
+        assert source_of(path).name == kind
     path.write_bytes(b"\x82 no key of text")
-    assert kind_of(path) is None
+    assert source_of(path) is None
     for start in (b"\x81\xa1", b"\xde\x00\x20\xa4", b"\xdf\x00\x00\x00\x20\xd9"):
         path.write_bytes(start)
-        assert kind_of(path) == "msgpack"
+        assert source_of(path).name == "msgpack"
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("ensemble.pt", "torch"), ("ensemble.msgpack", "msg")]
+    ("name", "module", "install"),
+    [
+        ("ensemble.pt", "torch", "torch"),
+        ("ensemble.msgpack", "msgpack", '"posterior-relabel[flax]"'),
+        ("ensemble.safetensors", "safetensors", '"posterior-relabel[safetensors]"'),
+    ],
 )
-def test_a_missing_package_is_named(name, package, monkeypatch, tmp_path):
-    for module in ("torch", "msgpack"):
-        monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(FileError, match=f"pip install {package}"):
+def test_a_missing_package_is_named(name, module, install, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, module, None)
+    message = re.escape(f"needs the package {module}: pip install {install}")
+    with pytest.raises(FileError, match=f"{name}: .* {message}"):
         relabel.open_draws(DATA / name)
-    with pytest.raises(DataError, match="pip install torch"):
-        to_state_dicts(from_dict(stacked(), axes="draw"))
-    monkeypatch.setattr("relabel.sources.files.find_spec", lambda _: None)
-    target = tmp_path / Path(name).name
-    with pytest.raises(FileError, match=f"to write it, install the package {package}"):
-        relabel.save(from_dict(stacked(), axes="draw"), target)
+    monkeypatch.setattr("relabel.io.writing.find_spec", lambda _: None)
+    message = re.escape(f"to write it, install the package {module}: pip install {install}")
+    with pytest.raises(FileError, match=message):
+        relabel.save(from_dict(stacked(), sample_dims="draw"), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_orbax_is_told_from_its_folder(monkeypatch, tmp_path):
+def test_state_dicts_need_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(DataError, match="pip install torch"):
+        to_torch(from_dict(stacked(), sample_dims="draw"))
+
+
+def test_orbax_is_recognised_by_its_folder(monkeypatch, tmp_path):
     (tmp_path / "_METADATA").write_text("{}")
     monkeypatch.setitem(sys.modules, "orbax", None)
     with pytest.raises(FileError, match="pip install orbax-checkpoint"):
@@ -561,12 +575,12 @@ def test_orbax_is_told_from_its_folder(monkeypatch, tmp_path):
 
 
 def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
-    tree = from_dict(stacked(), axes="draw")
+    tree = from_dict(stacked(), sample_dims="draw")
     target = tmp_path / "out.npy"
     target.write_bytes(b"before")
     with pytest.raises(FileError, match=r"could not be written: a .npy file holds one array"):
         relabel.save(tree, target, force=True)
-    complex_number = from_dict({"w": np.zeros((3, 2), np.longdouble)}, axes="draw")
+    complex_number = from_dict({"w": np.zeros((3, 2), np.longdouble)}, sample_dims="draw")
     with pytest.raises(FileError, match="which safetensors does not know"):
         relabel.save(complex_number, tmp_path / "out.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
@@ -628,10 +642,10 @@ def test_prefixes_of_wrappers(prefix):
     [
         ([], "there are no members"),
         ([{}, {}], "item 0: an empty state dict"),
-        ([{0: np.zeros(2)}], "the name 0 is a int; names must be text"),
+        ([{0: np.zeros(2)}], "the name 0 is a int; names must be strings"),
         ([{"net": {"w": np.zeros(2)}, "gate": {"w": np.ones(2)}}], "several networks .'net', 'ga"),
         ({"a": {"w": np.zeros(2)}, "model": {"w": np.ones(2)}}, "several networks .'model', 'a'"),
-        ([{"w": np.zeros(2), "extra": {"a": 1}}], "item 0: 'extra' is a dict, no tensor"),
+        ([{"w": np.zeros(2), "extra": {"a": 1}}], "item 0: 'extra' is a dict, not a tensor"),
         ([{"w": np.zeros(2)}, 3], "item 1: holds a int; give state dicts"),
         ([[{"w": np.zeros(2)}], [{"w": np.zeros(2)}] * 2], "the chains have 1, 2 draws"),
         ([{"w": np.zeros(2)}, [{"w": np.zeros(2)}]], "state dicts or lists of them, not both"),
@@ -639,9 +653,12 @@ def test_prefixes_of_wrappers(prefix):
         ([{"w": np.zeros(2)}, {"v": np.zeros(2)}], "member 1 lacks 'w'"),
         ([{"w": np.zeros(2, np.float16)}], "convert it to float32"),
         (3, "holds a int"),
-        ({"a": {"w": np.zeros(2)}, "losses": [0.1, 0.2]}, "'losses' holds a list, no state dict"),
+        (
+            {"a": {"w": np.zeros(2)}, "losses": [0.1, 0.2]},
+            "'losses' holds a list, not a state dict",
+        ),
         ({"a": [{"w": np.zeros(2)}] * 2, "b": [{"w": np.ones(2)}] * 2}, "'a' holds a list of 2"),
-        ({"states": [1.0, 2.0]}, "'states' holds a list, no state dict"),
+        ({"states": [1.0, 2.0]}, "'states' holds a list, not a state dict"),
     ],
 )
 def test_what_are_no_state_dicts(source, message):
@@ -651,31 +668,31 @@ def test_what_are_no_state_dicts(source, message):
 
 def test_axes_are_for_stacked_tensors():
     with pytest.raises(DataError, match="for stacked tensors"):
-        from_torch(members(), axes="draw")
+        from_torch(members(), sample_dims="draw")
 
 
 # ---------------------------------------------------------------------- dictionaries
 
 
-@pytest.mark.parametrize("axes", ["chain draw", "draw chain", "draw"])
-def test_dictionaries(axes):
+@pytest.mark.parametrize("sample_dims", ["chain draw", "draw chain", "draw"])
+def test_dictionaries(sample_dims):
     rng = np.random.default_rng(0)
-    lead = {"chain draw": (3, 20), "draw chain": (20, 3), "draw": (20,)}[axes]
+    lead = {"chain draw": (3, 20), "draw chain": (20, 3), "draw": (20,)}[sample_dims]
     source = {"nn/w": rng.normal(size=(*lead, 2, 4)), "n": rng.integers(0, 9, size=lead)}
-    tree = from_dict(source, axes=axes)
+    tree = from_dict(source, sample_dims=sample_dims)
     assert tree["posterior"].sizes["draw"] == 20
     assert set(tree["posterior"].data_vars) == {"nn.w", "n"}
     same(to_dict(tree), source)
 
 
 def test_chains_that_came_later_are_kept():
-    tree = from_dict({"w": np.zeros((20, 2))}, axes="draw")
+    tree = from_dict({"w": np.zeros((20, 2))}, sample_dims="draw")
     two = tree["posterior"].to_dataset().isel(chain=[0, 0])
     assert to_dict(two)["w"].shape == (2, 20, 2)
 
 
 def test_axes_that_are_not_clear():
-    with pytest.raises(DataError, match="say which they are, by axes='chain draw'"):
+    with pytest.raises(DataError, match="name these axes, by sample_dims='chain draw'"):
         from_dict({"w": np.zeros((4, 100, 3)), "s": np.zeros((4, 100))})
     with pytest.raises(DataError, match="the leading axes"):
         from_dict({"w": np.zeros((4, 100)), "s": np.zeros(5)})
@@ -695,10 +712,10 @@ def position(lead=()):
     }
 
 
-@pytest.mark.parametrize("axes", ["chain draw", "draw chain"])
-def test_pytrees(axes, no_jax):
+@pytest.mark.parametrize("sample_dims", ["chain draw", "draw chain"])
+def test_pytrees(sample_dims, no_jax):
     source = position((5, 6))
-    tree = from_pytree(source, axes=axes)
+    tree = from_pytree(source, sample_dims=sample_dims)
     assert set(tree["posterior"].data_vars) == {"net.0.weight", "net.0.bias", "a.b.0"}
     back = to_pytree(tree, like=source)
     assert type(back["net"][0]) is Layer
@@ -729,7 +746,7 @@ def test_a_list_of_layers_is_one_tree(no_jax):
     assert dict(tree["posterior"].sizes)["draw"] == 50
     assert set(tree["posterior"].data_vars) == {"0.w", "1.w"}
     square = [{"w": np.zeros((50, 8))}, {"w": np.ones((50, 8))}]
-    assert set(from_pytree(square, axes="draw")["posterior"].data_vars) == {"0.w", "1.w"}
+    assert set(from_pytree(square, sample_dims="draw")["posterior"].data_vars) == {"0.w", "1.w"}
     np.testing.assert_array_equal(to_pytree(tree, like=layers)[1]["w"], layers[1]["w"])
 
 
@@ -754,7 +771,7 @@ def test_lists_of_lists_of_pytrees_are_chains(kind, no_jax):
         w, c = (last["w"], last["c"]) if isinstance(last, dict) else last
         np.testing.assert_array_equal(w, np.full((3, 2), 5.0))
         assert c == {"d": 5.0}
-    with pytest.raises(DataError, match="lists of 3, 2 trees that are alike: chains must"):
+    with pytest.raises(DataError, match="lists of 3, 2 trees of one structure: chains must"):
         from_pytree([source[0], source[1][:2]])
 
 
@@ -772,32 +789,32 @@ def test_lists_of_layers_are_draws(no_jax):
 
 
 def test_an_array_alone(no_jax):
-    tree = from_pytree(np.arange(12.0).reshape(6, 2), axes="draw")
+    tree = from_pytree(np.arange(12.0).reshape(6, 2), sample_dims="draw")
     assert list(tree["posterior"].data_vars) == ["theta"]
     np.testing.assert_array_equal(to_pytree(tree), np.arange(12.0).reshape(6, 2))
 
 
 def test_pytrees_that_do_not_fit(no_jax):
-    tree = from_pytree({"w": np.zeros((6, 2))}, axes="draw")
+    tree = from_pytree({"w": np.zeros((6, 2))}, sample_dims="draw")
     with pytest.raises(DataError, match="it has 'v', they do not"):
         to_pytree(tree, like={"v": 0.0})
-    both = from_pytree({"w": np.zeros((6, 2)), "v": np.zeros(6)}, axes="draw")
+    both = from_pytree({"w": np.zeros((6, 2)), "v": np.zeros(6)}, sample_dims="draw")
     with pytest.raises(DataError, match="it lacks 'v'"):
         to_pytree(both, like={"w": 0.0})
     with pytest.raises(DataError, match="would both be named 'a/b'"):
-        from_pytree({"a": {"b": np.zeros(3)}, "a/b": np.zeros(3)}, axes="draw")
+        from_pytree({"a": {"b": np.zeros(3)}, "a/b": np.zeros(3)}, sample_dims="draw")
 
 
 def test_pytrees_that_cannot_be_built(no_jax):
     with pytest.raises(DataError, match="'a/b' cannot be nested"):
-        to_pytree(from_dict({"a": np.zeros((9, 2)), "a/b": np.zeros((9, 3))}, axes="draw"))
-    with pytest.raises(DataError, match="cannot be taken apart: '<' not supported"):
-        from_pytree({0: np.zeros((9, 2)), "a": np.zeros((9, 2))}, axes="draw")
+        to_pytree(from_dict({"a": np.zeros((9, 2)), "a/b": np.zeros((9, 3))}, sample_dims="draw"))
+    with pytest.raises(DataError, match="cannot be flattened: '<' not supported"):
+        from_pytree({0: np.zeros((9, 2)), "a": np.zeros((9, 2))}, sample_dims="draw")
 
 
 def test_paths_outlive_a_file(tmp_path, no_jax):
     source = position((5, 6))
-    relabel.save(from_pytree(source, axes="draw chain"), tmp_path / "draws.nc")
+    relabel.save(from_pytree(source, sample_dims="draw chain"), tmp_path / "draws.nc")
     tree = relabel.open_draws(tmp_path / "draws.nc")
     back = to_pytree(tree, like=source)
     np.testing.assert_array_equal(back["net"][0].weight, source["net"][0].weight)
@@ -808,11 +825,11 @@ def test_paths_outlive_a_file(tmp_path, no_jax):
 LAYOUT = {"z": (3, 4), "b": 4, "a": {"s": ()}}
 
 
-@pytest.mark.parametrize(("lead", "axes"), [((), None), ((9,), None), ((2, 9), "chain draw"),
+@pytest.mark.parametrize(("lead", "sample_dims"), [((), None), ((9,), None), ((2, 9), "chain draw"),
                                             ((9, 2), "draw chain")])  # fmt: skip
-def test_flat_vectors(lead, axes):
+def test_flat_vectors(lead, sample_dims):
     theta = np.random.default_rng(0).normal(size=(*lead, 17))
-    tree = unravel(theta, LAYOUT, axes=axes)
+    tree = unravel(theta, LAYOUT, sample_dims=sample_dims)
     assert list(tree["posterior"].data_vars) == ["z", "b", "a.s"]
     values = tree["posterior"]["z"].values[0, 0]
     np.testing.assert_array_equal(values.ravel(), theta.reshape(-1, 17)[0, :12])
@@ -839,20 +856,20 @@ def test_layouts_of_arrays_are_sorted_as_jax_does(no_jax):
 
 
 @pytest.mark.parametrize(
-    ("theta", "layout", "axes", "message"),
+    ("theta", "layout", "sample_dims", "message"),
     [
         (np.zeros((9, 16)), LAYOUT, None, r"layout has 17 numbers \(z \(3, 4\).* vectors have 16"),
-        (np.zeros((2, 9, 17)), LAYOUT, None, "say which they are"),
-        (np.zeros((9, 17)), LAYOUT, "chain draw", r"so 3 in all, but the shape is \(9, 17\)"),
+        (np.zeros((2, 9, 17)), LAYOUT, None, "name these axes, by sample_dims"),
+        (np.zeros((9, 17)), LAYOUT, "chain draw", r"3 in all, but the shape is \(9, 17\)"),
         (np.zeros((9, 17)), {}, None, "the layout is empty"),
-        (np.float64(1), LAYOUT, None, "a single number"),
+        (np.float64(1), LAYOUT, None, "must be a vector, not a single number"),
         (np.zeros((9, 2)), {"a": {"b": 1}, "a/b": 1}, None, "have one name"),
         (np.zeros((9, 2), complex), {"a": 2}, None, "dtype complex"),
     ],
 )
-def test_vectors_that_do_not_fit(theta, layout, axes, message):
+def test_vectors_that_do_not_fit(theta, layout, sample_dims, message):
     with pytest.raises(RelabelError, match=message):
-        unravel(theta, layout, axes=axes)
+        unravel(theta, layout, sample_dims=sample_dims)
 
 
 def test_ravel_refuses():
@@ -876,11 +893,60 @@ def test_npy(tmp_path):
     assert (tmp_path / "again.npy").read_bytes() == (tmp_path / "theta.npy").read_bytes()
 
 
-def test_what_is_arviz_is_left_to_it(tmp_path):
-    tree = from_npz(DATA / "stacked.npz", axes="draw")
-    for name in ("a.nc", "a.zarr"):
+def test_files_of_earlier_versions_have_another_name_for_the_leading_axes(tmp_path):
+    source = {"w": np.arange(12.0).reshape(3, 2, 2)}
+    tree = from_dict(source, sample_dims="draw chain")
+    assert tree["posterior"].attrs["sample_dims"] == "draw chain"
+    tree["posterior"].attrs["sample_axes"] = tree["posterior"].attrs.pop("sample_dims")
+    relabel.save(tree, tmp_path / "early.nc")
+    early = relabel.open_draws(tmp_path / "early.nc")
+    same(to_dict(early), source)
+    relabel.save(early, tmp_path / "back.npz")
+    with np.load(tmp_path / "back.npz") as archive:
+        same(dict(archive), source)
+    chains = from_pytree([[{"w": np.zeros(2)}] * 3, [{"w": np.ones(2)}] * 3])
+    chains["posterior"].attrs["sample_axes"] = chains["posterior"].attrs.pop("sample_dims")
+    assert [len(chain) for chain in to_pytree(chains)] == [3, 3]
+
+
+def test_sample_dims_are_one_of_four_texts():
+    for wrong in ("chain", "draw draw", ["chain", "draw"], 3):
+        with pytest.raises(DataError, match="sample_dims must be one of 'chain draw', 'draw cha"):
+            from_dict({"w": np.zeros((3, 2))}, sample_dims=wrong)
+
+
+def test_options_of_one_kind_are_handed_on(tmp_path):
+    np.save(tmp_path / "theta.npy", np.zeros((9, 17)))
+    draws = relabel.open_draws(tmp_path / "theta.npy", layout=LAYOUT, sample_dims="draw")
+    assert draws["posterior/z"].shape == (1, 9, 3, 4)
+    steps = relabel.open_draws(DATA / "emcee.h5", discard=10, thin=3)
+    assert steps["posterior"].sizes["draw"] == 10 * 16
+    for name, options in {"emcee.h5": {"sample_dims": "draw"}, "stacked.npz": {"thin": 2}}.items():
+        with pytest.raises(DataError, match=r"is for .*; this is .*, so leave .* out"):
+            relabel.open_draws(DATA / name, **options)
+
+
+def test_suffixes_may_be_capital_letters(tmp_path):
+    tree = from_npz(DATA / "stacked.npz", sample_dims="draw")
+    for name in ("a.NPZ", "a.NC", "a.Zarr"):
         relabel.save(tree, tmp_path / name)
-        assert open_source(tmp_path / name) is None
+    assert source_of(tmp_path / "a.NPZ").name == ".npz"
+    assert (tmp_path / "a.Zarr").is_dir()
+
+
+def test_a_folder_with_one_file_of_arviz_is_that_file(tmp_path):
+    (tmp_path / "run").mkdir()
+    tree = from_npz(DATA / "stacked.npz", sample_dims="draw")
+    relabel.save(tree, tmp_path / "run" / "a.nc")
+    for given in (tmp_path / "run", [tmp_path / "run"], tmp_path / "run" / "*.nc"):
+        same(draws(relabel.open_draws(given)), stacked())
+
+
+def test_files_of_arviz_are_recognised(tmp_path):
+    tree = from_npz(DATA / "stacked.npz", sample_dims="draw")
+    for name, kind in {"a.nc": "netCDF", "a.zarr": "Zarr"}.items():
+        relabel.save(tree, tmp_path / name)
+        assert source_of(tmp_path / name).name == kind
 
 
 def test_weights_that_a_spec_forgets_are_told():

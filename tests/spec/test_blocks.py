@@ -235,7 +235,7 @@ def test_scales_of_companions_do_not_fix_the_gauge():
     spec = Spec({"h": "relu"}, {"W": "x -> h", "V": "h -> y", "s": "x -> |h|"})
     data = draws(W=(2, 3), V=(3, 2), s=(2, 3))
     without = relabel.align(data[["W", "V"]], Spec({"h": "relu"}, {"W": "x -> h", "V": "h -> y"}))
-    aligned = relabel.align(data, spec, criterion=relabel.criteria.Mean(variables=("W", "V")))
+    aligned = relabel.align(data, spec, criterion=relabel.criteria.Mean(var_names=("W", "V")))
     np.testing.assert_array_equal(aligned["W"], without["W"])
     factor = aligned["relabel_h_factor"].values
     index = aligned["relabel_h_index"].values
@@ -304,7 +304,7 @@ def test_three_axes_of_units_are_carried_along():
     expected = np.einsum("cdij,cdkl,cdmn,cdjln->cdikm", a, b, a, data["T"].values)
     np.testing.assert_array_equal(aligned["T"], expected)
     with pytest.raises(SpecError, match="'T' has 3 axes of units"):
-        relabel.align(data, spec, criterion=relabel.criteria.Mean(variables=("A", "B", "T")))
+        relabel.align(data, spec, criterion=relabel.criteria.Mean(var_names=("A", "B", "T")))
     with pytest.raises(SpecError, match=r"carries the units 'a'; T .* is carried along only"):
         relabel.align(data, Spec(spec.units, {"B": "b _", "T": "a b a"}))
 

@@ -482,7 +482,7 @@ def test_a_likelihood_that_sees_the_shift_is_told(rng):
     data = tree["constant_data"].to_dataset().drop_vars("y")
     tree["constant_data"] = data.assign(y=(("obs", "o"), rng.normal(size=(40, Y))))
     _, found = relabel.diagnose(relabel.align(tree, spec))
-    assert "the outputs 'y' were centred, on which a gaussian likelihood depends" in str(found)
+    assert "the outputs 'y' were centred, on which a normal likelihood depends" in str(found)
 
 
 def test_the_command(rng, tmp_path, monkeypatch, capsys):
@@ -501,7 +501,7 @@ def test_the_command(rng, tmp_path, monkeypatch, capsys):
     lines = [word for name, line in HEAD.items() for word in ("--axes", f"{name}: {line}")]
     for more in (lines, []):
         start = ["align", "in.nc", "-o", "out.nc", "--force", "--units", "h=tanh"]
-        told = call(*start, *more, "--gauge", "y=centred")
+        told = call(*start, *more, "--gauges", "y=centred")
         assert "what is written to 'y' was centred" in told
     assert "labels can be believed" in call("diagnose", "out.nc")
     assert "V" in call("summary", "out.nc")

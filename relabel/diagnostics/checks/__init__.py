@@ -26,8 +26,9 @@ from relabel.diagnostics.checks.pairs import PairsCheck
 from relabel.diagnostics.checks.redundancy import RedundancyCheck
 from relabel.diagnostics.checks.scales import ScalesCheck
 from relabel.diagnostics.checks.starts import StartsCheck
+from relabel.errors import SpecError
 
-__all__ = ["BUILT_IN", "CHECKS"]
+__all__ = ["BUILT_IN", "CHECKS", "registered"]
 
 #: In the order in which they run, but that what a check needs runs before it.
 BUILT_IN: tuple[type[Check[Any]], ...] = (
@@ -53,3 +54,23 @@ CHECKS: Registry[type[Check[Any]]] = Registry("check", "checks", "relabel.checks
 
 for _check in BUILT_IN:
     CHECKS.register(_check.name, _check)
+
+
+def registered() -> list[type[Check[Any]]]:
+    """Return all checks, those of other packages last.
+
+    Raises
+    ------
+    SpecError
+        If one of another package is no check, or has another name than its entry point; if two
+        have one name.
+    """
+    for name in CHECKS:
+        check: Any = CHECKS[name]
+        derived = isinstance(check, type) and issubclass(check, Check)
+        if not derived or "__dataclass_fields__" not in vars(check) or check.name != name:
+            raise SpecError(
+                f"the check {name!r} must be a frozen dataclass of that name, derived from "
+                f"relabel.diagnostics.checks.base.Check, not {check!r}"
+            )
+    return list(CHECKS.values())

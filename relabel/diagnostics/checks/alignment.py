@@ -44,7 +44,7 @@ class AlignmentCheck(Check[Course]):
     name: ClassVar = "alignment"
     subject: ClassVar = "labels"
     place: ClassVar = 15
-    codes: ClassVar = ("not-aligned", "many-sweeps")
+    codes: ClassVar = ("not-aligned", "criterion", "many-sweeps")
     measurements: ClassVar = AlignmentMeasurements
 
     sweeps: Annotated[
@@ -56,17 +56,18 @@ class AlignmentCheck(Check[Course]):
 
     def run(self, case: Case) -> Course | None:
         """Read the record."""
-        if not case.aligned.was_aligned:
-            return None
-        record = case.aligned.notes
-        return Course(len(record["losses"]), record["converged"])
+        known = case.aligned.provenance
+        return None if known is None else Course(len(known.losses), known.converged)
 
     def measure(self, case: Case, result: Course) -> AlignmentMeasurements:
         """Return the number of sweeps."""
         return AlignmentMeasurements(result.n_sweeps)
 
     def findings(self, case: Case, result: Course | None) -> Iterator[Finding]:
-        """Point out draws that were not aligned, or took long."""
+        """Point out draws that were not aligned, or took long, and criteria that are not known."""
+        stand_in = case.aligned.rebuilt.stand_in
+        if stand_in:
+            yield Finding("criterion", "info", stand_in)
         if result is None:
             yield Finding(
                 "not-aligned",

@@ -148,7 +148,8 @@ class ChainsCheck(Check[SoundChains]):
             remedy = "run the sampler longer, or from better starting points"
             yield Finding("all-chains-flagged", "error", message, evidence, remedy)
             return
-        done = case.aligned.notes["options"].get("exclude_flagged", False)
+        known = case.aligned.provenance
+        done = known is not None and known.options.get("exclude_flagged", False)
         advice = "" if done else "; exclude_flagged=True keeps them out of the reference"
         yield Finding(
             "chains-flagged",

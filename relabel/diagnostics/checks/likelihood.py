@@ -57,11 +57,11 @@ class LikelihoodCheck(Check[Fitted]):
         )
         shifted = centred_axes(aligned.bound.spec.gauges)
         centred = [end for end in outputs.network.ends if end in shifted]
-        if centred and fitted.nats and fitted.family != "categorical":
+        if centred and fitted.nats and not fitted.family.shift_invariant:
             return Open(
                 "redundancy",
-                f"the outputs {centred[0]!r} were centred, on which a {fitted.family} likelihood "
-                "depends",
+                f"the outputs {centred[0]!r} were centred, on which a {fitted.family.name} "
+                "likelihood depends",
                 f"align without the gauge of {centred[0]!r}, or name the likelihood: categorical",
             )
         return fitted

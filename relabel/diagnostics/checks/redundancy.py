@@ -15,7 +15,7 @@ from relabel.diagnostics.checks.base import Case, Check, Threshold
 from relabel.diagnostics.checks.chains import ChainsCheck
 from relabel.diagnostics.checks.likelihood import LikelihoodCheck
 from relabel.diagnostics.checks.outputs import OutputsCheck
-from relabel.diagnostics.finding import Finding, named
+from relabel.diagnostics.finding import Finding, Open, named
 from relabel.diagnostics.kernels.removal import KINDS, ProximateRank, Redundancy, redundancy
 from relabel.diagnostics.kernels.widths import Widths
 
@@ -159,10 +159,16 @@ class RedundancyCheck(Check[RedundantUnits]):
 
     level: LevelOfLosses = 0.95
 
-    def run(self, case: Case) -> RedundantUnits:
+    def run(self, case: Case) -> RedundantUnits | Open:
         """Remove units one by one, and as many as can be removed together."""
         outputs, rows = case[OutputsCheck], case[ChainsCheck].sound
         arrays, fitted = case.aligned.arrays, case[LikelihoodCheck]
+        if fitted.family.why_no_refits is not None:
+            return Open(
+                "removal losses, widths, duplicated units",
+                fitted.family.why_no_refits,
+                "name another likelihood; relabel.average gives the losses of whole networks",
+            )
         every = redundancy(outputs.network, arrays, outputs.points, fitted, level=self.level)
         sound = {
             units: replace(

@@ -267,7 +267,7 @@ class _Slots:
         reference = Reference(
             {"": self.mean}, {}, {"": np.ones(n_features)}, (), (), 0.0, {"": self.root}
         )
-        return Gaussian().unary(Block.of({"": values}, ()), layout, reference, "")
+        return Gaussian().score(Block.of({"": values}, ()), layout, reference, "")
 
 
 def _beyond_sums(values: Array, signed: Array) -> Array:

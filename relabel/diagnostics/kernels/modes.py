@@ -82,7 +82,7 @@ class _Part:
     ) -> _Part:
         some = problem.selected(rows)
         first = int(np.nanargmax(lp[rows])) if np.isfinite(lp[rows]).any() else 0
-        found = solve(some, criterion, some.draw(first), n_kicks=0)
+        found = solve(some, criterion, some.draw(first), n_perturbations=0)
         values = all_features(some, found.elements)
         own = None if outputs is None else outputs[rows]
         return cls(some, found.elements, int(found.loss.argmin()), values, own)

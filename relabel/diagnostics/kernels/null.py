@@ -117,7 +117,7 @@ def shuffled_null(
     found: dict[str, list[float]] = {name: [] for name in actual}
     for replicate in range(n_replicates):
         noise = _shuffled(some, rng)
-        solution = solve(noise, criterion, noise.draw(0), n_kicks=0)
+        solution = solve(noise, criterion, noise.draw(0), n_perturbations=0)
         for name, value in variance_explained(noise, solution.elements).items():
             found[name].append(value)
         if step is not None:
@@ -198,7 +198,7 @@ def agreement_of_starts(
     mixed = _relabelled(some, rng)
     found: dict[str, list[Array]] = {units: [] for units in some.bound.sizes}
     for number, first in enumerate(firsts):
-        solution = solve(mixed[0], criterion, mixed[0].draw(int(first)), n_kicks=0)
+        solution = solve(mixed[0], criterion, mixed[0].draw(int(first)), n_perturbations=0)
         for units, element in solution.elements.items():
             found[units].append(_alike(element @ mixed[1][units]))
         if step is not None:

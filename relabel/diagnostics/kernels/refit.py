@@ -292,7 +292,7 @@ class Site:
     @property
     def exact(self) -> bool:
         """Whether the divergence is a sum of squares in the readers' weights."""
-        return self.fitted.family == "gaussian" and self._straight
+        return self.fitted.family.quadratic and self._straight
 
     @property
     def _straight(self) -> bool:

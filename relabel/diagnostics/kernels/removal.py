@@ -62,7 +62,7 @@ class Redundancy(Widths):
     units : str
     removal_loss : ndarray of shape (draws, K)
         Divergence when this unit alone is taken out and what reads its layer is refitted. Exact
-        for one hidden layer under Gaussian noise, an upper bound elsewhere.
+        for one hidden layer under normal noise, an upper bound elsewhere.
     kind : ndarray of int, shape (draws, K)
         Positions in :data:`KINDS`.
     eliminated : ndarray of bool, shape (draws, K)
@@ -124,7 +124,7 @@ def redundancy(
 
     .. math:: L_S = \min_{V : V_S = 0} \sum_i \mathrm{KL}\bigl(p_{f(x_i)} \,\|\, p_{f_V(x_i)}\bigr)
 
-    For one hidden layer and Gaussian noise this is a Schur complement of the Gram matrix of the
+    For one hidden layer and normal noise this is a Schur complement of the Gram matrix of the
     activations, exact. Otherwise the readers' weights are refitted by Fisher scoring (Gauss-Newton
     through the rest of the network, with steps that are damped until the divergence falls) from
     the better of two least-squares fits, one of the outputs to first order and one of the readers'
@@ -204,6 +204,7 @@ def redundancy(
     Two of three units are copies of one another, so one of them is spare.
 
     >>> import numpy as np, xarray as xr
+    >>> from relabel.diagnostics.likelihood import Normal
     >>> from relabel.spec.spec import Spec
     >>> sample = ("chain", "draw")
     >>> W, V = [[[[1.0, 1.0, -0.5]]]], [[[[1.0], [2.0], [3.0]]]]
@@ -212,7 +213,7 @@ def redundancy(
     >>> spec = Spec({"h": "tanh"}, {"W": "x -> h", "b": "-> h", "V": "h -> y"})
     >>> arrays = {name: draws[name].values[0] for name in ("W", "b", "V")}
     >>> inputs = np.linspace(-2, 2, 50)[:, None]
-    >>> fitted = Fitted("gaussian", np.array([[0.1]]))
+    >>> fitted = Fitted(Normal(), {"scale": np.array([[0.1]])})
     >>> found = redundancy(Network.of(spec.bind(draws)), arrays, inputs, fitted)["h"]
     >>> found.removal_loss.round(6) < found.limit
     array([[ True,  True, False]])

@@ -262,6 +262,7 @@ def pairs(
     Examples
     --------
     >>> import numpy as np, xarray as xr
+    >>> from relabel.diagnostics.likelihood import Normal
     >>> from relabel.spec.spec import Spec
     >>> sample = ("chain", "draw")
     >>> W, V = [[[[1.0, -1.0, -0.5]]]], [[[[1.0], [-2.0], [3.0]]]]
@@ -269,7 +270,7 @@ def pairs(
     ...                     "b": ((*sample, "h"), [[[0.0, 0.0, 1.0]]])})
     >>> spec = Spec({"h": "tanh"}, {"W": "x -> h", "b": "-> h", "V": "h -> y"})
     >>> arrays = {name: draws[name].values[0] for name in ("W", "b", "V")}
-    >>> fitted = Fitted("gaussian", np.array([[0.1]]))
+    >>> fitted = Fitted(Normal(), {"scale": np.array([[0.1]])})
     >>> inputs = np.linspace(-2, 2, 50)[:, None]
     >>> found = pairs(Network.of(spec.bind(draws)), arrays, inputs, fitted)["h"]
     >>> [(pair.slots, pair.kind) for pair in found.duplicated]

@@ -1,14 +1,13 @@
-"""Criteria: what a relabelling maximises. One file each; the table below names them all."""
+"""Criteria: what a relabelling maximises, and how its reference is formed. One file each.
 
-from __future__ import annotations
+Those of other packages are found by entry points of the group ``relabel.criteria``. A criterion
+subclasses :class:`Criterion`; :class:`Block`, :class:`Layout`, :func:`aligned_own` and
+:func:`aligned_pair` give it the draws, and it returns a :class:`Reference` and a :class:`Score`.
+"""
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
-
-from relabel.errors import SpecError
+from relabel.groups import Score
 from relabel.matching.criteria.activations import Activations
-from relabel.matching.criteria.base import Criterion
+from relabel.matching.criteria.base import Criterion, Reference, Remarks
 from relabel.matching.criteria.data_based import DataBased
 from relabel.matching.criteria.ecr import ECR
 from relabel.matching.criteria.ecr_iterative_1 import ECRIterative1
@@ -22,12 +21,19 @@ from relabel.matching.criteria.permutations import Permutations
 from relabel.matching.criteria.pivotal import Pivotal
 from relabel.matching.criteria.pra import PRA
 from relabel.matching.criteria.procrustes import Procrustes
+from relabel.matching.criteria.registry import (
+    CRITERIA,
+    criterion_of,
+    current_options,
+    options_of,
+    rebuilt,
+)
 from relabel.matching.criteria.rsp import RSP
 from relabel.matching.criteria.sjw import SJW
 from relabel.matching.criteria.stephens import Stephens
 from relabel.matching.criteria.wasserstein import Wasserstein
 from relabel.matching.criteria.wprocrustes import WeightedProcrustes
-from relabel.spec.resolve import closest
+from relabel.matching.features import Block, Layout, aligned_own, aligned_pair
 
 __all__ = [
     "CRITERIA",
@@ -36,107 +42,53 @@ __all__ = [
     "RSP",
     "SJW",
     "Activations",
+    "Block",
     "Criterion",
     "DataBased",
     "ECRIterative1",
     "ECRIterative2",
     "Gaussian",
+    "Layout",
     "MatchAlign",
     "Mean",
     "Order",
     "Permutations",
     "Pivotal",
     "Procrustes",
+    "Reference",
+    "Remarks",
+    "Score",
     "Stephens",
     "ToReference",
     "Wasserstein",
     "WeightedProcrustes",
+    "aligned_own",
+    "aligned_pair",
     "criterion_of",
+    "current_options",
     "options_of",
+    "rebuilt",
 ]
 
-#: Name, as on the command line -> criterion.
-CRITERIA: dict[str, type[Criterion]] = {
-    criterion.name: criterion
-    for criterion in (
-        Mean,
-        ToReference,
-        Gaussian,
-        Activations,
-        Order,
-        Stephens,
-        ECR,
-        ECRIterative1,
-        ECRIterative2,
-        PRA,
-        DataBased,
-        SJW,
-        Pivotal,
-        Permutations,
-        RSP,
-        Procrustes,
-        WeightedProcrustes,
-        MatchAlign,
-        Wasserstein,
-    )
-}
-
-
-def criterion_of(name: str, options: Mapping[str, Any] | None = None) -> Criterion:
-    """Build a criterion from its name and options.
-
-    Parameters
-    ----------
-    name : str
-        One of :data:`CRITERIA`.
-    options : mapping, optional
-        Field -> value.
-
-    Returns
-    -------
-    Criterion
-
-    Raises
-    ------
-    SpecError
-        If the name or an option is unknown, or a value does not fit.
-
-    Examples
-    --------
-    >>> criterion_of("mean", {"scale": "none"})
-    Mean(scale='none', max_sweeps=100, variables=None)
-    """
-    known = options_of(name)
-    criterion = CRITERIA[name]
-    given = dict(options or {})
-    for key in given:
-        if key not in known:
-            raise SpecError(
-                f"criterion {name}: unknown option {key!r}{closest(str(key), known)}; there are "
-                f"{', '.join(known)}"
-            )
-    try:
-        return criterion(**given)
-    except TypeError as error:
-        raise SpecError(f"criterion {name}: {error}") from error
-
-
-def options_of(name: str) -> list[str]:
-    """Return the names of a criterion's options.
-
-    Raises
-    ------
-    SpecError
-        If there is no such criterion.
-
-    Examples
-    --------
-    >>> options_of("stephens")
-    ['prob', 'start', 'max_sweeps']
-    """
-    if name not in CRITERIA:
-        raise SpecError(
-            f"unknown criterion {name!r}{closest(str(name), CRITERIA)}; there are "
-            f"{', '.join(CRITERIA)}"
-        )
-    return [f.name for f in fields(CRITERIA[name])]  # type: ignore[arg-type]
+for _criterion in (
+    Mean,
+    ToReference,
+    Gaussian,
+    Activations,
+    Order,
+    Stephens,
+    ECR,
+    ECRIterative1,
+    ECRIterative2,
+    PRA,
+    DataBased,
+    SJW,
+    Pivotal,
+    Permutations,
+    RSP,
+    Procrustes,
+    WeightedProcrustes,
+    MatchAlign,
+    Wasserstein,
+):
+    CRITERIA.register(_criterion.name, _criterion)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from relabel._util.validate import choice, integer
 from relabel.errors import SpecError
-from relabel.matching.criteria.base import check_count
-from relabel.matching.criteria.mean import Mean
+from relabel.matching.criteria.base import Criterion
+from relabel.matching.criteria.mean import SCALES, ByMean, Mean
+from relabel.matching.draws import Draws
+from relabel.matching.features import ActivationProblem, Problem, Source
+from relabel.matching.probes import Probes
+from relabel.spec.spec import Bound
 
 __all__ = ["Activations"]
 
 
 @dataclass(frozen=True)
-class Activations(Mean):
+class Activations(ByMean):
     r"""The iterated mean of activations on probe inputs.
 
     .. math:: \sum_t \min_{g_t} \sum_{i,k} \bigl((g_t a_t)_k(x_i) - m_k(x_i)\bigr)^2
 
     A unit's activation does not depend on how the units before it are labelled, so the sets of
     units of a deep network separate and each draw is solved exactly. Units that the data do not
-    use are told apart by their weights only: compare with :class:`relabel.criteria.Mean`.
+    use differ in their weights only: compare with :class:`relabel.criteria.Mean`.
 
     Parameters
     ----------
@@ -47,15 +52,44 @@ class Activations(Mean):
     1.0
     """
 
-    scale: str = "none"  # type: ignore[assignment]
+    scale: Literal["pooled", "none"] = "none"
     max_sweeps: int = 100
     n_inputs: int = 100
-    variables: None = None
     name: ClassVar[str] = "activations"
 
     def __post_init__(self) -> None:
         """Check the options."""
-        super().__post_init__()
-        if self.variables is not None:
-            raise SpecError("criterion activations: activations are compared, not variables")
-        check_count("activations", "n_inputs", self.n_inputs)
+        self.check_option("scale", choice, SCALES)
+        self.check_option("max_sweeps", integer, 1)
+        self.check_option("n_inputs", integer, 1)
+
+    @property
+    def mean(self) -> Mean:
+        """The mean that activations are compared by."""
+        return Mean(self.scale)
+
+    def resolved(self, bound: Bound) -> Criterion:
+        """Return the criterion as it is.
+
+        Raises
+        ------
+        SpecError
+            If units have signs that their activations do not show.
+        """
+        for units in bound.sizes:
+            action = bound.group(units).action("tail")
+            if bound.group(units).signs and (action is None or not action.signed):
+                raise SpecError(
+                    f"criterion activations: the activations of {units!r} do not show their signs, "
+                    "since the function is even; use mean"
+                )
+        return self
+
+    def source(self, problem: Problem, draws: Draws, probes: Probes | None) -> Source:
+        """Return the draws through the activations of their units."""
+        assert probes is not None
+        return ActivationProblem(problem, probes.network, probes.points)
+
+    def for_features(self) -> Criterion:
+        """Return the mean of the weights: units have no activations by themselves."""
+        return self.mean

@@ -1,33 +1,35 @@
-"""What a criterion answers, and the part that all of them share: pairs of sets of units."""
+"""The protocol of criteria, and the part that all of them share: pairs of sets of units."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relabel._util.validate import choice, integer, strings
 from relabel.errors import DataError, SpecError
 from relabel.groups import Score
 from relabel.groups.elements import Element, Monomial
-from relabel.matching.features import Block, Layout, Pair, Problem, Source, Way
+from relabel.matching.allocation_features import FIXED, AllocationProblem
+from relabel.matching.draws import Draws
+from relabel.matching.features import Block, Layout, MatchingRule, Pair, Problem, Source
 from relabel.matching.moments import Pooled
+from relabel.matching.probes import Probes
 from relabel.spec.spec import Bound
 
 __all__ = [
-    "FIXED",
+    "GIVEN",
     "Criterion",
     "Reference",
     "Remarks",
-    "Start",
+    "StartReference",
     "Statistics",
     "add",
-    "check_count",
-    "check_start",
-    "checked_variables",
+    "is_draw",
     "pair_score",
     "starts_of",
     "unary_distance",
@@ -35,11 +37,12 @@ __all__ = [
 
 Array = NDArray[Any]
 
-#: Where the loop starts.
-Start = Literal["draw", "labels", "both"]
+#: What the first reference is formed from, where it is formed anew: one draw, or all draws with the
+#: labels that they came with.
+StartReference = Literal["draw", "labels", "both"]
 
-#: Of what criteria read, that which is the same in every draw.
-FIXED = ("pivot", "x")
+#: What a record keeps of an option that was an array or a dataset.
+GIVEN = "given"
 
 #: Sums over draws, by name; those of two blocks add up.
 Statistics = dict[str, Any]
@@ -54,19 +57,19 @@ class Reference:
     own : dict of str to ndarray of shape (K, R)
         Mean of every slot.
     centre : dict of str to ndarray of shape (R,)
-        What was subtracted from all features (see
-        :class:`relabel.matching.features.Layout`); `own` is what is left.
+        Subtracted from all features (see :class:`relabel.matching.features.Layout`); `own` is
+        relative to it.
     weight : dict of str to ndarray of shape (R,)
-        What squared differences of own features are multiplied by.
+        Weights of the squared differences of own features.
     pairs : tuple of ndarray of shape (K1, K2, R)
     pair_weight : tuple of float
     pair_constant : float
-        What the pairs add to the loss of every draw whatever the labels (a log determinant).
+        Added to the loss of every draw whatever the labels (a log determinant).
     root : dict of str to ndarray of shape (K, R, R)
         Where a criterion has full covariances: the factor L of the precision of each slot,
         precision = L L'.
     beside : dict of str to ndarray
-        What a criterion compares that is no feature of a unit (a pivot allocation).
+        Anything else that the criterion compares (a pivot allocation).
     """
 
     own: dict[str, Array] = field(default_factory=dict)
@@ -113,100 +116,133 @@ def _place(wanted: Any, known: Sequence[Any]) -> int:
 
 @dataclass(frozen=True)
 class Remarks:
-    """What a criterion has to say of a result.
+    """Remarks of a criterion on a result.
 
     Attributes
     ----------
     warnings : list of str
         Sentences for the record.
-    variables : dict of str to ndarray of shape (draws,)
-        Numbers for the record, by the name they get there.
+    values : dict of str to ndarray of shape (draws,)
+        Variables for the group ``relabel``, by their names there.
     """
 
     warnings: list[str] = field(default_factory=list)
-    variables: dict[str, Array] = field(default_factory=dict)
+    values: dict[str, Array] = field(default_factory=dict)
 
 
 class Criterion(ABC):
     """What a relabelling maximises, and how its reference is formed.
 
-    Criteria are small frozen dataclasses; their fields are their options and the variables they
-    read. The loop of :mod:`relabel.matching.solve` drives them all.
+    Criteria are small frozen dataclasses; their fields are their options. The loop of
+    :mod:`relabel.matching.solve` drives them all, and nothing else asks which one it has: a
+    criterion of another package need only implement :meth:`statistics`, :meth:`form_reference` and
+    :meth:`score`, and be named by an entry point of the group ``relabel.criteria``. All other
+    methods and attributes have defaults.
 
     Attributes
     ----------
     name : str
-        As on the command line.
+        As on the command line, and in the record of an alignment.
     is_distance : bool
         Whether its loss is a distance or a divergence, so that a negative one is rounding.
     monotone : bool
         Whether its loss can be compared from one sweep to the next, and never rises.
     rotates : bool
         Whether its score is that of rotations too: slots must not differ by more than their means.
+    named_references : tuple of str
+        Draws that the option `reference` takes by name.
+    renamed_options : mapping of str to str
+        Names that options had in older records -> present names.
     """
 
     name: ClassVar[str]
     is_distance: ClassVar[bool] = False
     monotone: ClassVar[bool] = True
     rotates: ClassVar[bool] = False
+    named_references: ClassVar[tuple[str, ...]] = ()
+    renamed_options: ClassVar[Mapping[str, str]] = {}
 
-    @property
-    def reads(self) -> dict[str, Any]:
-        """Return what is read beside the features of units: name -> address or array."""
-        return {}
+    # ------------------------------------------------------------------ the loop
 
-    def found_in(self, bound: Bound) -> bool:
-        """Whether these draws have what is read of every draw; arrays are of other draws."""
-        addresses = {name for v in bound.variables for name in (v.address, v.name)}
-        read = (given for name, given in self.reads.items() if name not in FIXED)
-        return all(isinstance(given, str) and given in addresses for given in read)
+    @abstractmethod
+    def statistics(
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
+    ) -> Statistics:
+        """Return sums over the aligned draws of a block."""
 
-    @property
-    def first(self) -> Any:
-        """Return the draw that the first reference is formed from; None for the usual one."""
-        return None
+    @abstractmethod
+    def form_reference(
+        self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
+    ) -> Reference:
+        """Form the reference from the sums over all draws."""
 
-    def chosen_row(self, problem: Problem) -> int | None:
-        """Return the row of the first reference, where the criterion tells by the draws itself."""
-        return None
+    @abstractmethod
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+        """Score every (slot, unit) by everything that does not depend on other sets of units."""
+
+    def penalty(self, reference: Reference) -> float:
+        """Return the contribution of the reference itself to the total loss (a prior)."""
+        return 0.0
 
     @property
     def max_sweeps(self) -> int:
         """How often the reference may be formed anew; 0 where it is given."""
         return 0
 
-    @property
-    def variables(self) -> tuple[str, ...] | None:
-        """Variables that units are matched on; None for all that carry units."""
-        return None
-
-    def form(self, source: Source, first: Block | None) -> Reference | None:
-        """Return the only reference, where it is not formed from aligned draws sweep by sweep.
-
-        `first` is the draw that would serve as the first reference.
-        """
-        return None
-
-    def pick(self, source: Source, reference: Reference) -> dict[str, Monomial] | None:
-        """Return elements of all draws, where they are not those of the highest score."""
-        return None
-
-    def remarks(
-        self, source: Source, layout: Layout, reference: Reference, elements: Mapping[str, Element]
-    ) -> Remarks:
-        """Return what the user should know of this result."""
-        return Remarks()
+    # ------------------------------------------------------------------ how draws are seen
 
     @property
-    def starts(self) -> tuple[str, ...]:
-        """Where the loop starts: from one ``draw``, or from the ``labels`` the draws came with.
+    def matched_variables(self) -> tuple[str, ...] | None:
+        """Names of the variables that units are matched on; None for all that carry units."""
+        return None
 
-        Of several, the one that ends with the lowest loss is kept.
+    @property
+    def reads(self) -> dict[str, Any]:
+        """Return what is compared instead of the features of units: option -> address or array.
+
+        Known are ``z`` (allocations), ``prob`` (their probabilities), ``x`` (data), ``reference``
+        (one allocation of all observations) and ``parameter NAME``.
         """
-        return ("draw",)
+        return {}
+
+    @property
+    def n_inputs(self) -> int | None:
+        """Most inputs at which activations are compared; None where none are compared."""
+        return None
+
+    def source(self, problem: Problem, draws: Draws, probes: Probes | None) -> Source:
+        """Return the draws as this criterion sees them.
+
+        By default that is the features of their units (`problem`), or what :attr:`reads` names.
+
+        Parameters
+        ----------
+        problem : Problem
+            The draws as features of their units; or a given point, where this asks for the first
+            reference.
+        draws : Draws
+            The same draws as they are stored.
+        probes : Probes, optional
+            The network and the inputs at which its units are compared, where they are known.
+        """
+        return AllocationProblem(draws, self) if self.reads else problem
+
+    def rules(self, bound: Bound) -> dict[str, MatchingRule]:
+        """Return how sets of units are rotated and matched, where the spec does not decide."""
+        return {}
+
+    def spreads(self, bound: Bound) -> tuple[str, ...]:
+        """Return the names of standard deviations that help to fix scales."""
+        return ()
+
+    def numbers_per_draw(self, n_units: int) -> int:
+        """Return how many numbers a draw takes while it is compared, beside those read of it."""
+        return 0
+
+    # ------------------------------------------------------------------ before the loop
 
     def resolved(self, bound: Bound) -> Criterion:
-        """Return the criterion with everything that the draws tell filled in.
+        """Return the criterion with everything filled in that follows from the draws.
 
         Raises
         ------
@@ -216,105 +252,157 @@ class Criterion(ABC):
         return self
 
     def check_rotations(self, bound: Bound) -> None:
-        """Refuse units that are to be matched by rotations, where the score is not theirs."""
-        ways = {units: Way.of(bound, units) for units in bound.sizes} | self.ways(bound)
-        for units, way in ways.items():
-            if way.group.rotates and not self.rotates:
+        """Raise SpecError if units are to be rotated, and the score is not that of rotations."""
+        rules = {u: MatchingRule.of(bound, u) for u in bound.sizes} | self.rules(bound)
+        for units, rule in rules.items():
+            if rule.group.rotates and not self.rotates:
                 raise SpecError(
                     f"criterion {self.name} matches no rotations, and the gauge 'none' leaves "
                     f"those of {units!r}: fix them by the gauge 'varimax', declare {units!r} "
                     "'signed', or use procrustes or mean"
                 )
 
-    def ways(self, bound: Bound) -> dict[str, Way]:
-        """How sets of units are rotated and matched, where the spec does not decide."""
-        return {}
+    def found_in(self, bound: Bound) -> bool:
+        """Whether these draws have everything that is read of every draw, by its address."""
+        addresses = {name for v in bound.variables for name in (v.address, v.name)}
+        read = (given for name, given in self.reads.items() if name not in FIXED)
+        return all(isinstance(given, str) and given in addresses for given in read)
 
-    def spreads(self, bound: Bound) -> tuple[str, ...]:
-        """Name the standard deviations that help to fix scales."""
-        return ()
+    # ------------------------------------------------------------------ the first reference
 
-    def final_elements(self, reference: Reference, bound: Bound) -> dict[str, Element]:
-        """Elements that are put on top of all draws alike when the loop has ended."""
-        return {}
+    @property
+    def first_reference(self) -> Any:
+        """Return the draw or point that the first reference is formed from.
+
+        ``"map"``, ``"medoid"``, the number of a draw, ``{"chain": c, "draw": d}`` or a Dataset with
+        one point; None for the usual draw: that of highest `lp`, or else a central one.
+        """
+        return None
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """Where the loop starts: from one ``draw``, or from the ``labels`` the draws came with.
+
+        Of several, the one that ends with the lowest loss is kept.
+        """
+        return ("draw",)
+
+    def chosen_row(self, problem: Problem) -> int | None:
+        """Return the row of the draw for the first reference, if the criterion chooses it."""
+        return None
 
     def initial(self) -> Criterion | None:
         """Return the criterion whose solution this one refines, if it does."""
         return None
 
-    def work(self, n_units: int) -> int:
-        """How many numbers a draw takes while it is compared, beside what is read of it."""
-        return 0
+    # ------------------------------------------------------------------ other ways than the loop
 
-    @abstractmethod
-    def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Element]
-    ) -> Statistics:
-        """Return sums over the aligned draws of a block."""
+    def given(self, draws: Draws) -> Mapping[str, Element] | None:
+        """Return the elements of all draws, where the user gave them; None where they are found."""
+        return None
 
-    @abstractmethod
-    def reference(
-        self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
-    ) -> Reference:
-        """Form the reference from the sums over all draws."""
+    def only_reference(self, source: Source, first: Block | None) -> Reference | None:
+        """Return the only reference, where it is not formed from aligned draws sweep by sweep.
 
-    @abstractmethod
-    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
-        """Score every (slot, unit) by what does not depend on other sets of units."""
+        `first` is the draw that would serve as the first reference.
+        """
+        return None
 
-    def penalty(self, reference: Reference) -> float:
-        """What the reference itself adds to the total loss (a prior on its parameters)."""
-        return 0.0
+    def pick(self, source: Source, reference: Reference) -> Mapping[str, Element] | None:
+        """Return elements of all draws, where they are not those of the highest score."""
+        return None
+
+    # ------------------------------------------------------------------ after the loop
+
+    def final_elements(self, reference: Reference, bound: Bound) -> dict[str, Element]:
+        """Return elements that are put on top of those of all draws alike when the loop ended."""
+        return {}
+
+    def remarks(
+        self, source: Source, layout: Layout, reference: Reference, elements: Mapping[str, Element]
+    ) -> Remarks:
+        """Return what the user should know of this result."""
+        return Remarks()
+
+    def for_features(self) -> Criterion | None:
+        """Return the criterion to realign units with by their features, as after a shuffle.
+
+        It must form its reference from the draws alone. None where this criterion compares
+        something else than features of units; the default criterion serves then.
+        """
+        return None if self.reads else self
+
+    # ------------------------------------------------------------------ in a record
 
     def describe(self) -> dict[str, Any]:
-        """Return name and options, for the provenance of a result."""
+        """Return name and options, for the record of an alignment.
+
+        Of arrays and datasets it says that they were given. :meth:`from_record` is the inverse.
+        """
         options = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         return {"name": self.name} | {key: _described(value) for key, value in options.items()}
 
+    @classmethod
+    def from_record(cls, options: Mapping[str, Any]) -> Criterion:
+        """Rebuild the criterion from the options that :meth:`describe` returned.
+
+        Options that were given as arrays or datasets are not in a record: they get their defaults.
+        """
+        return cls(**{key: value for key, value in options.items() if value != GIVEN})
+
+    # ------------------------------------------------------------------ options
+
+    def check_option(self, option: str, check: Callable[..., Any], *args: Any, **more: Any) -> None:
+        """Check an option, and keep what the check returns: for ``__post_init__``.
+
+        Parameters
+        ----------
+        option : str
+        check : callable
+            Of :mod:`relabel._util.validate`: takes the name for messages, the value, and the other
+            arguments.
+        """
+        value = check(f"criterion {self.name}: {option}", getattr(self, option), *args, **more)
+        object.__setattr__(self, option, value)
+
+    def check_var_names(self) -> None:
+        """Make the option `var_names` a tuple of names of the posterior; None stays None."""
+        self.check_option("var_names", _names)
+
+    def check_start(self) -> None:
+        """Check the options `reference` and `max_sweeps` of a reference that is formed anew."""
+        self.check_option("reference", choice, ("draw", "labels", "both"))
+        self.check_option("max_sweeps", integer, 1)
+
+
+def _names(option: str, value: Any) -> tuple[str, ...] | None:
+    """Return names of variables as a tuple; one may stand alone, and ``posterior/`` is implied."""
+    names = strings(option, value)
+    return None if names is None else tuple(name.removeprefix("posterior/") for name in names)
+
 
 def _described(value: Any) -> Any:
-    """What the record keeps of an option: of arrays and datasets, that they were given."""
+    """Return what the record keeps of an option."""
     if isinstance(value, dict):
         return {key: _described(entry) for key, entry in value.items()}
     if isinstance(value, np.generic):
         return value.item()
     plain = value is None or isinstance(value, (str, int, float, bool, list, tuple))
-    return value if plain else "given"
+    return value if plain else GIVEN
 
 
-def check_count(criterion: str, option: str, value: Any) -> None:
-    """Refuse what is no positive integer."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SpecError(f"criterion {criterion}: {option} is a positive integer, not {value!r}")
+def starts_of(reference: StartReference) -> tuple[str, ...]:
+    """Return the starts that the option `reference` stands for."""
+    return ("labels", "draw") if reference == "both" else (reference,)
 
 
-def check_start(criterion: str, value: Any) -> None:
-    """Refuse what is no start."""
-    if value not in ("draw", "labels", "both"):
-        raise SpecError(
-            f"criterion {criterion}: start is 'draw', 'labels' or 'both', not {value!r}"
-        )
-
-
-def starts_of(start: Start) -> tuple[str, ...]:
-    """Return the starts that an option stands for."""
-    return ("labels", "draw") if start == "both" else (start,)
-
-
-def checked_variables(criterion: str, value: Any) -> tuple[str, ...] | None:
-    """Return names of variables as a tuple; one may stand alone, and ``posterior/`` is implied."""
-    if value is None:
-        return None
-    names = (value,) if isinstance(value, str) else value
-    if not isinstance(names, (tuple, list)) or not all(isinstance(n, str) for n in names):
-        raise SpecError(f"criterion {criterion}: variables are names, not {value!r}")
-    if not names:
-        raise SpecError(f"criterion {criterion}: variables names none; leave it out for all")
-    return tuple(name.removeprefix("posterior/") for name in names)
+def is_draw(value: Any) -> bool:
+    """Whether a value names a draw by its coordinates, ``{"chain": c, "draw": d}``."""
+    return isinstance(value, Mapping) and set(value) == {"chain", "draw"}
 
 
 def add(one: Statistics, two: Statistics) -> Statistics:
-    """Add the statistics of two blocks."""
+    """Return the sums of the statistics of two blocks."""
     return {key: value + two[key] for key, value in one.items()}
 
 
@@ -365,7 +453,7 @@ def pair_score(
     Parameters
     ----------
     pair : Pair
-        What the axes of the array carry.
+        The units on the axes of the array.
     array : ndarray of shape (draws, K1, K2, R)
         The draws.
     norms : ndarray of shape (draws, K)
@@ -373,7 +461,7 @@ def pair_score(
     mean : ndarray of shape (K1, K2, R)
         The reference.
     weight : float
-        What squared distances are multiplied by.
+        Weight of squared distances.
     side : {0, 1}
         Which side is scored.
     other : Monomial

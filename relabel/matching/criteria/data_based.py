@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.errors import SpecError
+from relabel._util.validate import choice
 from relabel.groups import Score
 from relabel.groups.elements import Element, monomial
 from relabel.matching.criteria.base import Criterion, Reference, Statistics
@@ -21,7 +21,7 @@ __all__ = ["DataBased"]
 
 Array = NDArray[Any]
 
-_LEAST = 1e-12  # share of a variance that is no more than rounding
+_LEAST = 1e-12  # share of a variance that is only rounding
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class DataBased(Criterion):
         As in :class:`relabel.criteria.ECR`.
     x : str or ndarray, default "observed_data/y"
         Address of the data, or an array of shape (n,) or (n, d); nan where missing.
-    start : {"draw", "data"}
-        Which slots the first draw meets: those of one draw (that of the highest `lp`), or means
+    reference : {"draw", "data"}
+        The slots before the first pass: those of one draw (that of the highest `lp`), or means
         evenly spaced over the range of the data, the highest first, which asks for no draw and
         gives the slots the same order whatever the labels were.
 
@@ -62,7 +62,7 @@ class DataBased(Criterion):
     ...     {"mu": (("chain", "draw", "component"), [[[0.0, 5.0], [5.1, 0.1]]]),
     ...      "z": (("chain", "draw", "obs"), [[[0, 0, 1, 1], [1, 1, 0, 0]]])})
     >>> x = np.array([0.1, -0.2, 4.9, 5.3])
-    >>> criterion = relabel.criteria.DataBased(z="z", x=x, start="data")
+    >>> criterion = relabel.criteria.DataBased(z="z", x=x, reference="data")
     >>> relabel.align(draws, {"component": "permutation"}, criterion=criterion)["mu"].values[0]
     array([[5. , 0. ],
            [5.1, 0.1]])
@@ -70,13 +70,13 @@ class DataBased(Criterion):
 
     z: str | Array = "allocation/z"
     x: str | Array = "observed_data/y"
-    start: Literal["draw", "data"] = "draw"
+    reference: Literal["draw", "data"] = "draw"
     name: ClassVar[str] = "data-based"
+    renamed_options: ClassVar[Mapping[str, str]] = {"start": "reference"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.start not in ("draw", "data"):
-            raise SpecError(f"criterion data-based: start is 'draw' or 'data', not {self.start!r}")
+        self.check_option("reference", choice, ("draw", "data"))
 
     @property
     def reads(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class DataBased(Criterion):
         parts = zip(("n", "sum", "squares"), _sums(block, element.size), strict=True)
         return {name: element.act(part, signed=False, power=0).sum(axis=0) for name, part in parts}
 
-    def reference(
+    def form_reference(
         self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
     ) -> Reference:
         """Return mean and inverse variance of the data of every slot, both (K, d)."""
@@ -100,13 +100,13 @@ class DataBased(Criterion):
         variance = statistics["squares"] / np.maximum(n, 1) - mean**2
         return _slots(mean, variance)
 
-    def form(self, source: Source, first: Block | None) -> Reference:
+    def only_reference(self, source: Source, first: Block | None) -> Reference:
         """Return what the slots held after the first pass over the draws."""
         block = source.block(0)
         (size,) = source.layout.sizes.values()
         x, _ = _centred(block.fixed["x"])
         start = _ramp(x, size)
-        if self.start == "draw" or not x.size:
+        if self.reference == "draw" or not x.size:
             spread = np.broadcast_to(x.var(axis=0), (size, x.shape[1]))
             start = _Totals.of_one(np.zeros_like(spread), spread)
             start.add(*(part[0] for part in _sums(first or source.draw(0), size)))
@@ -117,11 +117,11 @@ class DataBased(Criterion):
                 order = assign(-_costs(n, total, squares, totals.slots()))[0]
                 totals.add(*(part[order] for part in parts))
         slots = totals.slots()
-        if self.start == "data":
+        if self.reference == "data":
             return slots
         return _in_labels_of(first or source.draw(0), slots, size)
 
-    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by minus the squared deviations of a unit's data from those of a slot."""
         even = -_costs(*_sums(block, layout.sizes[units]), reference)
         return Score(even, np.broadcast_to(0.0, even.shape))

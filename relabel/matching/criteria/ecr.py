@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from relabel.errors import SpecError
 from relabel.groups import Score
 from relabel.groups.elements import Element, Monomial, monomial
-from relabel.matching.criteria.base import Criterion, Reference, Statistics
+from relabel.matching.criteria.base import Criterion, Reference, Statistics, is_draw
 from relabel.matching.features import Block, Layout, Source
 from relabel.matching.moments import Pooled
 
-__all__ = ["ECR", "allocated"]
+__all__ = ["ECR", "allocated", "mismatches", "most_frequent"]
 
 Array = NDArray[Any]
 
@@ -35,9 +35,9 @@ class ECR(Criterion):
     z : str or ndarray, default "allocation/z"
         Address of the allocations, or an array of shape (chain, draw, n); labels from 0, −1 where
         missing.
-    pivot : "map", mapping, ndarray or list, default "map"
-        The draw of highest ``sample_stats/lp``; ``{"chain": c, "draw": d}``, coordinates of a
-        draw; or labels of shape (n,), or the address of such.
+    reference : "map", mapping, ndarray or list, default "map"
+        The pivot: the draw of highest ``sample_stats/lp``; ``{"chain": c, "draw": d}``, coordinates
+        of a draw; or labels of shape (n,), or the address of such.
 
     References
     ----------
@@ -51,7 +51,7 @@ class ECR(Criterion):
     >>> draws = xr.Dataset(
     ...     {"mu": (("chain", "draw", "component"), [[[0.0, 5.0], [5.1, 0.1]]]),
     ...      "z": (("chain", "draw", "obs"), [[[0, 0, 1], [1, 1, 0]]])})
-    >>> criterion = relabel.criteria.ECR(z="z", pivot=np.array([1, 1, 0]))
+    >>> criterion = relabel.criteria.ECR(z="z", reference=np.array([1, 1, 0]))
     >>> aligned = relabel.align(draws, {"component": "permutation"}, criterion=criterion)
     >>> aligned["mu"].values[0]
     array([[5. , 0. ],
@@ -62,42 +62,40 @@ class ECR(Criterion):
     """
 
     z: str | Array = "allocation/z"
-    pivot: str | Mapping[str, Any] | Sequence[int] | Array = "map"
+    reference: str | Mapping[str, Any] | Sequence[int] | Array = "map"
     name: ClassVar[str] = "ecr"
+    named_references: ClassVar[tuple[str, ...]] = ("map",)
+    renamed_options: ClassVar[Mapping[str, str]] = {"pivot": "reference"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if isinstance(self.pivot, (list, tuple)):
-            object.__setattr__(self, "pivot", _labels(self.pivot))
-        draw = isinstance(self.pivot, Mapping) and set(self.pivot) == {"chain", "draw"}
-        if not (draw or isinstance(self.pivot, (str, np.ndarray))):
+        given: Any = self.reference
+        if isinstance(given, (list, tuple)):
+            object.__setattr__(self, "reference", _labels(given))
+        elif not (is_draw(given) or isinstance(given, (str, np.ndarray))):
             raise SpecError(
-                "criterion ecr: pivot is 'map', {'chain': c, 'draw': d}, labels in an array, or "
-                f"the address of such, not {self.pivot!r}"
+                "criterion ecr: reference must be 'map', {'chain': c, 'draw': d}, labels in an "
+                f"array, or the address of such, not {given!r}"
             )
 
     @property
-    def _given(self) -> bool:
-        """Whether the pivot is no draw."""
-        return not isinstance(self.pivot, Mapping) and not (
-            isinstance(self.pivot, str) and self.pivot == "map"
-        )
-
-    @property
     def reads(self) -> dict[str, Any]:
-        """Return where allocations are, and the pivot if it is no draw."""
-        return {"z": self.z} | ({"pivot": self.pivot} if self._given else {})
+        """Return where allocations are, and the pivot if it is not one of the draws."""
+        pivot = {} if self.first_reference is not None else {"reference": self.reference}
+        return {"z": self.z} | pivot
 
     @property
-    def first(self) -> Any:
-        """Return the draw that is the pivot."""
-        return None if self._given else self.pivot
+    def first_reference(self) -> Any:
+        """Return the draw that is the pivot; None where its labels are given."""
+        if is_draw(self.reference):
+            return self.reference
+        return "map" if isinstance(self.reference, str) and self.reference == "map" else None
 
-    def form(self, source: Source, first: Block | None) -> Reference | None:
+    def only_reference(self, source: Source, first: Block | None) -> Reference | None:
         """Return the pivot, if it is given."""
-        if not self._given:
+        if self.first_reference is not None:
             return None
-        return Reference(beside={"pivot": source.block(0).fixed["pivot"]})
+        return Reference(beside={"pivot": source.block(0).fixed["reference"]})
 
     def statistics(
         self, block: Block, layout: Layout, elements: Mapping[str, Element]
@@ -106,39 +104,49 @@ class ECR(Criterion):
         (element,) = map(monomial, elements.values())
         return {"counts": allocated(block.beside["z"], element)}
 
-    def reference(
+    def form_reference(
         self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
     ) -> Reference:
         """Return every observation's most frequent slot, the first of several; -1 for none."""
-        counts = statistics["counts"]
-        pivot = np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
-        return Reference(beside={"pivot": pivot})
+        return most_frequent(statistics["counts"])
 
-    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by minus the number of a unit's observations that a slot does not hold."""
-        z, pivot = block.beside["z"], reference.beside["pivot"]
-        n_labels = layout.sizes[units] + 1  # one for missing
-        table = ((pivot + 1) * n_labels + 1) + z
-        table += np.arange(len(z))[:, None] * n_labels**2
-        counts = np.bincount(table.ravel(), minlength=len(z) * n_labels**2)
-        counts = counts.reshape(len(z), n_labels, n_labels)[:, 1:, 1:]  # pivot label, own label
-        even = (counts - counts.sum(axis=1, keepdims=True)).astype(float)
-        return Score(even, np.broadcast_to(0.0, even.shape))
+        return mismatches(block.beside["z"], reference.beside["pivot"], layout.sizes[units])
+
+
+def most_frequent(counts: Array) -> Reference:
+    """Return the pivot of counts (n, K): each observation's first most frequent slot, or -1."""
+    pivot = np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
+    return Reference(beside={"pivot": pivot})
+
+
+def mismatches(z: Array, pivot: Array, n_units: int) -> Score:
+    """Score by minus the number of a unit's observations that the pivot has in other slots."""
+    n_labels = n_units + 1  # one for missing
+    table = ((pivot + 1) * n_labels + 1) + z
+    table += np.arange(len(z))[:, None] * n_labels**2
+    counts = np.bincount(table.ravel(), minlength=len(z) * n_labels**2)
+    counts = counts.reshape(len(z), n_labels, n_labels)[:, 1:, 1:]  # pivot label, own label
+    even = (counts - counts.sum(axis=1, keepdims=True)).astype(float)
+    return Score(even, np.broadcast_to(0.0, even.shape))
 
 
 def _labels(pivot: Sequence[Any]) -> Array:
-    """Labels that were given as a list."""
+    """Return labels that were given as a list."""
     try:
         labels = np.asarray(pivot)
     except ValueError:
         labels = np.empty(0, object)  # lists of unequal lengths
     if labels.ndim != 1 or not labels.size or labels.dtype.kind not in "iuf":
-        raise SpecError(f"criterion ecr: pivot holds labels of shape (n,), numbers, not {pivot!r}")
+        raise SpecError(
+            f"criterion ecr: reference must hold labels of shape (n,), numbers, not {pivot!r}"
+        )
     return labels
 
 
 def allocated(z: Array, element: Monomial) -> Array:
-    """How often each observation was in each slot, (draws, n) to (n, K); missing ones left out."""
+    """Count how often each observation was in each slot, (draws, n) to (n, K); missing left out."""
     n_labels = element.size + 1
     slot = np.zeros((len(z), n_labels), np.intp)
     slot[:, 1:] = element.inverse().index + 1

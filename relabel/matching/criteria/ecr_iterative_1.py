@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from relabel.matching.criteria.base import Start, check_count, check_start, starts_of
-from relabel.matching.criteria.ecr import ECR
+from numpy.typing import NDArray
+
+from relabel.groups import Score
+from relabel.groups.elements import Element, monomial
+from relabel.matching.criteria.base import (
+    Criterion,
+    Reference,
+    StartReference,
+    Statistics,
+    starts_of,
+)
+from relabel.matching.criteria.ecr import allocated, mismatches, most_frequent
+from relabel.matching.features import Block, Layout
+from relabel.matching.moments import Pooled
 
 __all__ = ["ECRIterative1"]
 
+Array = NDArray[Any]
+
 
 @dataclass(frozen=True)
-class ECRIterative1(ECR):
+class ECRIterative1(Criterion):
     r"""ECR with the pivot formed anew: every observation's most frequent relabelled allocation.
 
     .. math:: z^*_i = \operatorname{mode}_t \sigma_t^{-1}(z_{ti})
@@ -23,9 +38,9 @@ class ECRIterative1(ECR):
     ----------
     z : str or ndarray, default "allocation/z"
         As in :class:`relabel.criteria.ECR`.
-    start : {"draw", "labels", "both"}
-        First pivot: one draw (that of the highest `lp`), or the most frequent labels as they came.
-        With ``"draw"`` the labels are kept if they turn out no worse.
+    reference : {"draw", "labels", "both"}
+        The first pivot: one draw (that of the highest `lp`), or the most frequent labels as they
+        came. With ``"draw"`` the labels are kept if they turn out no worse.
     max_sweeps : int, default 100
         Bound on the number of times the pivot is formed anew.
 
@@ -38,25 +53,42 @@ class ECRIterative1(ECR):
     Examples
     --------
     >>> ECRIterative1(z="z").describe()
-    {'name': 'ecr-iterative-1', 'z': 'z', 'start': 'draw', 'max_sweeps': 100}
+    {'name': 'ecr-iterative-1', 'z': 'z', 'reference': 'draw', 'max_sweeps': 100}
     """
 
-    start: Start = "draw"
+    z: str | Array = "allocation/z"
+    reference: StartReference = "draw"
     max_sweeps: int = 100
-    pivot: ClassVar[str] = "map"  # type: ignore[misc]
     name: ClassVar[str] = "ecr-iterative-1"
+    renamed_options: ClassVar[Mapping[str, str]] = {"start": "reference"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_start(self.name, self.start)
-        check_count(self.name, "max_sweeps", self.max_sweeps)
+        self.check_start()
 
     @property
-    def first(self) -> Any:
-        """Return nothing: any draw will do."""
-        return None
+    def reads(self) -> dict[str, Any]:
+        """Return where allocations are."""
+        return {"z": self.z}
 
     @property
     def starts(self) -> tuple[str, ...]:
         """Where the loop starts."""
-        return starts_of(self.start)
+        return starts_of(self.reference)
+
+    def statistics(
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
+    ) -> Statistics:
+        """Return how often each observation was in each slot, shape (n, K)."""
+        (element,) = map(monomial, elements.values())
+        return {"counts": allocated(block.beside["z"], element)}
+
+    def form_reference(
+        self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
+    ) -> Reference:
+        """Return every observation's most frequent slot, the first of several; -1 for none."""
+        return most_frequent(statistics["counts"])
+
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+        """Score by minus the number of a unit's observations that a slot does not hold."""
+        return mismatches(block.beside["z"], reference.beside["pivot"], layout.sizes[units])

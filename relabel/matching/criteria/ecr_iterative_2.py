@@ -9,9 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from relabel.groups import Score
 from relabel.groups.elements import Element, monomial
-from relabel.matching.criteria.base import Reference, Statistics
-from relabel.matching.criteria.ecr_iterative_1 import ECRIterative1
+from relabel.matching.criteria.base import (
+    Criterion,
+    Reference,
+    StartReference,
+    Statistics,
+    starts_of,
+)
+from relabel.matching.criteria.ecr import mismatches
 from relabel.matching.criteria.stephens import aligned_sum
 from relabel.matching.features import Block, Layout
 from relabel.matching.moments import Pooled
@@ -22,7 +29,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class ECRIterative2(ECRIterative1):
+class ECRIterative2(Criterion):
     r"""ECR with the pivot formed anew from probabilities: the most probable slot on average.
 
     .. math:: z^*_i = \arg\max_k \frac1m \sum_t p_{t i \sigma_t(k)}
@@ -34,7 +41,7 @@ class ECRIterative2(ECRIterative1):
     ----------
     z : str or ndarray, default "allocation/z"
         As in :class:`relabel.criteria.ECR`.
-    start, max_sweeps
+    reference, max_sweeps
         As in :class:`relabel.criteria.ECRIterative1`.
     prob : str or ndarray, default "allocation/prob"
         As in :class:`relabel.criteria.Stephens`.
@@ -51,14 +58,27 @@ class ECRIterative2(ECRIterative1):
     {'z': 'z', 'prob': 'p'}
     """
 
+    z: str | Array = "allocation/z"
+    reference: StartReference = "draw"
+    max_sweeps: int = 100
     prob: str | Array = "allocation/prob"
     name: ClassVar[str] = "ecr-iterative-2"
     monotone: ClassVar[bool] = False
+    renamed_options: ClassVar[Mapping[str, str]] = {"start": "reference"}
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        self.check_start()
 
     @property
     def reads(self) -> dict[str, Any]:
         """Return where allocations and probabilities are."""
         return {"z": self.z, "prob": self.prob}
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """Where the loop starts."""
+        return starts_of(self.reference)
 
     def statistics(
         self, block: Block, layout: Layout, elements: Mapping[str, Element]
@@ -71,10 +91,14 @@ class ECRIterative2(ECRIterative1):
             prob = np.where(known[:, :, None], prob, 0.0)
         return {"sum": aligned_sum(prob, element, known.astype(float))}
 
-    def reference(
+    def form_reference(
         self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
     ) -> Reference:
         """Return every observation's most probable slot, the last of several; -1 for none."""
         total = statistics["sum"]
         last = len(total) - 1 - total[::-1].argmax(axis=0)
         return Reference(beside={"pivot": np.where(total.any(axis=0), last, -1)})
+
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+        """Score by minus the number of a unit's observations that a slot does not hold."""
+        return mismatches(block.beside["z"], reference.beside["pivot"], layout.sizes[units])

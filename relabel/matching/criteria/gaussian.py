@@ -9,16 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.errors import SpecError
+from relabel._util.validate import integer, real
 from relabel.groups import Score
 from relabel.groups.elements import Element
-from relabel.matching.criteria.base import (
-    Criterion,
-    Reference,
-    Statistics,
-    check_count,
-    checked_variables,
-)
+from relabel.matching.criteria.base import Criterion, Reference, Statistics
 from relabel.matching.criteria.mean import Mean
 from relabel.matching.features import Block, Layout, aligned_own, aligned_pair
 from relabel.matching.moments import Pooled
@@ -38,13 +32,13 @@ class Gaussian(Criterion):
     weights between two sets of units as :math:`N(m, \tau^2)` with one variance per variable, and
     the loss of a draw is minus its log density (constants in 2π left out). Shrinkage is a prior
     on :math:`\Sigma_k`, an inverse Wishart with mode *T* (the diagonal of the covariance pooled
-    over slots, at the start) worth ``shrinkage`` draws per feature:
+    over slots, at the start) with the weight of ``shrinkage`` draws per feature:
 
     .. math:: \hat\Sigma_k = \frac{n S_k + \nu T}{n + \nu}, \qquad \nu = \text{shrinkage} \cdot R
 
     so matching and updating still lower one and the same objective. Better than the mean when
     units spread widely and in different directions. Costs :math:`O(K^2 R^2)` a draw: for units
-    with many hundreds of weights, choose `variables`.
+    with many hundreds of weights, choose `var_names`.
 
     Parameters
     ----------
@@ -52,7 +46,7 @@ class Gaussian(Criterion):
         Weight of the pooled diagonal, in draws per feature.
     max_sweeps : int, default 100
         Bound on the number of times the Gaussians are fitted anew.
-    variables : tuple of str, optional
+    var_names : tuple of str, optional
         Variables to match on; all that carry units by default.
 
     References
@@ -72,20 +66,24 @@ class Gaussian(Criterion):
 
     shrinkage: float = 2.0
     max_sweeps: int = 100
-    variables: tuple[str, ...] | None = None
+    var_names: tuple[str, ...] | None = None
     name: ClassVar[str] = "gaussian"
+    renamed_options: ClassVar[Mapping[str, str]] = {"variables": "var_names"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        number: Any = self.shrinkage
-        if not isinstance(number, (int, float)) or not 0 < number < np.inf:
-            raise SpecError(f"criterion gaussian: shrinkage is positive, not {self.shrinkage!r}")
-        check_count("gaussian", "max_sweeps", self.max_sweeps)
-        object.__setattr__(self, "variables", checked_variables("gaussian", self.variables))
+        self.check_option("shrinkage", real, 0, open_ends=True)
+        self.check_option("max_sweeps", integer, 1)
+        self.check_var_names()
+
+    @property
+    def matched_variables(self) -> tuple[str, ...] | None:
+        """Names of the variables that units are matched on."""
+        return self.var_names
 
     def initial(self) -> Criterion:
         """Start from the iterated mean."""
-        return Mean(variables=self.variables)
+        return Mean(var_names=self.var_names)
 
     def statistics(
         self, block: Block, layout: Layout, elements: Mapping[str, Element]
@@ -103,7 +101,7 @@ class Gaussian(Criterion):
             sums[f"squares {number}"] = float((aligned**2).sum())
         return sums
 
-    def reference(
+    def form_reference(
         self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
     ) -> Reference:
         """Fit a Gaussian to every slot, shrunk towards the pooled diagonal."""
@@ -129,7 +127,7 @@ class Gaussian(Criterion):
         weights = tuple(0.5 / v for v in variances)
         return Reference(own, layout.centre, target, pairs, weights, float(constant), root)
 
-    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by the log density of own features."""
         features, signed = layout.features(block, units), layout.signed(units)
         n_draws, n_units, n_features = features.shape
@@ -151,7 +149,7 @@ class Gaussian(Criterion):
         return Score(even, odd)
 
     def penalty(self, reference: Reference) -> float:
-        """Minus the log density of the covariances' prior, without constants."""
+        """Return minus the log density of the covariances' prior, without constants."""
         total = 0.0
         for units, root in reference.root.items():
             nu = self.shrinkage * root.shape[1]

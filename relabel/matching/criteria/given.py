@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import xarray as xr
 
+from relabel._util.validate import choice
 from relabel.errors import SpecError
-from relabel.matching.criteria.mean import Mean
+from relabel.matching.criteria.base import Criterion, is_draw
+from relabel.matching.criteria.mean import SCALES, ByMean, Mean
 
-__all__ = ["ToReference"]
+__all__ = ["POINTS", "ToReference", "checked_point"]
+
+#: Draws that stand for a reference by name.
+POINTS = ("map", "medoid")
 
 
 @dataclass(frozen=True)
-class ToReference(Mean):
+class ToReference(ByMean):
     """Every draw as near as possible to one given point.
 
     Parameters
     ----------
-    to : Dataset, mapping, or {"map", "medoid"}
+    reference : Dataset, mapping, or {"map", "medoid"}
         A Dataset with the posterior's variables and one point (no chain and draw, or one of
         each); ``{"chain": c, "draw": d}``, coordinates of a draw; ``"map"``, the draw of highest
         ``sample_stats/lp``; ``"medoid"``, the draw that lies nearest to the iterated mean.
-    scale, variables
+    scale, var_names
         As in :class:`relabel.criteria.Mean`.
 
     References
@@ -38,44 +43,61 @@ class ToReference(Mean):
     >>> import numpy as np, xarray as xr, relabel
     >>> mu = np.array([[[0.0, 5.0], [5.1, 0.1], [-0.1, 4.9]]])
     >>> draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
-    >>> criterion = relabel.criteria.ToReference(to={"chain": 0, "draw": 1})
+    >>> criterion = relabel.criteria.ToReference({"chain": 0, "draw": 1})
     >>> relabel.align(draws, {"component": "permutation"}, criterion=criterion)["mu"].values[0, 0]
     array([5., 0.])
     """
 
-    scale: Literal["pooled", "none"] = "pooled"
-    max_sweeps: int = 0
-    variables: tuple[str, ...] | None = None
-    to: xr.Dataset | Mapping[str, Any] | str = "map"
+    reference: xr.Dataset | Mapping[str, Any] | str = "map"
+    scale: Literal["pooled", "none"] = field(default="pooled", kw_only=True)
+    var_names: tuple[str, ...] | None = field(default=None, kw_only=True)
     name: ClassVar[str] = "reference"
-
-    @property
-    def first(self) -> Any:
-        """Return which draw is the reference."""
-        return self.to
+    rotates: ClassVar[bool] = True
+    named_references: ClassVar[tuple[str, ...]] = POINTS
+    renamed_options: ClassVar[Mapping[str, str]] = {"to": "reference", "variables": "var_names"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.max_sweeps != 0:
-            raise SpecError("criterion reference: the reference stays; max_sweeps cannot be set")
-        self.check_features()
-        self.check_point("to", self.to)
+        self.check_option("reference", checked_point)
+        self.check_option("scale", choice, SCALES)
+        self.check_var_names()
 
-    def check_point(self, option: str, value: Any) -> None:
-        """Check the option that says which draw or point is the reference."""
-        named = isinstance(value, str) and value in ("map", "medoid")
-        point = isinstance(value, Mapping) and (
-            isinstance(value, xr.Dataset) or set(value) == {"chain", "draw"}
-        )
-        if not (named or point):
-            raise SpecError(
-                f"criterion {self.name}: {option!r} is 'map', 'medoid', {{'chain': c, 'draw': d}} "
-                f"or a Dataset with one point, not {_shown(value)}; of draws that were aligned, "
-                "pass the mean: aligned['posterior'].to_dataset().mean(['chain', 'draw'])"
-            )
+    @property
+    def mean(self) -> Mean:
+        """The mean that features are compared by."""
+        return Mean(self.scale, var_names=self.var_names)
+
+    @property
+    def first_reference(self) -> Any:
+        """Return the draw or point that is the reference."""
+        return self.reference
+
+    def for_features(self) -> Criterion:
+        """Return the mean by the same features: a point says nothing of shuffled units."""
+        return self.mean
 
 
-def _shown(value: Any) -> str:
-    """Show a wrong value, in short."""
-    text = repr(value)
-    return text if len(text) < 60 else f"a {type(value).__name__}"
+def checked_point(option: str, value: Any) -> Any:
+    """Return a draw or point that draws are compared with.
+
+    Parameters
+    ----------
+    option : str
+        Name of the option, for messages.
+    value : Dataset, mapping, or {"map", "medoid"}
+
+    Raises
+    ------
+    SpecError
+        If it is something else.
+    """
+    if isinstance(value, xr.Dataset) or is_draw(value):
+        return value
+    if isinstance(value, str) and value in POINTS:
+        return value
+    shown = repr(value) if len(repr(value)) < 60 else f"a {type(value).__name__}"
+    raise SpecError(
+        f"{option} must be 'map', 'medoid', {{'chain': c, 'draw': d}} or a Dataset with one point, "
+        f"not {shown}; of draws that were aligned, pass the mean: "
+        "aligned['posterior'].to_dataset().mean(['chain', 'draw'])"
+    )

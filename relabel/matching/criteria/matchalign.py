@@ -9,10 +9,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from relabel._util.validate import choice
 from relabel.errors import SpecError
 from relabel.groups import GreedySigned, Group, SignedPermutation
-from relabel.matching.criteria.factors import OfLoadings, check_choice
-from relabel.matching.features import Problem, Way
+from relabel.matching.criteria.base import is_draw
+from relabel.matching.criteria.factors import OfLoadings
+from relabel.matching.features import MatchingRule, Problem
 
 __all__ = ["MatchAlign", "median_draw"]
 
@@ -26,16 +28,15 @@ class MatchAlign(OfLoadings):
     Every draw is rotated by varimax with Kaiser's normalisation. For the columns of the pivot in
     turn, the nearest of the draw's columns that are left is taken, with the sign that is nearer.
     Reproduces the published algorithm; :class:`relabel.criteria.RSP` is better: it assigns all
-    columns at
-    once, and to the mean of the aligned draws instead of a noisy one.
+    columns at once, and to the mean of the aligned draws instead of a noisy one.
 
     Parameters
     ----------
     variable : str, optional
         The loadings; see :class:`relabel.criteria.RSP`.
-    pivot : "median", int, or {"chain": c, "draw": d}
-        The draw whose largest singular value is the median, one by its number (chain after
-        chain), or one by its coordinates.
+    reference : "median", int, or {"chain": c, "draw": d}
+        The pivot: the draw whose largest singular value is the median, one by its number (chain
+        after chain), or one by its coordinates.
     matching : {"greedy", "assignment"}
         ``"assignment"`` matches all columns of a draw at once.
 
@@ -58,38 +59,33 @@ class MatchAlign(OfLoadings):
     """
 
     variable: str | None = None
-    pivot: str | int | Mapping[str, Any] = "median"
+    reference: str | int | Mapping[str, Any] = "median"
     matching: Literal["greedy", "assignment"] = "greedy"
     name: ClassVar[str] = "matchalign"
+    named_references: ClassVar[tuple[str, ...]] = ("median",)
+    renamed_options: ClassVar[Mapping[str, str]] = {"pivot": "reference"}
 
     def __post_init__(self) -> None:
         """Check the options."""
         self.check_variable()
-        check_choice("matchalign", "matching", self.matching, ("greedy", "assignment"))
-        pivot = self.pivot
-        number = isinstance(pivot, int) and not isinstance(pivot, bool) and pivot >= 0
-        named = isinstance(pivot, Mapping) and set(pivot) == {"chain", "draw"}
-        if not (number or named or pivot == "median"):
-            raise SpecError(
-                "criterion matchalign: pivot is 'median', the number of a draw, or "
-                f"{{'chain': c, 'draw': d}}, not {pivot!r}"
-            )
+        self.check_option("matching", choice, ("greedy", "assignment"))
+        self.check_option("reference", _pivot)
 
     @property
-    def first(self) -> Any:
+    def first_reference(self) -> Any:
         """Return the draw that is the pivot."""
-        return None if self.pivot == "median" else self.pivot
+        return None if self.reference == "median" else self.reference
 
     def chosen_row(self, problem: Problem) -> int | None:
         """Return the median draw, if that is the pivot."""
-        if self.first is not None:
+        if self.first_reference is not None:
             return None
         (loadings,) = problem.used
         axis = loadings.unit_axes()[0][0]
         rows = np.moveaxis(problem.array(loadings, slice(0, problem.n_draws)), axis + 1, -1)
         return median_draw(rows.reshape(len(rows), -1, rows.shape[-1]))
 
-    def way(self, group: Group, units: str) -> Way:
+    def rule(self, group: Group, units: str) -> MatchingRule:
         """Rotate, and match signed permutations."""
         self.check_signs(group, units)
         if not group.rotates:
@@ -98,7 +94,19 @@ class MatchAlign(OfLoadings):
                 "rotation leaves alone; declare them 'orthogonal', or use rsp with rotation='none'"
             )
         greedy = self.matching == "greedy"
-        return Way(GreedySigned() if greedy else SignedPermutation(), "varimax-kaiser")
+        return MatchingRule(GreedySigned() if greedy else SignedPermutation(), "varimax-kaiser")
+
+
+def _pivot(option: str, value: Any) -> Any:
+    """Return the pivot: a word, the number of a draw, or a draw by its coordinates."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
+        return int(value)
+    if is_draw(value) or value == "median":
+        return value
+    raise SpecError(
+        f"{option} must be 'median', the number of a draw, or {{'chain': c, 'draw': d}}, not "
+        f"{value!r}"
+    )
 
 
 def median_draw(loadings: Array) -> int:

@@ -9,23 +9,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.errors import SpecError
+from relabel._util.validate import choice, integer
 from relabel.groups import Score
 from relabel.groups.elements import Element
-from relabel.matching.criteria.base import (
-    Criterion,
-    Reference,
-    Statistics,
-    check_count,
-    checked_variables,
-    unary_distance,
-)
+from relabel.matching.criteria.base import Criterion, Reference, Statistics, unary_distance
 from relabel.matching.features import Block, Layout, aligned_own, aligned_pair
 from relabel.matching.moments import Pooled
 
-__all__ = ["Mean"]
+__all__ = ["SCALES", "ByMean", "Mean"]
 
 Array = NDArray[Any]
+
+#: Values of the option `scale`.
+SCALES = ("pooled", "none")
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Mean(Criterion):
         (about zero where the variable flips with its units).
     max_sweeps : int, default 100
         Bound on the number of times the mean is formed anew.
-    variables : tuple of str, optional
+    var_names : tuple of str, optional
         Variables to match on, as ``name`` or ``posterior/name``; all that carry units by default.
 
     References
@@ -57,28 +53,27 @@ class Mean(Criterion):
     Examples
     --------
     >>> Mean(scale="none").describe()
-    {'name': 'mean', 'scale': 'none', 'max_sweeps': 100, 'variables': None}
+    {'name': 'mean', 'scale': 'none', 'max_sweeps': 100, 'var_names': None}
     """
 
     scale: Literal["pooled", "none"] = "pooled"
     max_sweeps: int = 100
-    variables: tuple[str, ...] | None = None
+    var_names: tuple[str, ...] | None = None
     name: ClassVar[str] = "mean"
     is_distance: ClassVar[bool] = True
     rotates: ClassVar[bool] = True
+    renamed_options: ClassVar[Mapping[str, str]] = {"variables": "var_names"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_count(self.name, "max_sweeps", self.max_sweeps)
-        self.check_features()
+        self.check_option("scale", choice, SCALES)
+        self.check_option("max_sweeps", integer, 1)
+        self.check_var_names()
 
-    def check_features(self) -> None:
-        """Check the options that say what is compared."""
-        if self.scale not in ("pooled", "none"):
-            raise SpecError(
-                f"criterion {self.name}: scale is 'pooled' or 'none', not {self.scale!r}"
-            )
-        object.__setattr__(self, "variables", checked_variables(self.name, self.variables))
+    @property
+    def matched_variables(self) -> tuple[str, ...] | None:
+        """Names of the variables that units are matched on."""
+        return self.var_names
 
     def statistics(
         self, block: Block, layout: Layout, elements: Mapping[str, Element]
@@ -91,7 +86,7 @@ class Mean(Criterion):
             sums[f"pair {number}"] = aligned_pair(block, layout, number, elements).sum(axis=0)
         return sums
 
-    def reference(
+    def form_reference(
         self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
     ) -> Reference:
         """Return the mean of the aligned draws."""
@@ -107,7 +102,7 @@ class Mean(Criterion):
             tuple(1 / v if standard else 1.0 for v in pooled.pairs),
         )
 
-    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by minus the squared distance of own features."""
         return unary_distance(
             layout.features(block, units),
@@ -115,3 +110,38 @@ class Mean(Criterion):
             reference.own[units],
             reference.weight[units],
         )
+
+
+class ByMean(Criterion):
+    """A criterion that compares features as :class:`Mean` does; it has one, and is none.
+
+    Subclasses say in :attr:`mean` with which options.
+    """
+
+    is_distance: ClassVar[bool] = True
+
+    @property
+    def mean(self) -> Mean:
+        """The mean that features are compared by."""
+        return Mean()
+
+    @property
+    def matched_variables(self) -> tuple[str, ...] | None:
+        """Names of the variables that units are matched on."""
+        return self.mean.var_names
+
+    def statistics(
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
+    ) -> Statistics:
+        """Return sums of the aligned features."""
+        return self.mean.statistics(block, layout, elements)
+
+    def form_reference(
+        self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
+    ) -> Reference:
+        """Return the mean of the aligned draws."""
+        return self.mean.form_reference(statistics, pooled, layout, previous)
+
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+        """Score by minus the squared distance of own features."""
+        return self.mean.score(block, layout, reference, units)

@@ -23,7 +23,7 @@ __all__ = ["Order", "overlaps"]
 
 Array = NDArray[Any]
 
-_WEAK = 0.01  # overlap from which it is told
+_WEAK = 0.01  # overlap from which the record says so
 _MOST_SHOWN = 5  # pairs of slots in a warning
 _ROUNDING = 1e-9  # relative gain below which other labels are not better
 
@@ -47,14 +47,14 @@ class Order(Criterion):
 
     Parameters
     ----------
-    by : str or mapping of units to str
-        ``"bias"``, ``"norm"`` (of all incoming weights), a variable with one value per unit
-        (``"b1"``), or one entry of a variable (``"W1[0]"``, counted over its other axes).
-        Biases that read a sigmoid layer are taken centred (bias plus half the sum of what is
-        read), since only that does not depend on the flips of the layer before.
+    var_names : str or mapping of units to str
+        The coordinate: ``"bias"``, ``"norm"`` (of all incoming weights), a variable with one value
+        per unit (``"b1"``), or one entry of a variable (``"W1[0]"``, counted over its other axes).
+        Biases that read a sigmoid layer are taken centred (bias plus half the sum of the weights
+        that read it), which does not depend on the flips of the layer before.
     pin : str or mapping of units to str, optional
-        The coordinate whose sign is made positive, in the same notation; `by` by default. Used
-        for units that have a sign.
+        The coordinate whose sign is made positive, in the same notation; `var_names` by default.
+        Used for units that have a sign.
 
     References
     ----------
@@ -70,24 +70,25 @@ class Order(Criterion):
     >>> mu = np.array([[[0.0, 5.0], [5.1, 0.1], [-0.1, 4.9]]])
     >>> draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
     >>> units = {"component": "permutation"}
-    >>> relabel.align(draws, units, criterion=relabel.criteria.Order(by="mu"))["mu"].values[0, 1]
+    >>> relabel.align(draws, units, criterion=relabel.criteria.Order("mu"))["mu"].values[0, 1]
     array([0.1, 5.1])
     """
 
-    by: str | Mapping[str, str] = "bias"
+    var_names: str | Mapping[str, str] = "bias"
     pin: str | Mapping[str, str] | None = None
     name: ClassVar[str] = "order"
+    renamed_options: ClassVar[Mapping[str, str]] = {"by": "var_names"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        for option, key in (("by", self.by), ("pin", self.pin)):
+        for option, key in (("var_names", self.var_names), ("pin", self.pin)):
             given: Any = [key] if not isinstance(key, Mapping) else [*key, *key.values()]
             if option == "pin" and key is None:
                 continue
             if not given or not all(isinstance(text, str) and text for text in given):
                 raise SpecError(
-                    f"criterion order: {option} is a coordinate such as 'bias' or 'W1[0]', or a "
-                    f"table from units to coordinates, not {key!r}"
+                    f"criterion order: {option} must be a coordinate such as 'bias' or 'W1[0]', or "
+                    f"a table from units to coordinates, not {key!r}"
                 )
 
     def statistics(
@@ -96,7 +97,7 @@ class Order(Criterion):
         """Return nothing: there is no reference to form."""
         return {}
 
-    def reference(
+    def form_reference(
         self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
     ) -> Reference:
         """Return an empty reference, which also takes the pairs out of the loss."""
@@ -105,14 +106,14 @@ class Order(Criterion):
         )
         return Reference({}, {}, {}, pairs, tuple(0.0 for _ in pairs))
 
-    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by the ramp; the pinned coordinate decides on signs."""
-        values, flips = self._coordinate(block, layout, units, self.by)
+        values, flips = self._coordinate(block, layout, units, self.var_names)
         ramp = np.arange(layout.sizes[units], dtype=float)
         odd = np.zeros(ramp.size)[:, None] * values[:, None, :]
         if layout.groups[units].signs:
             pinned, pin_flips = self._coordinate(
-                block, layout, units, self.by if self.pin is None else self.pin
+                block, layout, units, self.var_names if self.pin is None else self.pin
             )
             if not pin_flips:
                 raise SpecError(
@@ -137,9 +138,9 @@ class Order(Criterion):
                 shown = ", ".join(f"{k} and {k + 1} ({found[k]:.2f})" for k in weak[:_MOST_SHOWN])
                 more = f" and {weak.size - _MOST_SHOWN} more" if weak.size > _MOST_SHOWN else ""
                 warnings.append(
-                    f"the ordering of {units!r} by {self._key(self.by, units)!r} separates slots "
-                    f"weakly: overlap of {shown}{more}; 0.17 is that of two units that do not "
-                    "differ in it" + _cut(source, layout, units, element)
+                    f"the ordering of {units!r} by {self._key(self.var_names, units)!r} separates "
+                    f"slots weakly: overlap of {shown}{more}; 0.17 is that of two units that do "
+                    "not differ in it" + _cut(source, layout, units, element)
                 )
         return Remarks(warnings)
 
@@ -147,7 +148,7 @@ class Order(Criterion):
         """The coordinate of every slot, (draws, K)."""
         parts = []
         for number, rows in enumerate(source.slices):
-            values, flips = self._coordinate(source.block(number), layout, units, self.by)
+            values, flips = self._coordinate(source.block(number), layout, units, self.var_names)
             parts.append(element[rows].act(values, signed=flips, power=0))
         return np.concatenate(parts)
 
@@ -177,7 +178,8 @@ class Order(Criterion):
                 example = next((name for name in offered if name != "norm"), "norm")
                 raise SpecError(
                     f"criterion order: which coordinate orders the units {units!r}? They have no "
-                    f"unique bias; name one, as in by={example!r}: there are {', '.join(offered)}"
+                    f"unique bias; name one, as in var_names={example!r}: there are "
+                    f"{', '.join(offered)}"
                 )
             text = single[0].variable
         match = re.fullmatch(r"(.+?)(?:\[(\d+)\])?", text)
@@ -203,7 +205,7 @@ class Order(Criterion):
 
 
 def _offered(columns: tuple[Any, ...]) -> list[str]:
-    """Coordinates that there are, as `by` takes them; the norm is that of incoming weights."""
+    """Return the coordinates as `var_names` takes them; the norm is that of incoming weights."""
     found = {
         c.variable if _count(columns, c.variable) == 1 else f"{c.variable}[{c.position}]"
         for c in columns
@@ -248,10 +250,10 @@ def _cut(source: Source, layout: Layout, units: str, element: Monomial) -> str:
     for number, rows in enumerate(source.slices):
         part = mean.statistics(source.block(number), one, {units: element[rows]})
         total = add(total, part) if total else part
-    middle = mean.reference(total, pooled, one, None)
+    middle = mean.form_reference(total, pooled, one, None)
     moved = 0
     for number, rows in enumerate(source.slices):
-        score = mean.unary(source.block(number), one, middle, units)
+        score = mean.score(source.block(number), one, middle, units)
         best = one.groups[units].match(score)
         gain = score.of(best) - score.of(element[rows])
         moved += int((gain > _ROUNDING * np.abs(score.of(best))).sum())

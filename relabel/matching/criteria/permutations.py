@@ -7,27 +7,29 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from relabel._util.validate import choice
 from relabel.errors import SpecError
-from relabel.matching.criteria.base import checked_variables
-from relabel.matching.criteria.mean import Mean
+from relabel.groups.elements import Element
+from relabel.matching.criteria.base import Criterion
+from relabel.matching.criteria.given import ToReference
+from relabel.matching.criteria.mean import SCALES, ByMean, Mean
+from relabel.matching.draws import Draws
+from relabel.matching.given_permutations import given_elements
 
 __all__ = ["Permutations"]
 
-Array = NDArray[Any]
-
 
 @dataclass(frozen=True)
-class Permutations(Mean):
+class Permutations(ByMean):
     """The permutations of another program, or of one's own.
 
-    Draws are relabelled by what is given. Their losses and margins are those of
+    Draws are relabelled by the given permutations. Their losses and margins are those of
     :class:`relabel.criteria.Mean` under the mean of the draws that were so relabelled; a margin
-    below zero
-    says that other labels lie nearer to it. Draws of the warm-up, of which nothing is given, are
-    matched to that mean. Factors that rotate are rotated first, as their gauge says (by varimax);
-    permutations of factors as they came go with factors that are declared ``signed``.
+    below zero says that other labels lie nearer to it. Draws of the warm-up, for which none are
+    given, are matched to that mean. Factors that rotate are rotated
+    first, as their gauge says (by varimax); permutations of factors as they came go with factors
+    that are declared ``signed``.
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ class Permutations(Mean):
         permutation that says which slot each unit goes to.
     factor : ndarray of shape (chain, draw, K), str, or mapping of units to such, optional
         Signs, 1 or −1, of what slot *k* then holds; only for units that have signs.
-    scale, variables
+    scale, var_names
         As in :class:`relabel.criteria.Mean`.
 
     Examples
@@ -55,15 +57,14 @@ class Permutations(Mean):
     index: Any = None
     factor: Any = None
     scale: Literal["pooled", "none"] = field(default="pooled", kw_only=True)
-    variables: tuple[str, ...] | None = field(default=None, kw_only=True)
-    max_sweeps: ClassVar[int] = 0  # type: ignore[misc]
+    var_names: tuple[str, ...] | None = field(default=None, kw_only=True)
     name: ClassVar[str] = "permutations"
-    rotates: ClassVar[bool] = False
+    renamed_options: ClassVar[Mapping[str, str]] = {"variables": "var_names"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        self.check_features()
-        object.__setattr__(self, "variables", checked_variables(self.name, self.variables))
+        self.check_option("scale", choice, SCALES)
+        self.check_var_names()
         if self.index is None:
             raise SpecError(
                 "criterion permutations: index is missing; give the permutations as an array of "
@@ -74,6 +75,27 @@ class Permutations(Mean):
             for part in parts:
                 if not isinstance(part, (str, np.ndarray)) and part is not None:
                     raise SpecError(
-                        f"criterion permutations: {option} is an array or the address of a "
+                        f"criterion permutations: {option} must be an array or the address of a "
                         f"variable, not {part!r}"
                     )
+
+    @property
+    def mean(self) -> Mean:
+        """The mean that the relabelled draws are compared with."""
+        return Mean(self.scale, var_names=self.var_names)
+
+    def given(self, draws: Draws) -> Mapping[str, Element]:
+        """Return the given permutations of the draws that take part."""
+        return given_elements(draws, self.index, self.factor)
+
+    def for_features(self) -> Criterion:
+        """Return the criterion that brings draws near to one of them by the same features."""
+        return ToReference(scale=self.scale, var_names=self.var_names)
+
+    @classmethod
+    def from_record(cls, options: Mapping[str, Any]) -> Criterion:
+        """Rebuild the criterion, which is then good for comparisons only.
+
+        Of arrays the record says that they were given, as if that were their address.
+        """
+        return cls(**options)

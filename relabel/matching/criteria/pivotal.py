@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import squareform
 
-from relabel.errors import SpecError
+from relabel._util.validate import choice, integer
 from relabel.groups import Score
-from relabel.groups.elements import Element
-from relabel.matching.criteria.base import Reference, Remarks, check_count
-from relabel.matching.criteria.ecr import ECR
+from relabel.groups.elements import Element, monomial
+from relabel.matching.criteria.base import Criterion, Reference, Remarks, Statistics
+from relabel.matching.criteria.ecr import allocated, mismatches, most_frequent
 from relabel.matching.features import Block, Layout, Source
+from relabel.matching.moments import Pooled
 
 __all__ = ["Pivotal", "together"]
 
@@ -27,7 +28,7 @@ _LINKAGES = ("average", "complete", "single")
 
 
 @dataclass(frozen=True)
-class Pivotal(ECR):
+class Pivotal(Criterion):
     r"""The labels of *K* pivots, one observation of each group, name the slots.
 
     Let :math:`c_{ij}` be the share of draws that allocate the observations *i* and *j* to one
@@ -77,30 +78,24 @@ class Pivotal(ECR):
            [5.1, 0.1]])
     """
 
+    z: str | Array = "allocation/z"
     method: Literal["difference", "inside", "outside"] = "difference"
     linkage: Literal["average", "complete", "single"] = "average"
     max_obs: int = 2000
-    pivot: ClassVar[str] = "map"  # type: ignore[misc]
     name: ClassVar[str] = "pivotal"
 
     def __post_init__(self) -> None:
         """Check the options."""
-        for option, value, known in (
-            ("method", self.method, _METHODS),
-            ("linkage", self.linkage, _LINKAGES),
-        ):
-            if value not in known:
-                raise SpecError(
-                    f"criterion pivotal: {option} is one of {', '.join(known)}, not {value!r}"
-                )
-        check_count(self.name, "max_obs", self.max_obs)
+        self.check_option("method", choice, _METHODS)
+        self.check_option("linkage", choice, _LINKAGES)
+        self.check_option("max_obs", integer, 1)
 
     @property
-    def first(self) -> Any:
-        """Return nothing: the reference is formed from all draws."""
-        return None
+    def reads(self) -> dict[str, Any]:
+        """Return where allocations are."""
+        return {"z": self.z}
 
-    def form(self, source: Source, first: Block | None) -> Reference:
+    def only_reference(self, source: Source, first: Block | None) -> Reference:
         """Return the pivots, one per group, and the group of every observation that has one."""
         (size,) = source.layout.sizes.values()
         n_obs = source.block(0).beside["z"].shape[1]
@@ -124,10 +119,23 @@ class Pivotal(ECR):
         value = {"difference": inside - outside, "inside": inside, "outside": -outside}
         return int(np.flatnonzero(group)[value[self.method].argmax()])
 
-    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+    def statistics(
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
+    ) -> Statistics:
+        """Return how often each observation was in each slot, shape (n, K)."""
+        (element,) = map(monomial, elements.values())
+        return {"counts": allocated(block.beside["z"], element)}
+
+    def form_reference(
+        self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
+    ) -> Reference:
+        """Return every observation's most frequent slot."""
+        return most_frequent(statistics["counts"])
+
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by minus the pivots that are not in a slot; below one, by other observations."""
         z, pivots = block.beside["z"], reference.beside["pivots"]
-        rest = super().unary(block, layout, reference, units)
+        rest = mismatches(z, reference.beside["pivot"], layout.sizes[units])
         even = rest.even / (z.shape[1] + 1)
         labels = z[:, pivots]  # (draws, pivots)
         held = labels[:, :, None] == np.arange(layout.sizes[units])
@@ -148,7 +156,7 @@ class Pivotal(ECR):
         if coincide.any():
             warnings.append(
                 f"in {int(coincide.sum())} of {coincide.size} draws two pivots share a component "
-                "(flagged in pivots_coincide): their labels rest on the other observations"
+                "(flagged in pivots_coincide): their labels follow from the other observations"
             )
         (size,) = layout.sizes.values()
         if pivots.size < size:

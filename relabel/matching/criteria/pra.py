@@ -8,14 +8,15 @@ from typing import Any, ClassVar
 
 import xarray as xr
 
-from relabel.matching.criteria.base import checked_variables
-from relabel.matching.criteria.given import ToReference
+from relabel.matching.criteria.base import Criterion
+from relabel.matching.criteria.given import POINTS, checked_point
+from relabel.matching.criteria.mean import ByMean, Mean
 
 __all__ = ["PRA"]
 
 
 @dataclass(frozen=True)
-class PRA(ToReference):
+class PRA(ByMean):
     r"""Pivotal reordering: every draw as near as possible to a pivot, none of it rescaled.
 
     .. math:: \max_{\sigma_t} \sum_k \langle \theta^*_k, \theta_{t \sigma_t(k)} \rangle
@@ -25,17 +26,14 @@ class PRA(ToReference):
     .. math:: \min_{\sigma_t} \sum_k \lVert \theta_{t \sigma_t(k)} - \theta^*_k \rVert^2
 
     one assignment per draw, and the loss that is recorded: :class:`relabel.criteria.ToReference`
-    with
-    ``scale="none"``. Variables of large numbers decide: name those to match on, or use
+    with ``scale="none"``. Variables of large numbers decide: name those to match on, or use
     :class:`relabel.criteria.ToReference`.
 
     Parameters
     ----------
-    pivot : Dataset, mapping, or {"map", "medoid"}, default "map"
-        The draw of highest ``sample_stats/lp``, or what :class:`relabel.criteria.ToReference` takes
-        as
-        `to`.
-    variables : tuple of str, optional
+    reference : Dataset, mapping, or {"map", "medoid"}, default "map"
+        The pivot, as :class:`relabel.criteria.ToReference` takes it.
+    var_names : tuple of str, optional
         Variables to match on; all that carry units by default.
 
     References
@@ -49,24 +47,33 @@ class PRA(ToReference):
     >>> import numpy as np, xarray as xr, relabel
     >>> mu = np.array([[[0.0, 5.0], [5.1, 0.1], [-0.1, 4.9]]])
     >>> draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
-    >>> criterion = relabel.criteria.PRA(pivot={"chain": 0, "draw": 1})
+    >>> criterion = relabel.criteria.PRA({"chain": 0, "draw": 1})
     >>> relabel.align(draws, {"component": "permutation"}, criterion=criterion)["mu"].values[0, 0]
     array([5., 0.])
     """
 
-    pivot: xr.Dataset | Mapping[str, Any] | str = "map"
-    variables: tuple[str, ...] | None = field(default=None, kw_only=True)
-    scale: ClassVar[str] = "none"  # type: ignore[misc]
-    max_sweeps: ClassVar[int] = 0  # type: ignore[misc]
-    to: ClassVar[None] = None  # type: ignore[misc]
+    reference: xr.Dataset | Mapping[str, Any] | str = "map"
+    var_names: tuple[str, ...] | None = field(default=None, kw_only=True)
     name: ClassVar[str] = "pra"
-
-    @property
-    def first(self) -> Any:
-        """Return which draw or point is the pivot."""
-        return self.pivot
+    rotates: ClassVar[bool] = True
+    named_references: ClassVar[tuple[str, ...]] = POINTS
+    renamed_options: ClassVar[Mapping[str, str]] = {"pivot": "reference", "variables": "var_names"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        self.check_point("pivot", self.pivot)
-        object.__setattr__(self, "variables", checked_variables(self.name, self.variables))
+        self.check_option("reference", checked_point)
+        self.check_var_names()
+
+    @property
+    def mean(self) -> Mean:
+        """The mean that features are compared by."""
+        return Mean(scale="none", var_names=self.var_names)
+
+    @property
+    def first_reference(self) -> Any:
+        """Return the draw or point that is the pivot."""
+        return self.reference
+
+    def for_features(self) -> Criterion:
+        """Return the mean by the same features: a pivot says nothing of shuffled units."""
+        return self.mean

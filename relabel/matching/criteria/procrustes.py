@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
+from relabel._util.validate import choice
 from relabel.errors import SpecError
 from relabel.groups import Group
 from relabel.groups.elements import Dense, Element
-from relabel.matching.criteria.base import Reference, Start, check_count, check_start, starts_of
-from relabel.matching.criteria.factors import OfLoadings, check_choice
-from relabel.matching.features import Way
+from relabel.matching.criteria.base import Reference, StartReference, starts_of
+from relabel.matching.criteria.factors import OfLoadings
+from relabel.matching.features import MatchingRule
 from relabel.numerics.rotations import varimax
 from relabel.spec.spec import Bound
 
@@ -26,8 +28,8 @@ class Procrustes(OfLoadings):
     .. math:: \sum_t \min_{G_t' G_t = I} \lVert \Lambda_t G_t' - \bar\Lambda \rVert^2
 
     over the rotations and the mean in turn, so the loss never rises. Each rotation is the polar
-    factor of :math:`\bar\Lambda' \Lambda_t`. The loss does not tell one rotation of all draws from
-    another, so a last one, the same for all, may be put on top.
+    factor of :math:`\bar\Lambda' \Lambda_t`. The loss is the same for any further rotation of
+    all draws, so a last one, the same for all, may be put on top.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ class Procrustes(OfLoadings):
         The loadings; see :class:`relabel.criteria.RSP`.
     final : {"varimax", "none"}
         Whether the mean is rotated by varimax at the end, and every draw with it.
-    start : {"draw", "labels", "both"}
+    reference : {"draw", "labels", "both"}
         See :class:`relabel.criteria.RSP`.
     max_sweeps : int, default 100
         Bound on the number of times the mean is formed anew.
@@ -61,23 +63,23 @@ class Procrustes(OfLoadings):
 
     variable: str | None = None
     final: Literal["varimax", "none"] = "varimax"
-    start: Start = "draw"
+    reference: StartReference = "draw"
     max_sweeps: int = 100
     name: ClassVar[str] = "procrustes"
+    renamed_options: ClassVar[Mapping[str, str]] = {"start": "reference"}
 
     def __post_init__(self) -> None:
         """Check the options."""
         self.check_variable()
-        check_choice(self.name, "final", self.final, ("varimax", "none"))
-        check_start(self.name, self.start)
-        check_count(self.name, "max_sweeps", self.max_sweeps)
+        self.check_option("final", choice, ("varimax", "none"))
+        self.check_start()
 
     @property
     def starts(self) -> tuple[str, ...]:
         """Where the loop starts."""
-        return starts_of(self.start)
+        return starts_of(self.reference)
 
-    def way(self, group: Group, units: str) -> Way:
+    def rule(self, group: Group, units: str) -> MatchingRule:
         """Match rotations."""
         self.check_signs(group, units)
         if not group.rotates:
@@ -85,14 +87,14 @@ class Procrustes(OfLoadings):
                 f"criterion {self.name}: the units {units!r} are declared {group.label}, which no "
                 "rotation leaves alone; declare them 'orthogonal', or use rsp with rotation='none'"
             )
-        return Way(group)
+        return MatchingRule(group)
 
     def final_elements(self, reference: Reference, bound: Bound) -> dict[str, Element]:
         """Return the rotation of the mean by varimax."""
         if self.final == "none":
             return {}
         found: dict[str, Element] = {}
-        for units in self.ways(bound):
+        for units in self.rules(bound):
             turned = varimax(reference.own[units].T[None])[0]
             found[units] = Dense(np.ascontiguousarray(turned.T))
         return found

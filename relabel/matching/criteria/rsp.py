@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from relabel._util.validate import choice
 from relabel.errors import SpecError
 from relabel.groups import Group, SignedPermutation
-from relabel.matching.criteria.base import Start, check_count, check_start, starts_of
-from relabel.matching.criteria.factors import OfLoadings, check_choice
-from relabel.matching.features import Way
+from relabel.matching.criteria.base import StartReference, starts_of
+from relabel.matching.criteria.factors import OfLoadings
+from relabel.matching.features import MatchingRule
 
 __all__ = ["RSP"]
 
@@ -33,7 +35,7 @@ class RSP(OfLoadings):
     rotation : {"varimax", "varimax-kaiser", "none"}
         ``"none"`` leaves out the rotation, for factors that are identified but for signs and
         labels.
-    start : {"both", "labels", "draw"}
+    reference : {"both", "labels", "draw"}
         The first reference: the mean of the (rotated) draws as they come, one draw, or each in
         turn, of which the lower loss is kept.
     max_sweeps : int, default 100
@@ -59,23 +61,23 @@ class RSP(OfLoadings):
 
     variable: str | None = None
     rotation: Literal["varimax", "varimax-kaiser", "none"] = "varimax"
-    start: Start = "both"
+    reference: StartReference = "both"
     max_sweeps: int = 100
     name: ClassVar[str] = "rsp"
+    renamed_options: ClassVar[Mapping[str, str]] = {"start": "reference"}
 
     def __post_init__(self) -> None:
         """Check the options."""
         self.check_variable()
-        check_choice("rsp", "rotation", self.rotation, ("varimax", "varimax-kaiser", "none"))
-        check_start(self.name, self.start)
-        check_count("rsp", "max_sweeps", self.max_sweeps)
+        self.check_option("rotation", choice, ("varimax", "varimax-kaiser", "none"))
+        self.check_start()
 
     @property
     def starts(self) -> tuple[str, ...]:
         """Where the loop starts."""
-        return starts_of(self.start)
+        return starts_of(self.reference)
 
-    def way(self, group: Group, units: str) -> Way:
+    def rule(self, group: Group, units: str) -> MatchingRule:
         """Rotate, and match signed permutations."""
         self.check_signs(group, units)
         if self.rotation != "none" and not group.rotates:
@@ -83,4 +85,4 @@ class RSP(OfLoadings):
                 f"criterion rsp: the units {units!r} are declared {group.label}, which no rotation "
                 f"leaves alone; declare them 'orthogonal', or set rotation='none'"
             )
-        return Way(SignedPermutation(), self.rotation)
+        return MatchingRule(SignedPermutation(), self.rotation)

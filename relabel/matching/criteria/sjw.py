@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from relabel._util.validate import choice, integer, seed_of
 from relabel.errors import SpecError
 from relabel.groups import Score
 from relabel.groups.elements import Element, Monomial, monomial
-from relabel.matching.criteria.base import Criterion, Reference, Statistics, check_count
+from relabel.matching.criteria.base import Criterion, Reference, Statistics
 from relabel.matching.features import Block, Layout, Source
 from relabel.matching.moments import Pooled
 from relabel.numerics.assignment import assign
@@ -66,8 +67,8 @@ class SJW(Criterion):
     assign : {"sample", "best"}
         Whether each draw gets a permutation sampled with the probabilities above, or the most
         probable one.
-    seed : int, default 0
-        Seed of the sampling.
+    rng : int or numpy.random.Generator, default 0
+        Random numbers of the sampling, or their seed.
     max_sweeps : int, default 100
         Bound on the number of EM steps of a start.
 
@@ -98,27 +99,25 @@ class SJW(Criterion):
     weights: str | None = "w"
     family: str = "normal"
     assign: Literal["sample", "best"] = "sample"
-    seed: int = 0
+    rng: int | np.random.Generator = 0
     max_sweeps: int = 100
     name: ClassVar[str] = "sjw"
+    renamed_options: ClassVar[Mapping[str, str]] = {"seed": "rng"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_count(self.name, "max_sweeps", self.max_sweeps)
-        if self.assign not in ("sample", "best"):
-            raise SpecError(f"criterion sjw: assign is 'sample' or 'best', not {self.assign!r}")
+        self.check_option("max_sweeps", integer, 1)
+        self.check_option("assign", choice, ("sample", "best"))
+        object.__setattr__(self, "rng", seed_of(self.rng))
         if self.weights == "none":
             object.__setattr__(self, "weights", None)
         table: Any = self.parameters
         named = isinstance(table, Mapping) and len(table) > 0
         if not (named and all(isinstance(text, str) for text in (*table, *table.values()))):
             raise SpecError(
-                "criterion sjw: parameters is a table from parameters of the family to variables, "
-                f"such as {{'mean': 'mu', 'sd': 'sigma'}}, not {table!r}"
+                "criterion sjw: parameters must be a table from parameters of the family to "
+                f"variables, such as {{'mean': 'mu', 'sd': 'sigma'}}, not {table!r}"
             )
-        seed: Any = self.seed
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise SpecError(f"criterion sjw: seed is a whole number from 0 on, not {seed!r}")
 
     @property
     def reads(self) -> dict[str, Any]:
@@ -127,8 +126,8 @@ class SJW(Criterion):
         weights = {} if self.weights is None else {"parameter weights": self.weights}
         return {"z": self.z, "x": self.x} | places | weights
 
-    def work(self, n_units: int) -> int:
-        """One number per permutation."""
+    def numbers_per_draw(self, n_units: int) -> int:
+        """Return one number per permutation."""
         return math.factorial(min(n_units, _MOST_UNITS))
 
     def statistics(
@@ -142,14 +141,14 @@ class SJW(Criterion):
         }
         return {"n": len(block)} | sums
 
-    def reference(
+    def form_reference(
         self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
     ) -> Reference:
         """Return the mean parameters of every slot."""
         n = statistics["n"]
         return Reference(beside={k: value / n for k, value in statistics.items() if k != "n"})
 
-    def form(self, source: Source, first: Block | None) -> Reference:
+    def only_reference(self, source: Source, first: Block | None) -> Reference:
         """Return the parameters that EM ends with, from the better of its starts."""
         (units,) = source.layout.sizes
         size = source.layout.sizes[units]
@@ -165,7 +164,7 @@ class SJW(Criterion):
         best, _ = max(ends, key=lambda end: end[1])
         return best
 
-    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by the log likelihood of a unit's observations in a slot."""
         z, n_units = block.beside["z"], layout.sizes[units]
         logs = self._logs(block.fixed["x"], reference)  # (n, K)
@@ -179,7 +178,7 @@ class SJW(Criterion):
         if self.assign == "best":
             return None
         (units,) = source.layout.sizes
-        every, chance = _permutations(source.layout.sizes[units]), np.random.default_rng(self.seed)
+        every, chance = _permutations(source.layout.sizes[units]), np.random.default_rng(self.rng)
         chosen = []
         for table, _ in self._tables(source, reference, units):
             for part, weight in _weights(table):
@@ -223,7 +222,7 @@ class SJW(Criterion):
         """Log likelihoods of every block, (draws, slots, units), with the block."""
         for number in range(len(source.slices)):
             block = source.block(number)
-            yield self.unary(block, source.layout, reference, units).even, block
+            yield self.score(block, source.layout, reference, units).even, block
 
     def _mean_as_it_is(self, source: Source) -> dict[str, Array]:
         """Parameters of every label, averaged over the draws."""

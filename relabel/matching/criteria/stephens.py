@@ -14,10 +14,8 @@ from relabel.groups.elements import Element, Monomial, monomial
 from relabel.matching.criteria.base import (
     Criterion,
     Reference,
-    Start,
+    StartReference,
     Statistics,
-    check_count,
-    check_start,
     starts_of,
 )
 from relabel.matching.features import Block, Layout
@@ -47,9 +45,9 @@ class Stephens(Criterion):
     ----------
     prob : str or ndarray, default "allocation/prob"
         Address of the probabilities, or an array of shape (chain, draw, n, K).
-    start : {"draw", "labels", "both"}
-        First reference: one draw (that of the highest `lp`), or the mean over the labels that the
-        draws came with. With ``"draw"`` those labels are kept if they turn out no worse.
+    reference : {"draw", "labels", "both"}
+        The first reference: one draw (that of the highest `lp`), or the mean over the labels that
+        the draws came with. With ``"draw"`` those labels are kept if they turn out no worse.
     max_sweeps : int, default 100
         Bound on the number of times the mean is formed anew.
 
@@ -73,15 +71,15 @@ class Stephens(Criterion):
     """
 
     prob: str | Array = "allocation/prob"
-    start: Start = "draw"
+    reference: StartReference = "draw"
     max_sweeps: int = 100
     name: ClassVar[str] = "stephens"
     is_distance: ClassVar[bool] = True
+    renamed_options: ClassVar[Mapping[str, str]] = {"start": "reference"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_start(self.name, self.start)
-        check_count(self.name, "max_sweeps", self.max_sweeps)
+        self.check_start()
 
     @property
     def reads(self) -> dict[str, Any]:
@@ -91,7 +89,7 @@ class Stephens(Criterion):
     @property
     def starts(self) -> tuple[str, ...]:
         """Where the loop starts."""
-        return starts_of(self.start)
+        return starts_of(self.reference)
 
     def statistics(
         self, block: Block, layout: Layout, elements: Mapping[str, Element]
@@ -101,13 +99,13 @@ class Stephens(Criterion):
         clipped, weight = _clipped(block.beside["prob"])
         return {"n": len(block), "sum": aligned_sum(clipped, element, weight)}
 
-    def reference(
+    def form_reference(
         self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
     ) -> Reference:
         """Return the logarithm of the mean of the aligned probabilities, shape (K, n)."""
         return Reference(beside={"log q": np.log(statistics["sum"] / statistics["n"])})
 
-    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by minus the divergence of a unit's probabilities from those of a slot."""
         clipped, weight = _clipped(block.beside["prob"])
         if "entropy" not in block.memo:

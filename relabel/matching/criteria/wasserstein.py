@@ -9,20 +9,23 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from relabel._util.validate import choice, integer
 from relabel.errors import SpecError
 from relabel.groups import Score
 from relabel.groups.elements import Element, monomial
+from relabel.matching.covariance_features import with_covariances
 from relabel.matching.criteria.base import (
     Criterion,
     Reference,
     Statistics,
-    check_count,
-    checked_variables,
+    is_draw,
     unary_distance,
 )
 from relabel.matching.criteria.mean import Mean
-from relabel.matching.features import Block, Layout
+from relabel.matching.draws import Draws
+from relabel.matching.features import Block, Layout, Problem, Source
 from relabel.matching.moments import Pooled
+from relabel.matching.probes import Probes
 from relabel.numerics.gaussians import (
     COVARIANCE,
     COVARIANCE_OF,
@@ -45,8 +48,7 @@ class Wasserstein(Criterion):
 
     For Gaussian approximations of a posterior (variational fits, Laplace approximations; see
     :func:`relabel.sources.from_gaussian`): every "draw" is the mean of one fit, with standard
-    deviations or
-    covariances beside it. Minimises
+    deviations or covariances beside it. Minimises
 
     .. math:: \sum_t \min_{g_t} W_2^2\big(N(g_t\mu_t, g_t\Sigma_t g_t^T),\; N(m, S)\big)
 
@@ -71,12 +73,13 @@ class Wasserstein(Criterion):
     ----------
     covariance : {"blocks", "diagonal"}
         Whether covariances, where the members have them, are compared, or standard deviations only.
-    to : mapping, optional
+    reference : mapping, optional
         ``{"chain": c, "draw": d}``: the member that is the reference, and stays; by default the
         barycentre.
     max_sweeps : int, default 100
-        Bound on the number of times the barycentre is formed anew; 0 where `to` is given.
-    variables : tuple of str, optional
+        Bound on the number of times the barycentre is formed anew; 0 where `reference` is
+        given.
+    var_names : tuple of str, optional
         Means to match on, with what stands beside them; all that carry units by default.
 
     References
@@ -90,7 +93,7 @@ class Wasserstein(Criterion):
 
     Examples
     --------
-    Means that tell nothing, and standard deviations that do:
+    Fits that differ in their standard deviations only:
 
     >>> import numpy as np, xarray as xr, relabel
     >>> dims = ("chain", "draw", "component")
@@ -102,34 +105,45 @@ class Wasserstein(Criterion):
     """
 
     covariance: Literal["blocks", "diagonal"] = "blocks"
-    to: Mapping[str, Any] | None = None
+    reference: Mapping[str, Any] | None = None
     max_sweeps: int = 100
-    variables: tuple[str, ...] | None = None
+    var_names: tuple[str, ...] | None = None
     name: ClassVar[str] = "wasserstein"
     is_distance: ClassVar[bool] = True
+    renamed_options: ClassVar[Mapping[str, str]] = {"to": "reference", "variables": "var_names"}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.covariance not in ("blocks", "diagonal"):
-            raise SpecError(
-                "criterion wasserstein: covariance is 'blocks' or 'diagonal', not "
-                f"{self.covariance!r}"
-            )
-        if self.to is None:
-            check_count("wasserstein", "max_sweeps", self.max_sweeps)
-        elif not _is_member(self.to):
-            raise SpecError(
-                "criterion wasserstein: to is {'chain': c, 'draw': d}, the member that is the "
-                f"reference, or None, not {self.to!r}"
-            )
-        else:
+        self.check_option("covariance", choice, ("blocks", "diagonal"))
+        if self.reference is None:
+            self.check_option("max_sweeps", integer, 1)
+        elif is_draw(self.reference):
             object.__setattr__(self, "max_sweeps", 0)
-        object.__setattr__(self, "variables", checked_variables(self.name, self.variables))
+        else:
+            raise SpecError(
+                "criterion wasserstein: reference must be {'chain': c, 'draw': d}, a member, or "
+                f"None, not {self.reference!r}"
+            )
+        self.check_var_names()
 
     @property
-    def first(self) -> Any:
-        """Return which member is the reference."""
-        return self.to
+    def matched_variables(self) -> tuple[str, ...] | None:
+        """Names of the variables that units are matched on."""
+        return self.var_names
+
+    @property
+    def first_reference(self) -> Any:
+        """Return the member that is the reference."""
+        return self.reference
+
+    def source(self, problem: Problem, draws: Draws, probes: Probes | None) -> Source:
+        """Return the draws with the covariances beside them that are compared."""
+        diagonal = self.covariance == "diagonal"
+        return with_covariances(problem, draws.groups["posterior"], diagonal=diagonal)
+
+    def for_features(self) -> Criterion:
+        """Return the mean of the same variables as they are, without covariances."""
+        return Mean(scale="none", var_names=self.var_names)
 
     def resolved(self, bound: Bound) -> Criterion:
         """Return the criterion with the means to match on, and their standard deviations, named.
@@ -145,12 +159,12 @@ class Wasserstein(Criterion):
         beside = {COVARIANCE} | {
             form.format(name) for name in names for form in (SD_OF, COVARIANCE_OF)
         }
-        means = [n for n in (self.variables or names) if n not in beside]
+        means = [n for n in (self.var_names or names) if n not in beside]
         sds = [SD_OF.format(name) for name in means if SD_OF.format(name) in names]
-        return replace(self, variables=(*means, *sds))
+        return replace(self, var_names=(*means, *sds))
 
     def spreads(self, bound: Bound) -> tuple[str, ...]:
-        """Name all standard deviations: scales are fixed by second moments.
+        """Return the names of all standard deviations: scales are fixed by second moments.
 
         Where a weight is known to be about zero, its mean alone would fix no scale.
         """
@@ -181,11 +195,11 @@ class Wasserstein(Criterion):
                 sums[f"roots {units}"] = [_aligned_roots(block, layout, units, elements[units])]
         return sums
 
-    def reference(
+    def form_reference(
         self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
     ) -> Reference:
         """Return the barycentre of the aligned members."""
-        mean = Mean(scale="none").reference(statistics, pooled, layout, previous)
+        mean = Mean(scale="none").form_reference(statistics, pooled, layout, previous)
         beside = {}
         for units in layout.sizes:
             if f"roots {units}" in statistics:
@@ -194,7 +208,7 @@ class Wasserstein(Criterion):
                 beside[key] = barycentre(np.concatenate(statistics[f"roots {units}"]), start)
         return replace(mean, beside=beside)
 
-    def unary(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by minus the squared Wasserstein distance of own features."""
         score = unary_distance(
             layout.features(block, units),
@@ -213,10 +227,6 @@ class Wasserstein(Criterion):
             return Score(score.even + even + 2 * same, score.odd)
         other = _overlaps(slots, roots * np.outer(flips, flips))
         return Score(score.even + even + same + other, score.odd + same - other)
-
-
-def _is_member(value: Any) -> bool:
-    return isinstance(value, Mapping) and set(value) == {"chain", "draw"}
 
 
 def _flips(block: Block, layout: Layout, units: str) -> Array:

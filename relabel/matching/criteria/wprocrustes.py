@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from relabel._util.validate import choice
 from relabel.groups.elements import Element
 from relabel.matching.criteria.base import Reference, Statistics
-from relabel.matching.criteria.factors import check_choice
 from relabel.matching.criteria.procrustes import Procrustes
 from relabel.matching.features import Block, Layout, aligned_own
 from relabel.matching.moments import Pooled
@@ -36,7 +36,7 @@ class WeightedProcrustes(Procrustes):
 
     Parameters
     ----------
-    variable, final, start, max_sweeps
+    variable, final, reference, max_sweeps
         As in :class:`relabel.criteria.Procrustes`.
     spread : {"aligned", "drawn"}
         Whether :math:`S_i` is that of the rotated draws, or of the draws as they came, about the
@@ -62,7 +62,7 @@ class WeightedProcrustes(Procrustes):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
-        check_choice(self.name, "spread", self.spread, ("aligned", "drawn"))
+        self.check_option("spread", choice, ("aligned", "drawn"))
 
     def statistics(
         self, block: Block, layout: Layout, elements: Mapping[str, Element]
@@ -78,11 +78,11 @@ class WeightedProcrustes(Procrustes):
             sums[f"products {units}"] = items @ items.swapaxes(1, 2)
         return sums
 
-    def reference(
+    def form_reference(
         self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
     ) -> Reference:
         """Return the mean of the aligned loadings, and the weights of the items."""
-        plain, n = super().reference(statistics, pooled, layout, previous), statistics["n"]
+        plain, n = super().form_reference(statistics, pooled, layout, previous), statistics["n"]
         weight = {}
         for units, mean in plain.own.items():
             middle, about = mean.T, (statistics[f"spread {units}"] / n).T

@@ -1,17 +1,10 @@
-"""The draws as criteria see them: features of single units, and pairs of sets of units.
-
-A variable with one axis of units becomes *own features* of these units: an array
-``(draws, K, R)`` with the remaining axes flattened. A variable with two (the weights between two
-hidden layers, a transition matrix) is a *pair*: ``(draws, K1, K2, R)``. One that is several blocks
-(stacked gates) gives features or a pair for each. Both are in gauge-fixed,
-centred coordinates, in which every group acts by permutations and signs alone.
-"""
+"""All draws as features of their units, block by block, in centred and gauge-fixed coordinates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -20,26 +13,16 @@ from numpy.typing import NDArray
 
 from relabel.errors import SpecError
 from relabel.groups import Group
-from relabel.groups.elements import Dense, Element
+from relabel.groups.elements import Dense
+from relabel.matching.features.layout import Block, Column, Layout, Pair
 from relabel.models.loadings import loadings_of, rotations_of
-from relabel.models.network import Network
 from relabel.numerics.assignment import settle_gauges
-from relabel.spec.centring import centred
+from relabel.spec.centring import centred_variables, means_over, subtract
+from relabel.spec.gauges import centred_axis
 from relabel.spec.spec import Bound, BoundVariable
 from relabel.spec.transformation import sum_over_units
 
-__all__ = [
-    "ActivationProblem",
-    "Block",
-    "Column",
-    "Layout",
-    "Pair",
-    "Problem",
-    "Source",
-    "Way",
-    "layer_size",
-    "slices_of",
-]
+__all__ = ["MatchingRule", "Problem", "Source", "slices_of"]
 
 Array = NDArray[Any]
 
@@ -49,161 +32,7 @@ _LEAST_BYTES, _MOST_BYTES, _SHARE = 2**18, 2**22, 1 / 32
 
 
 @dataclass(frozen=True)
-class Column:
-    """One own feature: its variable, position in it, whether it flips, whether it is incoming."""
-
-    variable: str
-    position: int
-    signed: bool
-    incoming: bool
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One variable, or part of one, between two sets of units; whether it flips with either.
-
-    `width` is how many entries there are for each two units.
-    """
-
-    variable: str
-    units: tuple[str, str]
-    signed: tuple[bool, bool]
-    incoming: tuple[bool, bool]
-    part: int = 0
-    width: int = 1
-
-    @property
-    def two_sided(self) -> bool:
-        """Whether both axes carry the same units."""
-        return self.units[0] == self.units[1]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the features of every block mean.
-
-    Attributes
-    ----------
-    sizes : dict of str to int
-        Number of units of each set.
-    groups : dict of str to Group
-    columns : dict of str to tuple of Column
-        Own features of each set, in order.
-    pairs : tuple of Pair
-    centre : dict of str to ndarray of shape (R,)
-        Subtracted from own features before they are compared: no distance changes by it, but
-        digits are kept where features lie far from zero. Zero for features that flip.
-    """
-
-    sizes: dict[str, int]
-    groups: dict[str, Group]
-    columns: dict[str, tuple[Column, ...]]
-    pairs: tuple[Pair, ...]
-    centre: dict[str, Array] = field(default_factory=dict)
-
-    def features(self, block: Block, units: str) -> Array:
-        """Own features of one set, centred, shape (draws, K, R)."""
-        values, centre = block.own[units], self.centre.get(units)
-        return values if centre is None or not centre.any() else values - centre
-
-    def signed(self, units: str) -> Array:
-        """Which own features flip with their unit: bool of shape (R,)."""
-        return np.array([column.signed for column in self.columns[units]], dtype=bool)
-
-    def touching(self, units: str) -> list[tuple[int, int]]:
-        """Return (pair, side) of every pair with one side in these units, not both."""
-        return [
-            (p, side)
-            for p, pair in enumerate(self.pairs)
-            for side in (0, 1)
-            if pair.units[side] == units and not pair.two_sided
-        ]
-
-    def neighbours(self, units: str) -> set[str]:
-        """Return the sets whose scores depend on the labels of these units."""
-        return {other for p in self.pairs if units in p.units for other in p.units} - (
-            set() if self.two_sided(units) else {units}
-        )
-
-    def two_sided(self, units: str) -> list[int]:
-        """Return the pairs both sides of which are these units."""
-        return [p for p, q in enumerate(self.pairs) if q.two_sided and q.units[0] == units]
-
-    def informed_order(self) -> list[str]:
-        """Order the sets so that each comes when most is known that tells its units apart.
-
-        That is the number of features that its units have by themselves, or share with sets that
-        come before. The order in which the sets were declared decides only where these are equal.
-        """
-        known = {units: len(self.columns[units]) for units in self.sizes}
-        order: list[str] = []
-        while known:
-            nearest = max(known, key=lambda units: known[units])
-            order.append(nearest)
-            del known[nearest]
-            for number, side in self.touching(nearest):
-                pair = self.pairs[number]
-                if pair.units[1 - side] in known:
-                    known[pair.units[1 - side]] += self.sizes[nearest] * pair.width
-        return order
-
-    @property
-    def coupled(self) -> bool:
-        """Whether the sets of units cannot be matched one by one."""
-        return bool(self.pairs)
-
-
-@dataclass(frozen=True)
-class Block:
-    """The features of some draws.
-
-    Attributes
-    ----------
-    own : dict of str to ndarray of shape (draws, K, R)
-    pairs : tuple of ndarray of shape (draws, K1, K2, R)
-    norms : tuple of pairs of ndarray, shapes (draws, K1) and (draws, K2)
-        Squared norms of the units on either side of each pair.
-    beside : dict of str to ndarray
-        What criteria read that is no feature of a unit (allocations), draws first.
-    fixed : dict of str to ndarray
-        Likewise, the same in every draw (data, a pivot).
-    memo : dict of str to ndarray
-        A few numbers per draw that a criterion works out once.
-    """
-
-    own: dict[str, Array]
-    pairs: tuple[Array, ...]
-    norms: tuple[tuple[Array, Array], ...]
-    beside: dict[str, Array] = field(default_factory=dict)
-    fixed: dict[str, Array] = field(default_factory=dict)
-    memo: dict[str, Array] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, own: dict[str, Array], pairs: tuple[Array, ...]) -> Block:
-        """Build a block, working out the norms."""
-        norms = []
-        for array in pairs:
-            squares = np.einsum("dijr,dijr->dij", array, array)
-            norms.append((squares.sum(axis=2), squares.sum(axis=1)))
-        return cls(own, pairs, tuple(norms))
-
-    def __len__(self) -> int:
-        """Return the number of draws."""
-        return len(next(iter(self.own.values())))
-
-    def __getitem__(self, rows: Any) -> Block:
-        """Select draws."""
-        return Block(
-            {units: array[rows] for units, array in self.own.items()},
-            tuple(array[rows] for array in self.pairs),
-            tuple((one[rows], two[rows]) for one, two in self.norms),
-            {name: array[rows] for name, array in self.beside.items()},
-            self.fixed,
-        )
-
-
-@dataclass(frozen=True)
-class Way:
+class MatchingRule:
     """How one set of units is matched.
 
     Attributes
@@ -211,15 +40,15 @@ class Way:
     group : Group
         What is left to match.
     rotation : {"none", "varimax", "varimax-kaiser"}
-        How every draw is rotated before.
+        How every draw is rotated first.
     """
 
     group: Group
     rotation: str = "none"
 
     @classmethod
-    def of(cls, bound: Bound, units: str) -> Way:
-        """Return what the spec says."""
+    def of(cls, bound: Bound, units: str) -> MatchingRule:
+        """Return the rule that follows from the spec."""
         group, gauge = bound.group(units), bound.gauge(units)
         return cls(group.remaining(gauge), gauge) if group.rotates and gauge else cls(group)
 
@@ -250,37 +79,42 @@ class Problem:
         The spec, bound to the data.
     arrays : mapping of str to ndarray of shape (draws, ...)
         Every declared variable of the posterior, one draw after the other.
-    variables : sequence of str, optional
+    var_names : sequence of str, optional
         Variables to match on; all by default.
     block_size : int, optional
         Draws in a block; by default as many as keep a block in the cache.
-    ways : mapping of str to Way, optional
-        Units -> how their rotation is fixed and what is left to match; as the spec says by default.
+    rules : mapping of str to MatchingRule, optional
+        Units -> how their rotation is fixed and what is left to match; by default as the spec says.
     spreads : collection of str, optional
         Standard deviations that help to fix scales: the norms are then those of second moments.
+    offsets : mapping of str to ndarray of shape (draws, ...), optional
+        ``{variable}_offset`` -> what is subtracted from a centred variable; by default it is
+        computed from `arrays`.
     """
 
     def __init__(
         self,
         bound: Bound,
         arrays: Mapping[str, Array],
-        variables: Sequence[str] | None = None,
+        var_names: Sequence[str] | None = None,
         block_size: int | None = None,
-        ways: Mapping[str, Way] | None = None,
+        rules: Mapping[str, MatchingRule] | None = None,
         spreads: Collection[str] = (),
+        offsets: Mapping[str, Array] | None = None,
     ) -> None:
         self.bound = bound
         self.spreads = tuple(spreads)
-        self.ways = {u: Way.of(bound, u) for u in bound.sizes} | dict(ways or {})
+        self.rules = {u: MatchingRule.of(bound, u) for u in bound.sizes} | dict(rules or {})
         self.arrays = arrays
+        self._offsets = offsets
         self.n_draws = len(next(iter(arrays.values())))
         largest = max(
             [int(np.prod(a.shape[1:])) for a in arrays.values()]
             + [size**2 for size in bound.sizes.values()]
         )
         self.block_size = block_size or self.block_size_for(8 * largest)
-        self.used = _used_variables(bound, variables)
-        self.layout = _layout(bound, self.used, {u: way.group for u, way in self.ways.items()})
+        self.used = _used_variables(bound, var_names)
+        self.layout = _layout(bound, self.used, {u: rule.group for u, rule in self.rules.items()})
         self._blocks: dict[int, Block] = {}
 
     def block_size_for(self, bytes_a_draw: int) -> int:
@@ -292,6 +126,20 @@ class Problem:
     def slices(self) -> list[slice]:
         """The draws of every block."""
         return slices_of(self.n_draws, self.block_size)
+
+    @cached_property
+    def offsets(self) -> Mapping[str, Array]:
+        """What is subtracted from every centred variable, as ``{variable}_offset``, draws first."""
+        if self._offsets is not None:
+            return self._offsets
+        found = {}
+        for name, variable in centred_variables(self.bound).items():
+            axis = centred_axis(variable, self.bound.spec.gauges)
+            if axis is not None and variable.name in self.arrays:
+                stored = self.arrays[variable.name]
+                parts = [means_over(variable.of(stored[rows]), axis + 1) for rows in self.slices]
+                found[name] = np.concatenate(parts)
+        return found
 
     @cached_property
     def scales(self) -> dict[str, Array]:
@@ -315,11 +163,11 @@ class Problem:
     def rotations(self) -> dict[str, Dense]:
         """Gauge of every set of units that varimax rotates: elements of shape (draws,)."""
         found = {}
-        for units, way in self.ways.items():
-            if way.rotation != "none":
+        for units, rule in self.rules.items():
+            if rule.rotation != "none":
                 loadings = loadings_of(self.bound, units, among=self.used)
                 values = self._values(loadings, slice(0, self.n_draws))
-                found[units] = Dense(rotations_of(loadings, values, way.rotation))
+                found[units] = Dense(rotations_of(loadings, values, rule.rotation))
         return found
 
     def array(self, variable: BoundVariable, rows: slice) -> Array:
@@ -349,14 +197,20 @@ class Problem:
         return values
 
     def gauged(self, rows: slice) -> dict[str, Array]:
-        """Every variable, by `key`, in its gauge, not centred: what the network evaluates."""
+        """Every variable by its `key`, in its gauge: what the network evaluates.
+
+        Biases of affine units are not centred.
+        """
         return {
             v.key: self._rescaled(v, self._values(v, rows), rows) for v in self.bound.measured()
         }
 
     def _values(self, variable: BoundVariable, rows: slice) -> Array:
-        """One variable, in float64, shape (draws, *axes), less what a centred axis does not see."""
-        values = centred(self.bound, variable, variable.of(self.arrays[variable.name][rows]))
+        """One variable, in float64, shape (draws, *axes), without the offset of a centred axis."""
+        values = variable.of(self.arrays[variable.name][rows])
+        axis = centred_axis(variable, self.bound.spec.gauges)
+        if axis is not None:
+            values = subtract(values, self.offsets[f"{variable.key}_offset"][rows], axis + 1)
         return values.astype(float, copy=False)
 
     def block(self, number: int) -> Block:
@@ -370,13 +224,13 @@ class Problem:
         return self._make_block(slice(row, row + 1))
 
     def selected(self, rows: Array) -> Problem:
-        """Lay some of the draws out, to match on the same variables."""
+        """Lay out some of the draws, to match on the same variables."""
         return self.of({name: array[rows] for name, array in self.arrays.items()})
 
     def of(self, arrays: Mapping[str, Array]) -> Problem:
-        """Lay other draws out, to match on the same variables."""
+        """Lay out other draws, to match on the same variables."""
         return Problem(
-            self.bound, arrays, [v.name for v in self.used], ways=self.ways, spreads=self.spreads
+            self.bound, arrays, [v.name for v in self.used], rules=self.rules, spreads=self.spreads
         )
 
     def _make_block(self, rows: slice) -> Block:
@@ -400,62 +254,6 @@ class Problem:
         return Block.of(joined, tuple(pairs))
 
 
-class ActivationProblem:
-    """The same draws, seen through what their units compute on probe inputs.
-
-    A unit's activations do not depend on the labels of the units before it, so there are no pairs
-    and every set of units stands by itself. Those of affine-flip units are centred at 1/2, where
-    a flip is a change of sign.
-
-    Parameters
-    ----------
-    problem : Problem
-        The draws.
-    network : Network
-        Their forward pass.
-    inputs : ndarray of shape (n, n_inputs)
-        Where the units are evaluated.
-    """
-
-    def __init__(self, problem: Problem, network: Network, inputs: Array) -> None:
-        self.problem, self.network, self.inputs = problem, network, inputs
-        self.n_draws = problem.n_draws
-        widest = max(layer_size(problem.bound, layer.name) for layer in network.layers)
-        self.block_size = problem.block_size_for(8 * widest * len(inputs))
-        groups, columns = problem.layout.groups, {}
-        for units, group in groups.items():
-            action = group.action("tail")
-            signed = action is not None and action.signed
-            columns[units] = tuple(Column(units, i, signed, True) for i in range(len(inputs)))
-        self.layout = Layout(problem.layout.sizes, groups, columns, ())
-
-    @property
-    def slices(self) -> list[slice]:
-        """The draws of every block."""
-        return slices_of(self.n_draws, self.block_size)
-
-    def block(self, number: int) -> Block:
-        """Features of one block."""
-        return self._make_block(self.slices[number])
-
-    def draw(self, row: int) -> Block:
-        """Features of one draw."""
-        return self._make_block(slice(row, row + 1))
-
-    def _make_block(self, rows: slice) -> Block:
-        values = self.network.activations(self.problem.gauged(rows), self.inputs)
-        own = {}
-        for units, group in self.layout.groups.items():
-            centre = 0.5 if group.shifts else 0.0
-            own[units] = np.ascontiguousarray(values[units].swapaxes(1, 2) - centre)
-        return Block.of(own, ())
-
-
-def layer_size(bound: Bound, name: str) -> int:
-    """Size of a named axis; 1 for an output that has none."""
-    return next((a.size for v in bound.variables for a in v.axes if a.name == name), 1)
-
-
 def slices_of(n_draws: int, block_size: int) -> list[slice]:
     """Cut the draws into blocks."""
     starts = range(0, n_draws, block_size)
@@ -471,7 +269,7 @@ def _used_variables(bound: Bound, names: Sequence[str] | None) -> list[BoundVari
         unknown = set(names) - {v.name for v in found}
         if unknown:
             raise SpecError(
-                f"criterion: variables {sorted(unknown)} carry no units; "
+                f"criterion: var_names: {sorted(unknown)} carry no units; "
                 f"there are {', '.join(dict.fromkeys(v.name for v in found))}"
             )
         found = [v for v in found if v.name in names]
@@ -479,7 +277,7 @@ def _used_variables(bound: Bound, names: Sequence[str] | None) -> list[BoundVari
         if len(variable.unit_axes()) > 2:
             raise SpecError(
                 f"variable {variable.name!r} has {len(variable.unit_axes())} axes of units; units "
-                "are matched on variables with one or two: name the others in variables=(...)"
+                "are matched on variables with one or two: name the others in var_names"
             )
     for units in bound.sizes:
         if not any(units == u for v in found for _, u, _ in v.unit_axes()):
@@ -511,8 +309,8 @@ def _layout(bound: Bound, used: Sequence[BoundVariable], groups: Mapping[str, Gr
             if groups[here].rotates or groups[there].rotates:
                 raise SpecError(
                     f"variable {variable.name!r} has two axes of units, and units that rotate are "
-                    "matched on variables with one: name these in variables=(...), or fix the "
-                    "rotation by the gauge varimax"
+                    "matched on variables with one: name these in var_names, or fix the rotation "
+                    "by the gauge varimax"
                 )
             pairs.append(
                 Pair(
@@ -545,19 +343,3 @@ def _powers(
         else (None, 0)
         for axis in variable.axes
     )
-
-
-def aligned_own(block: Block, layout: Layout, units: str, element: Element) -> Array:
-    """Own features of one set in slot order, centred, shape (draws, K, R)."""
-    features = layout.features(block, units)
-    return element.act_on_features(features, layout.signed(units))
-
-
-def aligned_pair(
-    block: Block, layout: Layout, number: int, elements: Mapping[str, Element]
-) -> Array:
-    """One pair in slot order on both sides, shape (draws, K1, K2, R)."""
-    pair, values = layout.pairs[number], block.pairs[number]
-    for side in (0, 1):
-        values = elements[pair.units[side]].act(values, side, power=0, signed=pair.signed[side])
-    return values

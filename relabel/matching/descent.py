@@ -1,0 +1,89 @@
+"""Matching and reference updates in turn, until nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relabel.matching.criteria.base import Reference
+from relabel.matching.search import ascend, exact, same
+from relabel.matching.starts import Search
+from relabel.matching.state import State
+from relabel.matching.task import Task
+
+__all__ = ["Descent", "descend"]
+
+_MAX_SEARCHES = 5  # how often all starts are tried; more would go on for ever on diffuse draws
+
+
+@dataclass
+class Descent:
+    """Where a descent ended.
+
+    Attributes
+    ----------
+    reference : Reference
+    losses : list of float
+        Total loss after every sweep.
+    converged : bool
+        Whether the last sweep changed nothing.
+    """
+
+    reference: Reference
+    losses: list[float]
+    converged: bool
+
+
+def descend(
+    task: Task, state: State, reference: Reference | None, search: Search | None = None
+) -> Descent:
+    """Update the reference and match in turn until nothing changes; `state` is updated.
+
+    Parameters
+    ----------
+    task : Task
+    state : State
+        Where to begin.
+    reference : Reference, optional
+        The last one, if there is any.
+    search : Search, optional
+        How to search all draws anew where the descent stands still; not at all by default.
+
+    Raises
+    ------
+    RuntimeError
+        If the loss rises, which no criterion that says it is monotone may let happen.
+    """
+    losses: list[float] = []
+    changed, searches, sets_interact = True, 0, not exact(task.layout)
+    while changed and len(losses) < task.criterion.max_sweeps:
+        reference = task.reference_of(state, reference)
+        changed, rounding = _ascend_all(task, state, reference)
+        if search is not None and sets_interact and not changed and searches < _MAX_SEARCHES:
+            changed = search.run(task, state, reference)
+            searches += 1
+        losses.append(task.total(state, reference))
+        if task.criterion.monotone:
+            _check_falling(losses, rounding)
+    assert reference is not None
+    return Descent(reference, losses, not changed)
+
+
+def _ascend_all(task: Task, state: State, reference: Reference) -> tuple[bool, float]:
+    """Ascend from the present elements; whether any changed, and the rounding of the total loss."""
+    changed, rounding = False, 0.0
+    for rows, view in task.views(reference, "matching"):
+        rounding += float(view.tolerance.sum())
+        before = state.rows(rows)
+        elements, gain = ascend(view, before)
+        moved = ~same(elements, before)
+        changed |= bool(moved.any())
+        state.open[rows] |= moved
+        state.put(rows, elements, gain)
+    return changed, rounding
+
+
+def _check_falling(losses: Sequence[float], rounding: float) -> None:
+    """Check that the loss did not rise by more than rounding: both steps lower it or leave it."""
+    if len(losses) > 1 and losses[-1] > losses[-2] + 1e-9 * abs(losses[-2]) + rounding:
+        raise RuntimeError(f"the loss rose from {losses[-2]} to {losses[-1]}")

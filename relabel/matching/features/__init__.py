@@ -1,0 +1,34 @@
+"""The draws as criteria see them: features of single units, and pairs of sets of units.
+
+A variable with one axis of units becomes *own features* of these units: an array
+``(draws, K, R)`` with the remaining axes flattened. A variable with two (the weights between two
+hidden layers, a transition matrix) is a *pair*: ``(draws, K1, K2, R)``. One that is several blocks
+(stacked gates) gives features or a pair for each. Both are in gauge-fixed, centred coordinates, in
+which every group acts by permutations and signs alone.
+"""
+
+from relabel.matching.features.activations import ActivationProblem, layer_size
+from relabel.matching.features.layout import (
+    Block,
+    Column,
+    Layout,
+    Pair,
+    aligned_own,
+    aligned_pair,
+)
+from relabel.matching.features.problem import MatchingRule, Problem, Source, slices_of
+
+__all__ = [
+    "ActivationProblem",
+    "Block",
+    "Column",
+    "Layout",
+    "MatchingRule",
+    "Pair",
+    "Problem",
+    "Source",
+    "aligned_own",
+    "aligned_pair",
+    "layer_size",
+    "slices_of",
+]
