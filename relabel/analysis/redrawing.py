@@ -1,18 +1,20 @@
-"""Give gauge-fixed draws their scales back, by draws from the exact law."""
+"""Scales of gauge-fixed draws, drawn from their exact law."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.progress import Report, reporting
+from relabel._util.validate import integer, seed_of
 from relabel.alignment.provenance import refuse_reduced, stored_elements
 from relabel.data.containers import Data, pack, sharing, unpack
+from relabel.data.provenance import Provenance
 from relabel.diagnostics.kernels.scales import (
     Priors,
     checked_priors,
@@ -25,7 +27,7 @@ from relabel.diagnostics.kernels.scales import (
 )
 from relabel.errors import SpecError
 from relabel.groups.elements import monomial
-from relabel.spec.arrays import SAMPLE_DIMS, closest
+from relabel.spec.arrays import chain_draw_values, closest
 from relabel.spec.centring import centred_variables
 from relabel.spec.spec import Bound, non_finite
 from relabel.spec.transformation import Transformation
@@ -38,21 +40,26 @@ _LEFT = "a norm is zero, so the scale has no law and was left as it was"
 
 
 def redraw_scale(
-    aligned: Data, priors: Priors, *, seed: int = 0, n_sweeps: int | None = None
+    aligned: Data,
+    priors: Priors,
+    *,
+    n_sweeps: int | None = None,
+    rng: int | np.random.Generator = 0,
+    progress: bool | Report = False,
 ) -> Data:
     r"""Turn aligned draws of homogeneous units (ReLU, ...) back into draws of the posterior.
 
     An alignment fixes the scale of every unit by a gauge, which moves draws along orbits on which
-    the likelihood is constant but the prior is not. On the orbit the law of the scales is known
-    exactly: when incoming weights are multiplied by :math:`e^t`, outgoing ones by
+    the likelihood is constant but the prior is not. The conditional law of the scales on the orbit
+    is known exactly: when incoming weights are multiplied by :math:`e^t` and outgoing ones by
     :math:`e^{-dt}`,
 
     .. math:: p(t \mid \text{rest}) \propto \exp\{ t (n_{in} - d\, n_{out})
         - \tfrac12 (A e^{2t} + B e^{-2dt}) \}
 
-    with A and B the sums of squared weights over prior variances. A scale drawn from it in place
-    of the gauge makes the draw one of the posterior again, with the labels of the alignment. The
-    scale that the sampler had given it is not used.
+    with A and B the sums of squared weights over prior variances. With a scale that is drawn from
+    it the draw is one of the posterior again, with the labels of the alignment. The scale of the
+    sampler is not used.
 
     Parameters
     ----------
@@ -60,38 +67,40 @@ def redraw_scale(
         What :func:`relabel.align` returned.
     priors : mapping of str to float or None
         Variable of the posterior -> standard deviation of the independent normal priors, with mean
-        zero, of all its entries. Every variable that holds weights or biases of the units must be
-        there. None says that a variable has no prior of its own: one that is computed from
-        others, or a companion such as the slope of a PReLU.
-    seed : int, default 0
-        Seed of the draws. Where one sweep is enough, the same seed gives the same scales, from
-        whatever gauge.
+        zero, of all its entries. Every variable that holds weights or biases of the units is
+        needed. None for a variable without a prior of its own: one that is computed from others,
+        or a companion such as the slope of a PReLU.
     n_sweeps : int, optional
-        Gibbs sweeps over the sets of units. By default one, which is exact, unless sets of scaled
-        units share weights, as neighbouring layers do; then as many as bring the influence of the
-        start below 1e-3: a dozen for two layers of a few units, 73 for the layers 10-64-64-1 (see
-        :func:`relabel.diagnostics.kernels.scales.enough_sweeps`). A sweep takes some microseconds
-        for each unit of each draw.
+        Number of Gibbs sweeps over the sets of units. By default one, which is exact, unless sets
+        of scaled units share weights, as neighbouring layers do; then as many as bring the
+        influence of the start below 1e-3: a dozen for two layers of a few units, 73 for the layers
+        10-64-64-1 (see :func:`relabel.diagnostics.kernels.scales.enough_sweeps`). A sweep takes
+        some microseconds for each unit of each draw.
+    rng : int or numpy.random.Generator, default 0
+        Random seed. Where one sweep is enough, the same seed gives the same scales, whatever the
+        gauge.
+    progress : bool or callable, default False
+        True shows a bar; a callable gets ``(stage, done, total)``.
 
     Returns
     -------
     Same type as `aligned`
-        All groups that share the draws of the posterior follow. The stored elements lead from the
-        original draws to these, so that :func:`relabel.undo` still returns the original ones (up
-        to rounding). The attribute ``relabel`` has the entry ``redrawn``, and lacks the warning
-        that the draws are a section of the orbit. Losses and margins are those of the alignment;
-        a diagnosis of it is taken out, since it told of other values.
+        All groups that share the draws of the posterior are transformed. The stored elements lead
+        from the original draws to these, so that :func:`relabel.undo` still returns the original
+        ones (up to rounding). The record gains the entry ``redrawn``, and loses the warning that
+        the draws are a section of the orbit. Losses and margins are those of the alignment; a
+        diagnosis of it is removed, since it is of other values.
 
-        Left as they are: units of which a norm is zero (they have no law; a warning counts them),
-        draws that are not finite, and the warm-up, whose draws are none of the posterior.
+        Not changed are units with a norm of zero (their scales have no law; a warning counts them),
+        draws that are not finite, and the warm-up, whose draws are not of the posterior.
 
     Raises
     ------
     DataError
         If the draws were not aligned, or were reduced since.
     SpecError
-        If no units have a scale, if a prior is missing or no positive number, or if the prior is
-        not of this form: scales per unit, or units that a variable carries on two axes.
+        If no units have a scale, if a prior is missing or not a positive number, or if the prior
+        is not of this form: scales per unit, or units that a variable carries on two axes.
 
     See Also
     --------
@@ -99,8 +108,8 @@ def redraw_scale(
 
     Notes
     -----
-    What follows from other symmetries is as before: the sign of a ReLU unit is part of the function
-    and is never changed. In layers of other kinds (sigmoid) a section of the orbit remains one.
+    Other symmetries are not concerned: the sign of a ReLU unit is part of the function and is never
+    changed. In layers of other kinds (sigmoid) the draws remain a section of the orbit.
 
     References
     ----------
@@ -117,9 +126,9 @@ def redraw_scale(
     >>> from relabel.simulate import network
     >>> simulated = network((2, 3, 1), "relu", chains=2, draws=50)
     >>> aligned = relabel.align(simulated.data, simulated.spec)
-    >>> drawn = redraw_scale(aligned, {"W1": 1.0, "b1": 1.0, "W2": 1.0}, seed=1)
+    >>> drawn = redraw_scale(aligned, {"W1": 1.0, "b1": 1.0, "W2": 1.0}, rng=1)
 
-    The function of the network stays, and so does the way back:
+    The function of the network stays, and the original draws can be recovered:
 
     >>> path = [(d["posterior"]["W1"] * d["posterior"]["W2"].values[:, :, None, :, 0]).values
     ...     for d in (aligned, drawn)]
@@ -139,23 +148,23 @@ def redraw_scale(
         raise SpecError(f"no units have a scale that could be redrawn: {declared}")
     _check_not_centred(bound)
     checked = _complete(bound, priors, shared["posterior"])
-    sweeps = _checked_sweeps(n_sweeps)
-    drawn = _draw(shared, bound, checked, np.random.default_rng(seed), sweeps)
+    n_sweeps = None if n_sweeps is None else integer("n_sweeps", n_sweeps, low=1)
+    seed = seed_of(rng)
+    with reporting(progress) as report:
+        drawn = _draw(shared, bound, checked, np.random.default_rng(seed), n_sweeps, report)
     moved = drawn.scales.apply(shared, bound)
     changed: dict[str, xr.Dataset | None] = {g: d for g, d in moved.items() if d is not shared[g]}
-    own = groups["relabel"]
-    notes = json.loads(own.attrs["relabel"])
-    notes.pop("diagnosis", None)
-    stored = own.drop_vars(notes.pop("added", []), errors="ignore")
+    own, record = groups["relabel"], Provenance.within(groups)
+    stored = own.drop_vars(record.added, errors="ignore")
     stored = stored.assign((drawn.scales @ done).to_dataset().data_vars)
-    options = {"priors": checked, "seed": int(seed), "n_sweeps": drawn.n_sweeps}
-    stored.attrs = {**own.attrs, "relabel": json.dumps(_noted(notes, options, drawn.n_left))}
+    options = {"priors": checked, "seed": seed, "n_sweeps": drawn.n_sweeps}
+    stored.attrs = {**own.attrs, **_redrawn(record, options, drawn.n_left).attrs()}
     return pack(aligned, changed | {"relabel": stored})
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What the aligned draws are multiplied by, the sweeps, and the units that have no law."""
+    """Scales of the aligned draws, the number of sweeps, and of scales without a law by units."""
 
     scales: Transformation
     n_sweeps: int
@@ -163,19 +172,19 @@ class _Drawn:
 
 
 def _check_not_centred(bound: Bound) -> None:
-    """Refuse weights of which a part was taken away: the law is that of the whole."""
+    """Raise SpecError for centred weights: the law of the scales is that of whole weights."""
     scaled = scaled_units(bound)
     for variable in centred_variables(bound).values():
         units = next((u for _, u, _ in variable.unit_axes() if u in scaled), None)
         if units is not None:
             raise SpecError(
-                f"{variable.name!r} was centred, and the law of the scales of {units!r} needs all "
-                "of it; align without the gauge 'centred', then redraw"
+                f"{variable.name!r} was centred, and the law of the scales of {units!r} needs the "
+                "whole weights; align without the gauge 'centred', then redraw"
             )
 
 
 def _complete(bound: Bound, priors: Priors, posterior: xr.Dataset) -> dict[str, float | None]:
-    """Check the priors, and that all weights have one."""
+    """Return the priors; raise SpecError if one is not sound or missing."""
     checked = checked_priors(bound, priors)
     for name in checked:
         if name not in posterior:
@@ -190,25 +199,18 @@ def _complete(bound: Bound, priors: Priors, posterior: xr.Dataset) -> dict[str, 
     return checked
 
 
-def _checked_sweeps(n_sweeps: int | None) -> int | None:
-    """Check the number of sweeps."""
-    whole = isinstance(n_sweeps, (int, np.integer)) and not isinstance(n_sweeps, bool)
-    if n_sweeps is not None and (not whole or n_sweeps < 1):
-        raise SpecError(f"n_sweeps is a whole number from 1 on, not {n_sweeps!r}")
-    return None if n_sweeps is None else int(n_sweeps)
-
-
 def _draw(
     groups: Mapping[str, xr.Dataset],
     bound: Bound,
     priors: Mapping[str, float | None],
     rng: np.random.Generator,
     n_sweeps: int | None,
+    report: Report,
 ) -> _Drawn:
     """Draw the scales of all units, set by set."""
     kept = ~non_finite(bound, groups)
     arrays = {
-        v.name: groups["posterior"][v.name].transpose(*SAMPLE_DIMS, ...).values[kept]
+        v.name: chain_draw_values(groups["posterior"][v.name])[kept]
         for v in bound.measured()
         if priors.get(v.name) is not None
     }
@@ -217,40 +219,43 @@ def _draw(
     scaled = scaled_units(bound)
     scales = {units: np.ones((int(kept.sum()), bound.sizes[units])) for units in scaled}
     n_left = {}
-    for _ in range(sweeps):
+    for sweep in range(sweeps):
         for units, degree in scaled.items():
             t = draw_scale(*scale_parameters(terms, scales, units), rng, degree=degree)
-            lawless = np.isnan(t)
-            scales[units] = scales[units] * np.exp(np.where(lawless, 0.0, t))
-            n_left[units] = int(lawless.sum())
+            no_law = np.isnan(t)
+            scales[units] = scales[units] * np.exp(np.where(no_law, 0.0, t))
+            n_left[units] = int(no_law.sum())
+        report("redraw scales", sweep + 1, sweeps)
     elements = Transformation.identity(bound.sizes, kept.shape).elements
     for units, scale in scales.items():
         monomial(elements[units]).factor[kept] = scale
     return _Drawn(Transformation(elements), sweeps, n_left)
 
 
-def _noted(
-    notes: dict[str, Any], options: dict[str, Any], n_left: Mapping[str, int]
-) -> dict[str, Any]:
-    """Say in the record what was done."""
-    warnings = [left for w in notes.get("warnings", []) if (left := _without(w, n_left))]
+def _redrawn(
+    record: Provenance, options: Mapping[str, Any], n_left: Mapping[str, int]
+) -> Provenance:
+    """Return the record of draws with new scales, without findings on the old ones."""
+    warnings = [left for w in record.warnings if (left := _without(w, n_left))]
     for units, number in n_left.items():
         opening = f"units {units!r}"
         warnings = [w for w in warnings if not (w.startswith(opening) and w.endswith(_LEFT))]
         if number:
             warnings.append(f"{opening}: in {number} places (unit and draw) {_LEFT}")
-    result = notes.get("result", "")
-    if "redrawn" not in notes:
+    result = record.result
+    if record.redrawn is None:
         names = ", ".join(map(repr, n_left))
         result = f"{result}; the scales of {names} were then drawn from their law"
-    return notes | {"redrawn": options, "warnings": warnings, "result": result}
+    return replace(
+        record.without_findings(), redrawn=options, warnings=tuple(warnings), result=result
+    )
 
 
 def _without(warning: str, drawn: Mapping[str, int]) -> str:
-    """A warning on the prior without the units whose scales were drawn; empty if that is all."""
-    head, _, said = warning.partition(": ")
-    if not head.startswith("units ") or not said.endswith("are a section of the orbit"):
+    """Return a warning on the prior without the units whose scales were drawn; maybe empty."""
+    head, _, reason = warning.partition(": ")
+    if not head.startswith("units ") or not reason.endswith("are a section of the orbit"):
         return warning
     names = head.removeprefix("units ").split(", ")
     left = [name for name in names if not name.startswith(tuple(f"{u!r} (" for u in drawn))]
-    return f"units {', '.join(left)}: {said}" if left else ""
+    return f"units {', '.join(left)}: {reason}" if left else ""
