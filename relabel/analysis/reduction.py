@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.data.containers import Data, pack, unpack
+from relabel.data.provenance import Provenance
 from relabel.diagnostics.aligned import Aligned
 from relabel.errors import DataError, SpecError
 from relabel.groups import Group, activation_of
@@ -211,10 +211,7 @@ def _reduced_alike(
     """Whether the draws were reduced with these options; refuse those reduced with others."""
     if "relabel" not in groups:
         return False
-    try:
-        earlier = json.loads(groups["relabel"].attrs["relabel"]).get("reduced")
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
-        return False  # damaged: the reader of the record says so
+    earlier = Provenance.within(groups).reduced
     if earlier is None:
         return False
     same_inputs = inputs is None or _inputs_alike(earlier, inputs)
@@ -709,8 +706,8 @@ def _own_variables(
     read: Aligned, after: _Block, change: Array, notes: dict[str, Any]
 ) -> xr.Dataset:
     """The group `relabel` with what a reduction adds to it."""
-    own = read.groups["relabel"]
-    own = own.drop_vars([name for name in read.notes.get("added", ()) if name in own])
+    known = Provenance.within(read.groups)
+    own = read.groups["relabel"].drop_vars(known.added, errors="ignore")
     fresh = {}
     for units, kept in after.kept.items():
         attrs = {
@@ -731,10 +728,8 @@ def _own_variables(
         "left": _left(read, after),
     }
     own = own.assign(fresh)
-    earlier = {name: note for name, note in read.notes.items() if name != "diagnosis"}
-    whole = earlier | {"reduced": notes, "added": sorted(fresh)}
-    own.attrs = {**own.attrs, "relabel": json.dumps(whole)}
-    return own
+    known = replace(known, diagnosis=None, reduced=notes, added=tuple(sorted(fresh)))
+    return own.assign_attrs(known.attrs())
 
 
 def _sentence(after: _Block, change: Array) -> str:
