@@ -12,13 +12,16 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.progress import Report, reporting
+from relabel._util.validate import integer, real
 from relabel.data.containers import Data, pack, unpack
 from relabel.data.provenance import Provenance
+from relabel.data.roles import is_auto
 from relabel.diagnostics.aligned import Aligned
 from relabel.errors import DataError, SpecError
 from relabel.groups import Group, activation_of
 from relabel.models.network import Layer, Network
-from relabel.spec.arrays import SAMPLE_DIMS
+from relabel.spec.arrays import SAMPLE_DIMS, draw_values
 from relabel.spec.spec import Bound
 from relabel.spec.variables import BoundVariable
 
@@ -27,16 +30,17 @@ __all__ = ["reduce"]
 Array = NDArray[Any]
 
 _CELLS = 2_000_000  # numbers a block of draws may have in one array of activations
-_N_STAND_IN = 64  # points at which the change is measured where no inputs are known
+_N_POINTS = 64  # normal points at which the change is measured where no inputs are known
 
 
 def reduce(
     aligned: Data,
     *,
-    inputs: Array | str | None = None,
+    inputs: Array | str | None = "auto",
     tolerance: float = 1e-6,
     n_ulps: float = 32.0,
     n_tries: int = 3,
+    progress: bool | Report = False,
 ) -> Data:
     r"""Replace the network of every draw by a smaller one of the same function, slots kept.
 
@@ -52,35 +56,38 @@ def reduce(
     :math:`\kappa = 1` for flipped sigmoids, and :math:`|s|^d` (with the sign of the parity) for
     homogeneous units of degree *d*; :math:`\alpha = 0` and :math:`\kappa = a(b_i)` for a constant.
 
-    First comes what the weights themselves show, layer by layer from the inputs on, until nothing
-    is left to do: a unit that is removed may leave one before it without a reader, or one after it
-    without an input. Then, where inputs are known, further units are taken out one at a time, in
-    each draw the one that changes least, as long as the outputs at the inputs stay within
-    `tolerance`. Nothing is fitted anew: a nearly constant unit becomes the middle of its range, a
-    near duplicate takes on the incoming weights of the other.
+    First the units are removed that the weights show to be superfluous, layer by layer from the
+    inputs on, until there are none: a unit that is removed may leave one before it without a
+    reader, or one after it without an input. Then, where inputs are known, further units are
+    removed one at a time, in each draw the one that changes least, as long as the outputs at the
+    inputs stay within `tolerance`. Nothing is refitted: a nearly constant unit becomes the middle
+    of its range, a near duplicate takes the incoming weights of the other.
 
     Parameters
     ----------
     aligned : InferenceData, DataTree or Dataset
         What :func:`relabel.align` returned.
-    inputs : ndarray of shape (n, n_inputs), str or None, default None
-        Inputs at which outputs are compared: an array, or the address of a variable. None takes
-        those that the alignment used, or the only variable that fits. If there are none, only
-        what the weights show is removed.
+    inputs : ndarray of shape (n, n_inputs), str or None, default "auto"
+        Inputs at which outputs are compared: an array, or the address of a variable
+        (``"constant_data/X"``). ``"auto"`` means those that the alignment used, or the only
+        variable that fits. With None, or if there are none, only units are removed that the
+        weights show to be superfluous.
     tolerance : float, default 1e-6
         Largest change of an output at any input, relative to the scale of that output: its
         standard deviation over the inputs, the median over draws. The default is far below what
         any use of the outputs would notice and far above rounding (a sum over a hundred float64
-        units errs by 1e-14), so it takes out what is dead, constant or a duplicate for all that
-        the inputs tell. 0 removes only what the weights show; 0.01 folds nearly constant units.
+        units errs by 1e-14), so that units are removed that are dead, constant or duplicates at
+        the inputs. With 0 only the weights decide; 0.01 folds nearly constant units.
     n_ulps : float, default 32
         Weights count as equal, and sums as zero, within this many units in the last place of the
         coarsest dtype: scaling and summing a few copies rounds as often as that.
     n_tries : int, default 3
-        How many candidates of a layer are tried in every draw at every step: those that change
-        least, at their worst input, what their readers receive. The outputs, after earlier
-        removals, need not have quite that order, so more than one is tried; each costs a forward
-        pass.
+        Number of candidates of a layer that are tried in every draw at every step: those whose
+        removal changes least, at the worst input, what their readers receive. After earlier
+        removals the outputs need not have quite that order, so more than one is tried; each costs
+        a forward pass.
+    progress : bool or callable, default False
+        True shows a bar; a callable gets ``(stage, done, total)``.
 
     Returns
     -------
@@ -94,8 +101,8 @@ def reduce(
                                                      relative to its scale; nan for draws left out
         ===================  ======================  ==========================================
 
-        and in its attribute the entry ``reduced``. Where no inputs are known, the change is
-        measured at standard normal points.
+        and its record the entry ``reduced``. Where no inputs are known, the change is measured at
+        standard normal points.
 
     Raises
     ------
@@ -103,22 +110,22 @@ def reduce(
         If the draws were not aligned, if they were reduced before with other options, or if a
         weight is not of a floating dtype.
     SpecError
-        If the axes describe no network, if the inputs do not fit, or for an option out of range.
+        If the axes describe no network, the inputs do not fit, or an option is out of range.
 
     See Also
     --------
-    relabel.align : To be done before; it cannot be undone, or repeated, on the reduced draws.
+    relabel.align : Aligns the draws before; it cannot be undone or repeated on reduced draws.
 
     Notes
     -----
     The values are no longer those of the draws, so :func:`relabel.undo` does not apply to the
     result; keep the aligned draws. Other variables that carry units (activations, scales ``h^0``)
-    and the warm-up stay as they are and no longer match: the record lists them. Draws that are not
-    finite are left alone, all their units kept. Variables of the network are loaded into memory.
-    Reducing once more, with the same options, changes nothing.
+    and the warm-up are not changed and no longer match: the record lists them. Draws that are not
+    finite keep all their units. Variables of the network are loaded into memory. Reducing once
+    more, with the same options, changes nothing.
 
-    What the inputs decide holds at the inputs: a ReLU unit that is off at all of them is removed,
-    wherever else it might be on. Give inputs that cover the range of use, or `tolerance` 0.
+    A removal that the inputs decide holds at the inputs: a ReLU unit that is off at all of them is
+    removed, even if it is on elsewhere. Give inputs that cover the range of use, or `tolerance` 0.
 
     Constants need a bias in every layer that reads the unit. Where one has none, a constant unit
     goes only if its constant is zero, a nearly constant one only if it is nearly zero. Linear
@@ -152,91 +159,85 @@ def reduce(
     >>> small["W1"].values[0, 0], small["W2"].values[0, 0].T
     (array([[2., 0., 0.]]), array([[2.5, 0. , 0. ]]))
     """
-    _check_options(tolerance, n_ulps, n_tries)
     options: dict[str, Any] = {
-        "tolerance": float(tolerance),
-        "n_ulps": float(n_ulps),
-        "n_tries": int(n_tries),
+        "tolerance": _checked_tolerance(tolerance),
+        "n_ulps": real("n_ulps", n_ulps, low=1),
+        "n_tries": integer("n_tries", n_tries, low=1),
     }
-    if _reduced_alike(unpack(aligned), options, inputs):
+    if _reduced_before(unpack(aligned), options, inputs):
         return aligned
     read = Aligned.read(aligned)
     plan = _Plan.of(read.bound, read.groups["posterior"], n_ulps)
-    points, where = read.inputs("auto" if inputs is None else inputs)
+    points, where = read.inputs(inputs)
     known = points is not None
     before = plan.read(read)
     yardstick = _Yardstick.at(points, before)
     after = before.take(np.arange(before.n_draws))
-    for rows in yardstick.blocks(before):
-        part = before.take(rows)
-        _reduce_exactly(part)
-        if known and tolerance > 0:
-            _reduce_greedily(part, before.take(rows), yardstick, tolerance, n_tries)
-        after.put(rows, part)
+    blocks = yardstick.blocks(before)
+    with reporting(progress) as report:
+        for number, rows in enumerate(blocks, 1):
+            part = before.take(rows)
+            _reduce_exactly(part)
+            if known and tolerance > 0:
+                _reduce_greedily(part, before.take(rows), yardstick, tolerance, n_tries)
+            after.put(rows, part)
+            report("reduce", number, len(blocks))
     after.round_to(plan.dtypes)
-    notes = options | {
+    entry = options | {
         "inputs": where if known else None,
         "points": _digest(points),
         "warnings": [] if known else [f"only what the weights show was removed: {where}"],
     }
-    own = _own_variables(read, after, yardstick.change(before, after), notes)
+    own = _own_variables(read, after, yardstick.change(before, after), entry)
     return pack(aligned, {"posterior": _posterior(read, after), "relabel": own})
 
 
-def _check_options(tolerance: Any, n_ulps: Any, n_tries: Any) -> None:
-    """Check what the type checker would, for those who have none, and the ranges."""
-    for name, value in (("tolerance", tolerance), ("n_ulps", n_ulps), ("n_tries", n_tries)):
-        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        if not number or not np.isfinite(value):
-            raise SpecError(f"{name} must be a number, not {value!r}")
-    if not 0 <= tolerance < 1:
-        raise SpecError(f"tolerance is at least 0 and less than 1, not {tolerance!r}")
-    if n_ulps < 1:
-        raise SpecError(f"n_ulps is at least 1, not {n_ulps!r}")
-    if n_tries < 1 or n_tries != int(n_tries):
-        raise SpecError(f"n_tries is a whole number from 1 on, not {n_tries!r}")
+def _checked_tolerance(tolerance: float) -> float:
+    """Return the tolerance; raise SpecError unless it is from 0 to below 1."""
+    checked = real("tolerance", tolerance, 0, 1)
+    if checked == 1:
+        raise SpecError(f"tolerance must be less than 1, not {tolerance!r}")
+    return checked
 
 
 def _digest(points: Array | None) -> str | None:
-    """What tells inputs that were given as an array from others."""
+    """Return a hash of inputs, which distinguishes those that were given as arrays."""
     if points is None:
         return None
     cells = np.ascontiguousarray(points, dtype=float)
     return hashlib.sha256(cells.tobytes()).hexdigest()[:16]
 
 
-def _reduced_alike(
+def _reduced_before(
     groups: Mapping[str, xr.Dataset], options: Mapping[str, Any], inputs: Array | str | None
 ) -> bool:
-    """Whether the draws were reduced with these options; refuse those reduced with others."""
+    """Whether the draws were reduced with these options; raise DataError if with others."""
     if "relabel" not in groups:
         return False
     earlier = Provenance.within(groups).reduced
     if earlier is None:
         return False
-    same_inputs = inputs is None or _inputs_alike(earlier, inputs)
+    if is_auto(inputs):
+        same_inputs = True
+    elif inputs is None or isinstance(inputs, str):
+        same_inputs = earlier.get("inputs") == inputs
+    else:
+        same_inputs = earlier.get("points") == _digest(inputs)
     if same_inputs and all(earlier.get(key) == value for key, value in options.items()):
         return True
     raise DataError(
         f"these draws were reduced before, with the tolerance {earlier.get('tolerance')} and the "
-        f"inputs {earlier.get('inputs')}; the tolerance is about the function before that, so "
+        f"inputs {earlier.get('inputs')}; the tolerance refers to the function before that, so "
         "reduce the aligned draws instead"
     )
 
 
-def _inputs_alike(earlier: Mapping[str, Any], inputs: Array | str) -> bool:
-    """Whether inputs are those of an earlier reduction."""
-    if isinstance(inputs, str):
-        return bool(earlier.get("inputs") == inputs)
-    return bool(earlier.get("points") == _digest(inputs))
-
-
-# ---------------------------------------------------------------------- what is where
+# ---------------------------------------------------------------------- the network
 
 
 @dataclass(frozen=True)
 class _Hidden:
-    """One set of hidden units: what writes them, and who reads them.
+    """One set of hidden units: the variables that write them, and those that read them.
 
     `outgoing` are pairs (weight, bias of the same reader or None).
     """
@@ -250,12 +251,12 @@ class _Hidden:
 
     @property
     def absorbs(self) -> bool:
-        """Whether every reader has a bias, which a constant can go into."""
+        """Whether every reader has a bias, to which a constant can be added."""
         return all(bias is not None for _, bias in self.outgoing)
 
     @property
     def kinds(self) -> tuple[_Kind, ...]:
-        """The signs by which one unit can stand for another."""
+        """Signs with which one unit can replace another."""
         action = self.group.action("tail")
         kinds = [_Kind(1.0, 1.0, 0.0)]
         if self.group.signs and (self.absorbs or not self.group.shifts):
@@ -273,9 +274,9 @@ class _Kind(NamedTuple):
 
 
 class _Removal(NamedTuple):
-    """Unit `unit` of the draws `rows` goes, and `factor` · unit `into` + `constant` stands for it.
+    """Unit `unit` of the draws `rows` is replaced by `factor` · unit `into` + `constant`.
 
-    All of the same length, or single numbers.
+    All have the same length, or are single numbers.
     """
 
     rows: Array
@@ -289,8 +290,8 @@ class _Removal(NamedTuple):
 class _Plan:
     """A network, its hidden units from the inputs on, and how its variables are stored.
 
-    `stored` tells a variable, and for weights the axis that is read (None for biases). `rounding`
-    is the relative difference below which weights count as equal.
+    `stored` holds every variable with the axis that is read (None for biases). `rounding` is the
+    relative difference below which weights count as equal.
     """
 
     network: Network
@@ -326,12 +327,11 @@ class _Plan:
         return cls(network, tuple(h for h in hidden if h), stored, dtypes, rounding)
 
     def read(self, read: Aligned) -> _Block:
-        """Lay the draws that take part out, in double precision at least."""
+        """Return the variables of the draws that are not excluded, in double precision at least."""
         work = np.result_type(np.float64, *self.dtypes.values())
         arrays = {}
         for key, (variable, _) in self.stored.items():
-            values = read.groups["posterior"][variable.name].transpose(*SAMPLE_DIMS, ...).values
-            flat = variable.of(values.reshape(-1, *values.shape[2:]))
+            flat = variable.of(draw_values(read.groups["posterior"][variable.name]))
             arrays[key] = np.ascontiguousarray(flat[read.draws.rows], dtype=work)
         sizes = read.bound.sizes
         kept = {h.units: np.ones((len(read.draws.rows), sizes[h.units]), bool) for h in self.hidden}
@@ -339,7 +339,7 @@ class _Plan:
 
 
 def _hidden(layer: Layer, network: Network, bound: Bound) -> _Hidden | None:
-    """Collect what is known of the units of one layer; None if they are none, or outputs."""
+    """Return the hidden units of one layer; None for outputs."""
     outgoing = tuple(
         (variable.key, reader.biases[0].key if reader.biases else None)
         for reader in network.layers
@@ -393,7 +393,7 @@ class _Block:
             values[...] = values.astype(dtypes[name])
 
     def view(self, name: str) -> Array:
-        """Weights as (draws, tail, head), biases as (draws, units): a view, to be written to."""
+        """Return weights as (draws, tail, head), biases as (draws, units): a view to write to."""
         variable, tail = self.plan.stored[name]
         values = self.arrays[name]
         if tail is None:
@@ -403,22 +403,22 @@ class _Block:
         return matrix if variable.axes[0].name == tail else matrix.swapaxes(1, 2)
 
     def bias(self, hidden: _Hidden) -> Array:
-        """Sum of the biases of the units, (draws, units)."""
+        """Return the sum of the biases of the units, (draws, units)."""
         total = np.zeros(self.kept[hidden.units].shape)
         for name in hidden.biases:
             total = total + self.view(name)
         return total
 
     def incoming(self, hidden: _Hidden) -> Array:
-        """Incoming weights of the units, (draws, units, number)."""
+        """Return the incoming weights of the units, (draws, units, number)."""
         return np.concatenate([self.view(n).swapaxes(1, 2) for n in hidden.incoming], axis=2)
 
     def outgoing(self, hidden: _Hidden) -> Array:
-        """Outgoing weights of the units, (draws, units, number)."""
+        """Return the outgoing weights of the units, (draws, units, number)."""
         return np.concatenate([self.view(name) for name, _ in hidden.outgoing], axis=2)
 
     def remove(self, hidden: _Hidden, what: _Removal) -> None:
-        """Take one unit out of every draw named, and let its readers have what stands for it."""
+        """Remove one unit from every draw in `what`, and change its readers to make up for it."""
         rows, unit, into = what.rows, what.unit, what.into
         factor, constant = (np.reshape(part, (-1, 1)) for part in (what.factor, what.constant))
         for name, bias in hidden.outgoing:
@@ -448,7 +448,7 @@ class _Block:
 
 
 def _sum(a: Array, b: Array, rounding: float) -> Array:
-    """Add up, and make zero of what is rounding of two numbers that cancel."""
+    """Add two arrays; sums that are rounding of numbers that cancel become zero."""
     total = a + b
     return np.where(np.abs(total) <= rounding * (np.abs(a) + np.abs(b)), 0.0, total)
 
@@ -464,7 +464,7 @@ class _Yardstick:
     def at(cls, points: Array | None, draws: _Block) -> _Yardstick:
         """Measure the outputs; at standard normal points where no inputs are known."""
         if points is None:
-            shape = (_N_STAND_IN, draws.plan.network.n_inputs)
+            shape = (_N_POINTS, draws.plan.network.n_inputs)
             points = np.random.default_rng(0).normal(size=shape)
         sd, size = [], []
         for rows in cls(points, np.ones(1)).blocks(draws):
@@ -506,15 +506,15 @@ def _median(values: Array) -> Array:
 
 
 def _layer_width(draws: _Block, layer: Layer) -> int:
-    """Number of units of a layer."""
+    """Return the number of units of a layer."""
     return int(draws.view(layer.weights[0][0].key).shape[2])
 
 
-# ---------------------------------------------------------------------- what the weights show
+# ---------------------------------------------------------------------- removals by the weights
 
 
 def _reduce_exactly(block: _Block) -> None:
-    """Remove what the weights show to be superfluous, until nothing is."""
+    """Remove the units that the weights show to be superfluous, until there are none."""
     changed = True
     while changed:
         changed = False
@@ -525,13 +525,13 @@ def _reduce_exactly(block: _Block) -> None:
 
 
 def _drop_dead(block: _Block, hidden: _Hidden) -> bool:
-    """Remove units that nobody reads."""
+    """Remove units that nothing reads."""
     dead = (block.outgoing(hidden) == 0).all(axis=2)
     return _replace(block, hidden, dead, np.zeros(dead.shape))
 
 
 def _fold_constant(block: _Block, hidden: _Hidden) -> bool:
-    """Remove units without inputs; their readers' biases take them up."""
+    """Remove units without inputs; their constants are added to the biases of their readers."""
     constant = (block.incoming(hidden) == 0).all(axis=2)
     value = hidden.function(np.where(constant, block.bias(hidden), 0.0))
     if not hidden.absorbs:
@@ -540,7 +540,7 @@ def _fold_constant(block: _Block, hidden: _Hidden) -> bool:
 
 
 def _replace(block: _Block, hidden: _Hidden, which: Array, constant: Array) -> bool:
-    """Put a constant for some units, (draws, units), of those that are left."""
+    """Replace some units, (draws, units), by a constant; whether there were any."""
     which = which & block.kept[hidden.units]
     for unit in np.flatnonzero(which.any(axis=0)):
         rows = np.flatnonzero(which[:, unit])
@@ -549,7 +549,7 @@ def _replace(block: _Block, hidden: _Hidden, which: Array, constant: Array) -> b
 
 
 def _merge_duplicates(block: _Block, hidden: _Hidden) -> bool:
-    """Merge every unit into the first that it is a copy of."""
+    """Merge every unit into the first that it is a copy of; whether there were any."""
     kept = block.kept[hidden.units]
     directions, norms = _directions(block, hidden)
     found = False
@@ -566,7 +566,7 @@ def _merge_duplicates(block: _Block, hidden: _Hidden) -> bool:
 
 
 def _directions(block: _Block, hidden: _Hidden) -> tuple[Array, Array]:
-    """Incoming weights and bias of every unit, to norm 1 where scales do not matter; the norms."""
+    """Return incoming weights with bias, of norm 1 where scales do not matter; and the norms."""
     into = np.concatenate([block.incoming(hidden), block.bias(hidden)[..., None]], axis=2)
     norms = np.linalg.norm(into, axis=2)
     if hidden.group.degree:
@@ -575,7 +575,7 @@ def _directions(block: _Block, hidden: _Hidden) -> tuple[Array, Array]:
 
 
 def _near(directions: Array, sign: float, rounding: float) -> Array:
-    """Which pairs of units agree up to the sign: bool (draws, units, units)."""
+    """Return which pairs of units agree up to the sign: bool (draws, units, units)."""
     n_draws, size, n_weights = directions.shape
     gap = np.zeros((n_draws, size, size))
     for weight in range(n_weights):
@@ -587,7 +587,7 @@ def _near(directions: Array, sign: float, rounding: float) -> Array:
 
 
 def _ratio(numerator: Array, denominator: Array, degree: int) -> Array:
-    """What a homogeneous unit of one norm is of one of another; infinite if that has none."""
+    """Return the factor between homogeneous units of two norms; infinite for a norm of zero."""
     if degree == 0:
         return np.ones(np.broadcast_shapes(numerator.shape, denominator.shape))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -595,13 +595,13 @@ def _ratio(numerator: Array, denominator: Array, degree: int) -> Array:
     return power
 
 
-# ---------------------------------------------------------------------- what the inputs show
+# ---------------------------------------------------------------------- removals by the inputs
 
 
 def _reduce_greedily(
     block: _Block, original: _Block, yardstick: _Yardstick, tolerance: float, n_tries: int
 ) -> None:
-    """Take out the unit that changes least, in every draw, as long as the outputs allow it."""
+    """Remove the unit that changes least, in every draw, as long as the outputs allow it."""
     before = original.outputs(yardstick.points)
     active = np.arange(block.n_draws)
     while active.size:
@@ -623,7 +623,7 @@ def _reduce_greedily(
 
 
 def _trials(block: _Block, points: Array, n_tries: int) -> Iterator[tuple[_Hidden, _Removal]]:
-    """Candidates of every layer that change least what the readers receive, one a draw each."""
+    """Yield candidates of every layer that change least what readers receive, one a draw each."""
     rows = np.arange(block.n_draws)
     for hidden in block.plan.hidden:
         costs, factor, constant = _costs(block, hidden, points)
@@ -641,34 +641,29 @@ def _trials(block: _Block, points: Array, n_tries: int) -> Iterator[tuple[_Hidde
 
 
 def _costs(block: _Block, hidden: _Hidden, points: Array) -> tuple[Array, Array, Array]:
-    r"""What each removal changes for the readers, and what stands for the unit.
+    r"""Return what each removal changes for the readers, and the factor and constant for it.
 
-    Three arrays (draws, units, units): the first axis of units is the one that goes, the second
-    the one it is merged into; on the diagonal it becomes a constant. The cost is
+    Three arrays (draws, units, units): the first axis of units is that of the removed unit, the
+    second that of the unit it is merged into; on the diagonal it becomes a constant. The cost is
     :math:`\lVert v_i\rVert \, \max_x |a_i - \alpha a_j - \kappa|`, infinite where there is no
     such removal.
     """
     values = block.activations(hidden, points)
     kept = block.kept[hidden.units]
+    own = np.arange(kept.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
         costs, factor, constant = _best_merges(block, hidden, values)
         highest, lowest = values.max(axis=1), values.min(axis=1)
         middle = (highest + lowest) / 2 if hidden.absorbs else np.zeros(kept.shape)
-        costs[:, *_diagonal(kept)] = np.maximum(highest - middle, middle - lowest)
+        costs[:, own, own] = np.maximum(highest - middle, middle - lowest)
         costs *= np.linalg.norm(block.outgoing(hidden), axis=2)[:, :, None]
-    factor[:, *_diagonal(kept)], constant[:, *_diagonal(kept)] = 0.0, middle
+    factor[:, own, own], constant[:, own, own] = 0.0, middle
     possible = kept[:, :, None] & kept[:, None, :] & np.isfinite(costs)
     return np.where(possible, costs, np.inf), factor, constant
 
 
-def _diagonal(kept: Array) -> tuple[Array, Array]:
-    """Places of the pairs of a unit and itself."""
-    units = np.arange(kept.shape[1])
-    return units, units
-
-
 def _best_merges(block: _Block, hidden: _Hidden, values: Array) -> tuple[Array, Array, Array]:
-    """Largest change of a unit's activation by merging each pair; by which factor and constant."""
+    """Return the largest change of an activation by each merge, its factor and its constant."""
     norms = _directions(block, hidden)[1]
     ratio = _ratio(norms[:, :, None], norms[:, None, :], hidden.group.degree)
     least, factor, constant = (np.full(ratio.shape, fill) for fill in (np.inf, 0.0, 0.0))
@@ -683,18 +678,18 @@ def _best_merges(block: _Block, hidden: _Hidden, values: Array) -> tuple[Array, 
     return least, factor, constant
 
 
-# ---------------------------------------------------------------------- what comes out
+# ---------------------------------------------------------------------- result
 
 
 def _posterior(read: Aligned, after: _Block) -> xr.Dataset:
-    """Put the reduced values back; draws that were left out keep theirs."""
+    """Return the posterior with the reduced values; excluded draws keep theirs."""
     posterior = read.groups["posterior"]
     fresh: dict[str, xr.DataArray] = {}
     for key, values in after.arrays.items():
         variable, _ = after.plan.stored[key]
         old = fresh.get(variable.name, posterior[variable.name])
         ordered = old.transpose(*SAMPLE_DIMS, ...)
-        cells = ordered.values.reshape(-1, *ordered.shape[2:]).copy()
+        cells = draw_values(old).copy()
         variable.of(cells)[read.draws.rows] = values.reshape(-1, *variable.shape)
         new = ordered.copy(data=cells.reshape(ordered.shape)).transpose(*old.dims)
         new.attrs, new.encoding = old.attrs, old.encoding
@@ -703,11 +698,11 @@ def _posterior(read: Aligned, after: _Block) -> xr.Dataset:
 
 
 def _own_variables(
-    read: Aligned, after: _Block, change: Array, notes: dict[str, Any]
+    read: Aligned, after: _Block, change: Array, entry: Mapping[str, Any]
 ) -> xr.Dataset:
-    """The group `relabel` with what a reduction adds to it."""
-    known = Provenance.within(read.groups)
-    own = read.groups["relabel"].drop_vars(known.added, errors="ignore")
+    """Return the group `relabel` with the variables and the entry of the record of a reduction."""
+    record = Provenance.within(read.groups)
+    own = read.groups["relabel"].drop_vars(record.added, errors="ignore")
     fresh = {}
     for units, kept in after.kept.items():
         attrs = {
@@ -718,22 +713,25 @@ def _own_variables(
         }
         values = read.draws.spread(kept.astype(np.int8), 1)
         fresh[f"{units}_kept"] = xr.Variable((*SAMPLE_DIMS, units), values, attrs)
-    points = notes["inputs"] or "standard normal points, since no inputs are known"
+    points = entry["inputs"] or "standard normal points, since no inputs are known"
     about = "largest change of an output by the reduction, relative to the scale of the output"
     attrs = {"long_name": about, "units": "1", "inputs": points}
     fresh["function_change"] = xr.Variable(SAMPLE_DIMS, read.by_chain(change), attrs)
-    notes = notes | {
+    own = own.assign(fresh)
+    reduced = {
+        **entry,
         "result": _sentence(after, change),
         "removed": {units: int((~kept).sum()) for units, kept in after.kept.items()},
         "left": _left(read, after),
     }
-    own = own.assign(fresh)
-    known = replace(known, diagnosis=None, reduced=notes, added=tuple(sorted(fresh)))
-    return own.assign_attrs(known.attrs())
+    own.attrs |= replace(
+        record.without_findings(), reduced=reduced, added=tuple(sorted(fresh))
+    ).attrs()
+    return own
 
 
 def _sentence(after: _Block, change: Array) -> str:
-    """What was done, in one sentence."""
+    """Return the result in one sentence."""
     parts = []
     for units, kept in after.kept.items():
         left = kept.sum(axis=1)
@@ -745,7 +743,7 @@ def _sentence(after: _Block, change: Array) -> str:
 
 
 def _left(read: Aligned, after: _Block) -> list[str]:
-    """Addresses of variables that carry units and no longer match the weights; the warm-up."""
+    """Return the addresses of variables that no longer match the weights, and the warm-up."""
     reduced = {variable.address for variable, _ in after.plan.stored.values()}
     units = set(after.kept)
     left = [

@@ -15,6 +15,7 @@ from scipy import special
 
 import relabel
 from relabel import DataError, Spec, SpecError
+from relabel.analysis import reduction
 from relabel.analysis.reduction import reduce
 
 with warnings.catch_warnings():
@@ -681,3 +682,49 @@ def test_posteriors(name):
         assert removed == [0, 0]
     else:
         assert removed[0] < 0.01 * before.shape[0] * before.shape[1] < removed[1]
+
+
+# ---------------------------------------------------------------------- options
+
+
+def test_without_inputs_only_the_weights_decide():
+    """A unit that is off at all inputs stays where these are not to be used."""
+    net = {
+        "W1": np.ones((*BATCH, 1, 2)),
+        "b1": np.broadcast_to([1.0, -20.0], (*BATCH, 2)).copy(),
+        "W2": np.ones((*BATCH, 2, 1)),
+        "b2": np.zeros((*BATCH, 1)),
+    }
+    aligned = aligned_of(net, Spec({"h": "relu"}, AXES["in_out"]), np.linspace(-1, 1, 7)[:, None])
+    known, unknown = reduce(aligned), reduce(aligned, inputs=None)
+    assert (kept(known).sum(axis=-1) == 1).all()
+    assert kept(unknown).all()
+    assert notes(known)["inputs"] == "constant_data/X"
+    assert notes(unknown)["inputs"] is None
+    assert "inputs=None" in notes(unknown)["warnings"][0]
+    xr.testing.assert_identical(reduce(aligned, inputs="auto"), known)
+    for same in ({}, {"inputs": None}):
+        xr.testing.assert_identical(reduce(unknown, **same), unknown)
+    with pytest.raises(DataError, match="reduced before"):
+        reduce(unknown, inputs="constant_data/X")
+    with pytest.raises(DataError, match="reduced before"):
+        reduce(known, inputs=None)
+
+
+def test_numbers_of_numpy_and_progress(monkeypatch):
+    rng = np.random.default_rng(24)
+    net, x = planted(rng, random_net(rng, 2, 3, 1), "tanh"), rng.normal(size=(8, 2))
+    aligned = aligned_of(net, Spec({"h": "tanh"}, AXES["in_out"]), x)
+    monkeypatch.setattr(reduction, "_CELLS", 1)
+    seen = []
+    found = reduce(
+        aligned,
+        n_tries=np.int64(3),
+        tolerance=np.float64(1e-6),
+        n_ulps=np.float32(32),
+        progress=lambda *step: seen.append(step),
+    )
+    n_draws = BATCH[0] * BATCH[1]
+    assert seen == [("reduce", i, n_draws) for i in range(1, n_draws + 1)]
+    xr.testing.assert_identical(posterior(found), posterior(reduce(aligned)))
+    assert type(notes(found)["n_tries"]) is int
