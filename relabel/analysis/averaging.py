@@ -1,20 +1,22 @@
-"""The mean network: weights averaged after alignment, and what that does to the function."""
+"""The mean network: weights averaged after alignment, and the loss of its outputs."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.data.containers import Groups, pack
-from relabel.data.roles import find_targets
+from relabel._util.progress import Report, reporting
+from relabel._util.text import or_none, plain
+from relabel.data.addresses import values_of
+from relabel.data.containers import DrawsLike, Groups, pack
+from relabel.data.roles import automatic_inputs, find_targets, is_auto
 from relabel.diagnostics.aligned import Aligned
 from relabel.diagnostics.likelihood import Family, Likelihood, Variables, guessed, laid_out
 from relabel.errors import DataError, SpecError
@@ -23,6 +25,9 @@ from relabel.models.network import Network
 from relabel.sources.samples import sample_dims_of
 from relabel.spec.arrays import SAMPLE_DIMS, is_drawn
 from relabel.spec.spec import Bound
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Average", "AverageLoss", "average"]
 
@@ -35,18 +40,18 @@ _STATISTICS = re.compile(r"running_(mean|var)|moving_(mean|variance)|batch_stats
 
 @dataclass(frozen=True)
 class AverageLoss:
-    """Losses of the members and of what is made of them; lower is better.
+    """Losses of the members, of their means and of their ensemble; lower is better.
 
     Attributes
     ----------
     measure : str
-        What is measured: the mean squared error, or minus the mean log predictive density.
+        Name of the loss: the mean squared error, or minus the mean log predictive density.
     n_inputs : int
-        Number of inputs at which it is.
+        Number of inputs at which it is computed.
     members : ndarray of shape (draws,)
-        Loss of each draw that takes part.
+        Loss of each draw that is averaged.
     before : float
-        Loss of the mean of the draws as they were before any alignment.
+        Loss of the mean of the draws before any alignment.
     mean_network : float
         Loss of the mean of the aligned draws.
     ensemble : float
@@ -61,11 +66,23 @@ class AverageLoss:
     ensemble: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values; what is not finite is None."""
+        """Return plain values for JSON; numbers that are not finite become None."""
         kept = {name: getattr(self, name) for name in ("before", "mean_network", "ensemble")}
-        numbers = {name: _plain(value) for name, value in kept.items()}
-        members = [_plain(value) for value in self.members]
+        numbers = {name: or_none(value) for name, value in kept.items()}
+        members = plain(self.members)
         return {"measure": self.measure, "n_inputs": self.n_inputs, "members": members} | numbers
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return the losses as a table with the columns ``loss``, ``lowest`` and ``highest``.
+
+        The rows are ``members`` (their mean), ``before``, ``mean_network`` and ``ensemble``.
+        """
+        import pandas as pd
+
+        rows = {"members": (self.members.mean(), self.members.min(), self.members.max())}
+        for name in ("before", "mean_network", "ensemble"):
+            rows[name] = (getattr(self, name),) * 3
+        return pd.DataFrame.from_dict(rows, orient="index", columns=["loss", "lowest", "highest"])
 
     def __str__(self) -> str:
         """Return a short table."""
@@ -79,13 +96,9 @@ class AverageLoss:
         return "\n".join(f"  {name:<30}{number}" for name, number in rows)
 
 
-def _plain(value: Any) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
 @dataclass(frozen=True)
 class Average:
-    """A mean network.
+    """A mean network: the result of :func:`relabel.average`.
 
     Attributes
     ----------
@@ -93,20 +106,20 @@ class Average:
         One chain and one draw: the mean of every variable. Groups that do not share the draws
         (constant_data, observed_data) are those of the aligned data.
     n_draws : int
-        How many draws were averaged.
+        Number of draws that were averaged.
     loss : AverageLoss or None
-        What the network's outputs are worth; None where they could not be judged.
+        Loss of the outputs; None where it could not be computed.
     notes : tuple of str
-        Sentences: why there is no loss, which variables were left out, what to see to.
+        Why there is no loss, which variables were left out, and warnings.
     """
 
-    data: Any
+    data: DrawsLike
     n_draws: int
     loss: AverageLoss | None
     notes: tuple[str, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything but the data, as plain values."""
+        """Return everything but the data, as plain values for JSON."""
         loss = None if self.loss is None else self.loss.as_dict()
         return {"n_draws": self.n_draws, "loss": loss, "notes": list(self.notes)}
 
@@ -115,7 +128,7 @@ class Average:
         return json.dumps(self.as_dict())
 
     def __str__(self) -> str:
-        """Return a short account."""
+        """Return a short report."""
         lines = [f"mean network of {self.n_draws} draws"]
         if self.loss is not None:
             lines[0] += f"; {self.loss.measure} at {self.loss.n_inputs} inputs:"
@@ -124,48 +137,52 @@ class Average:
 
 
 def average(
-    aligned: Any,
+    aligned: DrawsLike,
     *,
     forward: Forward | None = None,
-    inputs: Array | str | None = None,
-    targets: Array | str | None = None,
+    inputs: Array | str | None = "auto",
+    targets: Array | str | None = "auto",
     likelihood: Likelihood | str | None = None,
     chains: Sequence[Any] | None = None,
     weights: Array | None = None,
+    progress: bool | Report = False,
 ) -> Average:
-    r"""Average the weights of aligned draws into one network, and say what that is worth.
+    r"""Average the weights of aligned draws into one network, and compute its loss.
 
     .. math:: \bar\theta = \sum_t w_t\, g_t \theta_t \Big/ \sum_t w_t
 
     Without alignment a mean of networks means nothing: units that do the same sit in different
     slots and cancel. After it the mean may be as good as the ensemble of outputs, at the cost of
-    one network. Whether it is, is told by a loss at inputs and targets (better held out) beside
-    the losses of the members, of the ensemble, and of the mean of the draws as they were.
+    one network. Whether it is, is shown by its loss at inputs and targets (better held out), next
+    to the losses of the members, of the ensemble, and of the mean of the draws before alignment.
 
     Parameters
     ----------
     aligned : InferenceData, DataTree or Dataset
         What :func:`relabel.align` returned.
     forward : callable, optional
-        ``forward(params, inputs)`` gives the outputs of one network, of shape (n,) or
-        (n, n_outputs); `params` maps names, as they were in the source, to arrays. Without it the
-        network that the spec describes is evaluated, if that is one of dense layers with known
+        ``forward(params, inputs)`` returns the outputs of one network, of shape (n,) or
+        (n, n_outputs); `params` maps names, as they were in the source, to arrays. By default the
+        network that the spec describes is evaluated, if it consists of dense layers with known
         activations.
-    inputs : ndarray, str or None
-        Inputs: an array, or the address of a variable (``"constant_data/X"``). None looks for them
-        beside the draws (not with `forward`).
-    targets : ndarray, str or None
-        Targets, one row for each input. None looks for ``y`` in constant_data and observed_data.
+    inputs : ndarray, str or None, default "auto"
+        Inputs: an array, or the address of a variable (``"constant_data/X"``). ``"auto"`` means
+        those that the alignment used, or the only variable that fits; with None there is no loss.
+    targets : ndarray, str or None, default "auto"
+        Targets, one row for each input: an array, or the address of a variable. ``"auto"`` means
+        those of `likelihood`, or the only ``y`` of constant_data and observed_data; with None
+        there is no loss.
     likelihood : Likelihood or str, optional
-        Measure by minus the mean log predictive density under this likelihood (``"normal"`` needs
-        a `scale`: a number, or a variable of the posterior). None measures by the mean
-        squared error.
+        The loss is minus the mean log predictive density under this likelihood (``"normal"`` needs
+        a `scale`: a number, or a variable of the posterior); by default the mean squared error.
     chains : sequence, optional
-        Labels of the chains to average; by default all but those that had no part in the
+        Labels of the chains to average; by default all but those that were kept out of the
         reference (``align(..., exclude_flagged=True)``).
     weights : ndarray of shape (chain, draw), optional
-        Weights of the draws, not negative; all alike by default. Draws that are not finite have
-        none.
+        Non-negative weights of the draws; equal by default. Draws that are not finite have weight
+        zero.
+    progress : bool or callable, default False
+        True shows a bar; a callable gets ``(stage, done, total)``.
 
     Returns
     -------
@@ -181,8 +198,8 @@ def average(
     Notes
     -----
     Integers that are the same in all draws are kept, others are left out and named. Means are
-    formed in float64 and stored in the dtype of the draws. The mean of a batch norm's running
-    statistics is not the statistics of the mean network: estimate these anew from data.
+    computed in float64 and stored in the dtype of the draws. The means of a batch norm's running
+    statistics are not the statistics of the mean network: estimate these again from data.
 
     References
     ----------
@@ -214,85 +231,67 @@ def average(
     array([[[[1., 2.]]]])
     """
     read = Aligned.read(aligned)
+    posterior = read.draws.groups["posterior"]
     share, notes = _shares(read, chains, weights)
-    after, more = _mean_of(read.draws.groups["posterior"], share)
-    judge, why = _judge(read, forward, inputs, targets, likelihood)
+    after, more = _mean_of(posterior, share)
+    evaluation, reason = _evaluation(read, forward, inputs, targets, likelihood)
     loss = None
-    if judge is not None:
-        before, _ = _mean_of(_as_they_were(read), share)
-        loss = judge.loss(read.draws.groups["posterior"], share, before, after)
+    if evaluation is not None:
+        before, _ = _mean_of(read.original, share)
+        with reporting(progress) as report:
+            loss = evaluation.loss(posterior, share, before, after, report)
     changed: dict[str, xr.Dataset | None] = {"posterior": after}
-    changed |= dict.fromkeys(_of_the_draws(read.groups))
+    changed |= dict.fromkeys(_groups_of_draws(read.groups))
     data = pack(aligned, changed)
-    return Average(data, int((share > 0).sum()), loss, (*why, *notes, *more))
+    return Average(data, int((share > 0).sum()), loss, (*reason, *notes, *more))
 
 
-# ---------------------------------------------------------------------- which draws, and their mean
+# ---------------------------------------------------------------------- draws and their mean
 
 
 def _shares(
     read: Aligned, chains: Sequence[Any] | None, weights: Array | None
 ) -> tuple[Array, list[str]]:
-    """Share of every draw in the mean, shape (chain, draw), and what there is to say of it."""
+    """Return the share of every draw in the mean, shape (chain, draw), and notes on it."""
     excluded, notes = read.draws.excluded, []
     share = np.ones(excluded.shape)
     if weights is not None:
         share = np.asarray(weights, dtype=float).copy()
         if share.shape != excluded.shape or not (np.isfinite(share) & (share >= 0)).all():
             raise SpecError(
-                f"average: weights are numbers from 0 on of the shape (chain, draw) = "
-                f"{excluded.shape}; these have the shape {share.shape}"
+                "average: weights must be finite non-negative numbers of the shape (chain, draw) "
+                f"= {excluded.shape}; these have the shape {share.shape}"
             )
-    known = read.provenance
-    apart = [] if known is None else list(known.no_part_in_reference or ())
+    labels = read.draws.groups["posterior"]["chain"].values.tolist()
+    record = read.provenance
+    apart = [] if record is None else list(record.no_part_in_reference or ())
     if chains is not None:
-        share[~_named_chains(read, chains)] = 0
+        for chain in chains:
+            if chain not in labels:
+                raise SpecError(f"average: there is no chain {chain!r}; there are {labels}")
+        share[~np.isin(labels, list(chains))] = 0
     elif apart:
         share[apart] = 0
-        labels = _chain_labels(read)
-        shown = ", ".join(str(labels[number]) for number in apart)
         notes.append(
-            f"the chains {shown} had no part in the reference and are left out; name chains=(...) "
-            "to have them in"
+            f"the chains {', '.join(str(labels[number]) for number in apart)} had no part in the "
+            "reference and are left out; name them in chains=(...) to include them"
         )
     share[excluded] = 0
     if excluded.any():
         notes.append(f"draws that are not finite and are left out: {int(excluded.sum())}")
     if not share.any():
-        raise DataError("average: no draw is left to be averaged")
+        raise DataError("average: no draw is left to average")
     return share / share.sum(), notes
 
 
-def _chain_labels(read: Aligned) -> list[Any]:
-    posterior = read.draws.groups["posterior"]
-    known = "chain" in posterior.coords
-    return posterior["chain"].values.tolist() if known else list(range(posterior.sizes["chain"]))
-
-
-def _named_chains(read: Aligned, chains: Sequence[Any]) -> Array:
-    """Which chains are named: bool of shape (chain,)."""
-    labels = _chain_labels(read)
-    for chain in chains:
-        if chain not in labels:
-            raise SpecError(f"average: there is no chain {chain!r}; there are {labels}")
-    return np.isin(labels, list(chains))
-
-
-def _of_the_draws(groups: Groups) -> list[str]:
-    """Groups that go, since they belong to single draws; those within others first."""
+def _groups_of_draws(groups: Groups) -> list[str]:
+    """Return the groups that belong to single draws and are removed; nested ones first."""
     found = [g for g, ds in groups.items() if g != "posterior" and set(SAMPLE_DIMS) & set(ds.dims)]
     return sorted(found, key=lambda group: -group.count("/"))
 
 
-def _as_they_were(read: Aligned) -> xr.Dataset:
-    """The posterior as it was before any alignment."""
-    alone = {"posterior": read.draws.groups["posterior"]}
-    bound = read.bound.spec.present_in(alone).bind(alone)
-    return read.transformation.inverse().apply(alone, bound)["posterior"]
-
-
 def _mean_of(posterior: xr.Dataset, share: Array) -> tuple[xr.Dataset, list[str]]:
-    """The mean draw, and what there is to say of it."""
+    """Return the mean draw, and notes on it."""
     kept: dict[str, Any] = {}
     left_out, statistics = [], []
     weights = xr.DataArray(share, dims=SAMPLE_DIMS)
@@ -314,20 +313,20 @@ def _mean_of(posterior: xr.Dataset, share: Array) -> tuple[xr.Dataset, list[str]
     notes = []
     if left_out:
         notes.append(
-            f"left out, since they have no mean (not numbers with digits, and not the same in all "
-            f"draws): {', '.join(left_out)}"
+            "left out, since they have no mean (not floating-point numbers, and not the same in "
+            f"all draws): {', '.join(left_out)}"
         )
     if statistics:
         notes.append(
             f"the running statistics of batch norms ({', '.join(statistics)}) are means over the "
-            "members, not the statistics of the mean network: estimate them anew from data before "
+            "members, not the statistics of the mean network: estimate them again from data before "
             "it is used"
         )
     return xr.Dataset(kept, coords, _of_one(posterior.attrs)), notes
 
 
 def _of_one(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
-    """What a source noted of its draws, for a single one: files then hold its arrays alone."""
+    """Return the attributes of a source for a single draw, whose files hold its arrays alone."""
     if sample_dims_of(attrs) is None:
         return dict(attrs)
     gone = ("form", "separator", "sample_axes")
@@ -335,7 +334,7 @@ def _of_one(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _mean_values(array: xr.DataArray, weights: xr.DataArray) -> Array | None:
-    """Mean of one variable; of integers and the like their only value, or None."""
+    """Return the mean of one variable; for integers their only value, or None."""
     values = array.transpose(*SAMPLE_DIMS, ...).drop_vars(list(array.coords))
     chosen = weights.values > 0
     if array.dtype.kind != "f":
@@ -349,12 +348,12 @@ def _mean_values(array: xr.DataArray, weights: xr.DataArray) -> Array | None:
     return result
 
 
-# ---------------------------------------------------------------------- what it is worth
+# ---------------------------------------------------------------------- losses
 
 
 @dataclass(frozen=True)
 class _Networks:
-    """How the networks of draws are evaluated.
+    """Function that evaluates the networks of draws.
 
     Attributes
     ----------
@@ -364,7 +363,7 @@ class _Networks:
         Variables of the posterior -> their names in the function.
     n_inputs : int
     n_cells : int
-        Numbers that one network takes while it is evaluated.
+        Size of the arrays of one network while it is evaluated.
     """
 
     function: Callable[[dict[str, Array]], Array]
@@ -383,33 +382,39 @@ class _Networks:
 
 
 def _rows_of(posterior: xr.Dataset, names: Iterable[str], rows: Array) -> dict[str, Array]:
-    """Some draws of some variables, by their flat positions: shape (rows, ...)."""
+    """Return some draws of some variables, by their flat positions: shape (rows, ...)."""
     at = np.unravel_index(rows, [posterior.sizes[dim] for dim in SAMPLE_DIMS])
     place = {dim: xr.Variable("row", i) for dim, i in zip(SAMPLE_DIMS, at, strict=True)}
     return {n: posterior[n].variable.isel(place).transpose("row", ...).values for n in names}
 
 
 @dataclass(frozen=True)
-class _Judge:
-    """What measures the outputs of networks."""
+class _Evaluation:
+    """Loss of the outputs of networks; the mean squared error without a family."""
 
     networks: _Networks
     targets: Array
     family: Family | None
 
     def loss(
-        self, posterior: xr.Dataset, share: Array, before: xr.Dataset, after: xr.Dataset
+        self,
+        posterior: xr.Dataset,
+        share: Array,
+        before: xr.Dataset,
+        after: xr.Dataset,
+        report: Report,
     ) -> AverageLoss:
-        """Measure the members, their mean before and after, and the ensemble."""
+        """Compute the loss of the members, their mean before and after, and the ensemble."""
         flat = share.reshape(-1)
         rows = np.flatnonzero(flat > 0)
         size = max(1, _CELLS // self.networks.n_cells)
         members, pooled = [], None
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
-            losses, answers = self._measured(posterior, some)
+            losses, terms = self._losses(posterior, some)
             members.append(losses)
-            pooled = self._added(pooled, answers, flat[some])
+            pooled = self._added(pooled, terms, flat[some])
+            report("average", start + len(some), len(rows))
         ensemble = np.square(pooled - self.targets) if self.family is None else -np.asarray(pooled)
         first = np.array([0])
         density = f"minus the mean log predictive density ({self.family})"
@@ -417,13 +422,13 @@ class _Judge:
             "mean squared error" if self.family is None else density,
             self.networks.n_inputs,
             np.concatenate(members),
-            float(self._measured(before, first)[0][0]),
-            float(self._measured(after, first)[0][0]),
+            float(self._losses(before, first)[0][0]),
+            float(self._losses(after, first)[0][0]),
             float(ensemble.mean()),
         )
 
-    def _measured(self, posterior: xr.Dataset, rows: Array) -> tuple[Array, Array]:
-        """Losses of some draws, and what the ensemble is made of, draws first."""
+    def _losses(self, posterior: xr.Dataset, rows: Array) -> tuple[Array, Array]:
+        """Return the losses of some draws, and their outputs or log densities for the ensemble."""
         outputs = self.networks.outputs(_rows_of(posterior, self.networks.names, rows))
         if self.family is None:
             return np.square(outputs - self.targets).mean(axis=(1, 2)), outputs
@@ -431,61 +436,68 @@ class _Judge:
         density = self.family.log_density(outputs, self.targets, parameters)
         return -density.mean(axis=1), density
 
-    def _added(self, total: Array | None, answers: Array, share: Array) -> Array:
-        """Sum of outputs, or of densities as logarithms, over the draws."""
+    def _added(self, total: Array | None, terms: Array, share: Array) -> Array:
+        """Add the outputs of some draws, or their densities (as logarithms), to a total."""
         if self.family is None:
-            part: Array = np.tensordot(share, answers, axes=1)
+            part: Array = np.tensordot(share, terms, axes=1)
             return part if total is None else total + part
-        part = np.logaddexp.reduce(answers + np.log(share)[:, None], axis=0)
+        part = np.logaddexp.reduce(terms + np.log(share)[:, None], axis=0)
         return part if total is None else np.logaddexp(total, part)
 
 
-def _judge(
+def _evaluation(
     read: Aligned,
     forward: Forward | None,
     inputs: Array | str | None,
     targets: Array | str | None,
     likelihood: Likelihood | str | None,
-) -> tuple[_Judge | None, list[str]]:
-    """What measures the networks; or None and why."""
+) -> tuple[_Evaluation | None, list[str]]:
+    """Return the evaluation of the networks; or None and why there is none."""
     _check_forward(forward)
     asked = Likelihood.of(likelihood)
     posterior, first = read.draws.groups["posterior"], np.flatnonzero(~read.draws.excluded)[:1]
     family = None if asked is None else asked.resolved()
-    if family is not None:  # what it lacks is refused before anything is computed
+    if family is not None:  # a missing parameter is an error before anything is computed
         family.given(Variables(posterior, first))
     networks = _networks(read, forward, inputs)
     if isinstance(networks, str):
         return None, [f"no loss: {networks}"]
-    named = targets if targets is not None or asked is None else asked.targets
-    values = _targets_of(read.groups, named, networks.n_inputs)
+    if is_auto(targets) and asked is not None and asked.targets is not None:
+        targets = asked.targets
+    values = _targets_of(read.groups, targets, networks.n_inputs)
     if isinstance(values, str):
         return None, [f"no loss: {values}"]
     n_outputs = networks.n_outputs(posterior, read.draws.excluded)
-    where = named if isinstance(named, str) else "(given)"
+    where = targets if isinstance(targets, str) and not is_auto(targets) else "(given)"
     if family is not None:
         family.check_outputs(n_outputs)
         laid = family.check(values, networks.n_inputs, n_outputs, where)
-        return _Judge(networks, laid, family), []
+        return _Evaluation(networks, laid, family), []
     try:
         laid = laid_out(values, networks.n_inputs, n_outputs, where)
     except SpecError as error:
         fitting = guessed(values, Variables(posterior, first, n_outputs))
         hint = "" if fitting is None else f'; for {fitting} targets, say likelihood="{fitting}"'
-        if named is not None:
+        if not is_auto(targets):
             raise SpecError(f"{error}{hint}") from error
         return None, [f"no loss: {error}{hint or '; name the likelihood'}"]
-    return _Judge(networks, laid, None), []
+    return _Evaluation(networks, laid, None), []
 
 
 def _networks(
     read: Aligned, forward: Forward | None, inputs: Array | str | None
 ) -> _Networks | str:
-    """What evaluates the networks; or why nothing does."""
+    """Return the function that evaluates the networks; or why there is none."""
     if forward is not None:
+        if is_auto(inputs):
+            record = read.provenance
+            used = None if record is None else record.options.get("inputs")
+            inputs, reason = automatic_inputs(read.groups, used)
+            if inputs is None:
+                return f"forward needs inputs, and none are known ({reason}); give inputs=..."
         if inputs is None:
-            return "forward needs inputs=..., at which networks are evaluated"
-        points = _array_of(read.groups, inputs, "inputs")
+            return "none are to be used (inputs=None)"
+        points = _numbers(read.groups, inputs, "inputs")
         names = {
             str(name): str(array.attrs.get("source_name", name))
             for name, array in read.draws.groups["posterior"].data_vars.items()
@@ -496,9 +508,9 @@ def _networks(
         network = Network.of(read.bound)
     except SpecError as error:
         return f"{error}; pass forward=, a function that evaluates the network"
-    found, where = read.inputs("auto" if inputs is None else inputs)
+    found, reason = read.inputs(inputs)
     if found is None:
-        return where
+        return reason
     names = {v.name: v.name for v in read.bound.measured()}
     width = sum(layer_size(read.bound, layer.name) for layer in network.layers)
     return _Networks(_by_spec(network, read.bound, found), names, len(found), len(found) * width)
@@ -508,7 +520,7 @@ def _check_forward(forward: Any) -> None:
     """Raise SpecError unless `forward` is callable or None."""
     if forward is not None and not callable(forward):
         raise SpecError(
-            "average: forward is a function forward(params, inputs) -> outputs, not a "
+            "average: forward must be a function forward(params, inputs) -> outputs, not a "
             f"{type(forward).__name__}"
         )
 
@@ -532,8 +544,8 @@ def _by_user(forward: Forward, points: Array) -> Callable[[dict[str, Array]], Ar
             done = np.asarray(forward({n: v[row] for n, v in arrays.items()}, points), dtype=float)
             if done.ndim == 0 or len(done) != len(points):
                 raise SpecError(
-                    f"average: forward gave outputs of the shape {done.shape} at {len(points)} "
-                    "inputs; (n,) or (n, n_outputs) is needed"
+                    f"average: forward returned outputs of the shape {done.shape} at {len(points)} "
+                    "inputs; they must have the shape (n,) or (n, n_outputs)"
                 )
             found.append(done.reshape(len(points), -1))
         return np.stack(found)
@@ -542,14 +554,16 @@ def _by_user(forward: Forward, points: Array) -> Callable[[dict[str, Array]], Ar
 
 
 def _targets_of(groups: Groups, targets: Array | str | None, n: int) -> Array | str:
-    """Targets as given, as named, or as found if there is only one variable of them."""
+    """Return the targets; or why there are none."""
     if targets is None:
+        return "no targets are to be used (targets=None)"
+    if is_auto(targets):
         found = find_targets(groups, n)
         if len(found) != 1:
-            which = f"several could be: {', '.join(found)}" if found else "none stored"
-            return f"no targets are known ({which}); pass targets="
+            several = f"several could be: {', '.join(found)}" if found else "none stored"
+            return f"no targets are known ({several}); pass targets="
         targets = found[0]
-    values = _array_of(groups, targets, "targets")
+    values = _numbers(groups, targets, "targets")
     if values.ndim not in (1, 2) or len(values) != n:
         raise SpecError(
             f"average: targets have the shape {values.shape}; there are {n} inputs, and one row "
@@ -558,15 +572,9 @@ def _targets_of(groups: Groups, targets: Array | str | None, n: int) -> Array | 
     return values
 
 
-def _array_of(groups: Groups, given: Array | str, what: str) -> Array:
-    """Return an array as given, or a variable by its address."""
-    values = given
-    if isinstance(given, str):
-        group, _, name = given.rpartition("/")
-        if group not in groups or name not in groups[group]:
-            raise SpecError(f"average: {what}: there is no variable {given!r}; write group/name")
-        values = groups[group][name].values
-    values = np.asarray(values)
+def _numbers(groups: Groups, given: Array | str, what: str) -> Array:
+    """Return an array as it is given, or a variable by its address; raise unless it is finite."""
+    values = values_of(groups, given, f"average: {what}")
     if values.dtype.kind not in "fiub" or values.ndim == 0 or not np.isfinite(values).all():
         raise SpecError(f"average: {what} must be finite numbers, one row for each input")
     return values

@@ -303,14 +303,14 @@ def test_why_there_is_no_loss(symmetry, options, said):
     [
         ({"chains": [5]}, "there is no chain 5"),
         ({"weights": np.ones((5, 2))}, r"shape \(chain, draw\)"),
-        ({"weights": -np.ones((2, 5))}, "from 0 on"),
+        ({"weights": -np.ones((2, 5))}, "must be finite non-negative numbers"),
         ({"inputs": np.ones((3, 2)), "targets": np.ones(4)}, "there are 3 inputs"),
         ({"inputs": np.ones((3, 4)), "targets": np.ones(3)}, "reads"),
         ({"inputs": "constant_data/X"}, "no variable 'constant_data/X'"),
-        ({"forward": "tanh"}, "forward is a function"),
+        ({"forward": "tanh"}, "forward must be a function"),
         (
             {"forward": lambda p, x: 1.0, "inputs": np.ones(3), "targets": np.ones(3)},
-            "forward gave",
+            "forward returned",
         ),
         ({"likelihood": "normal"}, "needs a standard deviation"),
         ({"likelihood": relabel.Likelihood("normal", scale="sigm")}, "no variable 'sigm'"),
@@ -405,3 +405,56 @@ def test_networks_that_are_not_dense_are_told_what_can_be_done(made):
     (note,) = [note for note in relabel.average(aligned, inputs=x).notes if "no loss" in note]
     assert "pass forward=" in note
     assert "arrows" not in note
+
+
+def stored(**data):
+    """Draws with data beside them."""
+    groups = {"posterior": small(), "constant_data": xr.Dataset(data)}
+    return relabel.align(xr.DataTree.from_dict(groups), SPEC)
+
+
+def test_inputs_and_targets_have_one_meaning_with_and_without_forward():
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(6, 2)), rng.normal(size=6)
+    aligned = stored(X=(("obs", "i"), x), y=("obs", y))
+    expected = relabel.average(aligned, inputs=x, targets=y).loss.as_dict()
+    for options in (
+        {},
+        {"inputs": "auto", "targets": "auto"},
+        {"inputs": "constant_data/X", "targets": "constant_data/y"},
+    ):
+        assert relabel.average(aligned, **options).loss.as_dict() == expected
+        by_user = relabel.average(aligned, forward=outputs, **options).loss
+        np.testing.assert_allclose(by_user.members, expected["members"])
+    for given in ({}, {"forward": outputs}):
+        for name in ("inputs", "targets"):
+            found = relabel.average(aligned, **given, **{name: None})
+            assert found.loss is None
+            assert f"{name}=None" in found.notes[0]
+
+
+def test_inputs_that_auto_cannot_choose():
+    x = np.ones((6, 2))
+    aligned = stored(X=(("obs", "i"), x), Z=(("new", "i"), x))
+    for given in ({}, {"forward": outputs}):
+        (note,) = relabel.average(aligned, **given).notes
+        assert "several variables could be: constant_data/X, constant_data/Z" in note
+
+
+def test_the_table_and_progress(monkeypatch):
+    x = np.random.default_rng(6).normal(size=(4, 2))
+    monkeypatch.setattr("relabel.analysis.averaging._CELLS", 1)
+    seen = []
+    aligned = relabel.align(small(), SPEC)
+    loss = relabel.average(
+        aligned, inputs=x, targets=x[:, 0], progress=lambda *step: seen.append(step)
+    ).loss
+    assert seen == [("average", i, 10) for i in range(1, 11)]
+    frame = loss.to_dataframe()
+    assert frame.index.tolist() == ["members", "before", "mean_network", "ensemble"]
+    assert frame.loc["members"].tolist() == [
+        loss.members.mean(),
+        loss.members.min(),
+        loss.members.max(),
+    ]
+    assert frame.loc["ensemble", "loss"] == loss.ensemble
