@@ -12,7 +12,7 @@ import xarray as xr
 from files import REPOSITORY, small_tree, write
 
 from relabel.cli.headers import read_header
-from relabel.diagnostics.diagnosis import Thresholds
+from relabel.diagnostics.thresholds import declared_thresholds
 from relabel.diagnostics.likelihood import FAMILIES
 from relabel.groups import GROUPS
 from relabel.matching.criteria import CRITERIA, options_of
@@ -100,7 +100,7 @@ def test_activations_behind_units(bash, complete):
 def test_families_and_thresholds(bash):
     assert bash("diagnose", "in.nc", "--likelihood", "") == list(FAMILIES)
     assert bash("average", "in.nc", "--likelihood", "") == list(FAMILIES)
-    assert bash("diagnose", "in.nc", "--set", "") == [f"{f.name}=" for f in fields(Thresholds)]
+    assert bash("diagnose", "in.nc", "--set", "") == [f"{name}=" for name in declared_thresholds()]
 
 
 # ---------------------------------------------------------------------- names from the file
