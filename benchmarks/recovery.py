@@ -47,7 +47,7 @@ def main() -> None:
     for sizes, noise in CASES:
         rows = [
             one(
-                network(sizes, noise=noise, chains=1, draws=options.draws, seed=seed),
+                network(sizes, noise=noise, chains=1, draws=options.draws, rng=seed),
                 options.kicks,
             )
             for seed in range(options.seeds)
