@@ -126,7 +126,7 @@ def true_reference(problem: Problem, simulated: Simulated) -> tuple[Layout, Refe
     layout = replace(problem.layout, centre=pooled.centre)
     criterion = relabel.criteria.Mean()
     alone = criterion.statistics(truth.draw(0), layout, identity(layout, 1))
-    return layout, criterion.reference(alone, pooled, layout, None)
+    return layout, criterion.form_reference(alone, pooled, layout, None)
 
 
 def share(found: Sequence[dict[str, Monomial]], simulated: Simulated) -> float:

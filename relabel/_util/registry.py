@@ -130,6 +130,12 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """Yield the names: those registered in their order, then those of entry points."""
         return iter(dict.fromkeys([*self._known, *self._plugins]))
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both are one registry: to compare entries would load them all."""
+        return self is other
+
+    __hash__ = object.__hash__
+
     def __len__(self) -> int:
         """Return the number of names."""
         return len({*self._known, *self._plugins})

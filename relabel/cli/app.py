@@ -7,7 +7,8 @@ import inspect
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -40,12 +41,11 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; what no command foresees is an internal error."""
-    if hasattr(signal, "SIGPIPE"):  # end quietly where a reader such as `head` stops reading
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if completion.asked_to_complete():
         completion.complete(app)
     try:
-        app(prog_name="relabel")
+        with _ending_with_its_reader():
+            app(prog_name="relabel")
     except Exception:  # noqa: BLE001
         traceback.print_exc()
         print(
@@ -54,6 +54,20 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+@contextmanager
+def _ending_with_its_reader() -> Iterator[None]:
+    """End without a message, as other tools do, where a reader such as `head` stops reading."""
+    if not hasattr(signal, "SIGPIPE"):
+        yield
+        return
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        signal.signal(signal.SIGPIPE, before)
 
 
 def _reporting_errors(function: Callable[..., None]) -> Callable[..., None]:

@@ -117,7 +117,7 @@ def diagnose(
 
     Notes
     -----
-    Slots that are empty in a draw (labels or allocation probabilities tell) have no label there:
+    Slots that are empty in a draw (as labels or allocation probabilities show) have no label there:
     their ``{u}_label_probability`` is NaN, and counts as zero in means.
 
     Chains that are flagged are left out of the checks of labels, but not of those of chains, modes
@@ -175,7 +175,7 @@ def label_confidence(aligned: Aligned) -> tuple[Array, dict[str, Array]]:
         Units -> mean probability of each slot's label; without units whose labels cannot be judged.
     """
     wanted: list[type[Check[Any]]] = [CertaintyCheck, OutputsCheck, OccupancyCheck]
-    if occupancy(aligned.draws):  # of units of a network, redundancy tells which are empty
+    if occupancy(aligned.draws):  # those of a network are judged by redundancy
         wanted.append(RedundancyCheck)
     done = run_checks(Case(aligned), [check() for check in in_order(with_needs(wanted))])
     labels = done[CertaintyCheck.name].result

@@ -37,7 +37,7 @@ _FRAME: dict[str, Any] = {
     "labels_trustworthy": Annotated[
         bool,
         "Whether every label of the chains that are not flagged can be believed; false also where "
-        "draws are too few to tell.",
+        "draws are too few to judge.",
     ],
     "version": Annotated[str, "Of the package."],
     "findings": Annotated[list[Finding], "The gravest first."],
@@ -52,7 +52,7 @@ class Diagnosis:
     ----------
     labels_trustworthy : bool
         Whether every label of the chains that are not flagged can be believed; False also where
-        the draws are too few to tell.
+        the draws are too few to judge.
     numbers : dict
         All that was measured: see ``diagnosis.schema.json`` in the package.
     findings : tuple of Finding
@@ -107,7 +107,7 @@ class Diagnosis:
         return str(self)
 
     def __str__(self) -> str:
-        """Lay the diagnosis out as a short report."""
+        """Format the diagnosis as a short report."""
         apart = " within each mode" if len(self.numbers["modes"]) > 1 else ""
         lines = [self._headline() + apart]
         flagged = self.numbers["chains_flagged"]

@@ -38,7 +38,7 @@ class Outcome:
     variables : dict of str to Variable
         For the group ``relabel``.
     failed : bool
-        Whether it raised an error.
+        Whether it raised an error, or a check did that it needs.
     """
 
     check: Check[Any]
@@ -48,6 +48,11 @@ class Outcome:
     findings: list[Finding] = field(default_factory=list)
     variables: dict[str, xr.Variable] = field(default_factory=dict)
     failed: bool = False
+
+    @classmethod
+    def blank(cls, check: Check[Any], findings: Iterable[Finding] = (), **more: Any) -> Outcome:
+        """Contribute findings only, and the keys that are always there."""
+        return cls(check, None, blank_fields(check.measurements), {}, list(findings), **more)
 
 
 def in_order(checks: Iterable[type[Check[Any]]]) -> list[type[Check[Any]]]:
@@ -63,7 +68,7 @@ def in_order(checks: Iterable[type[Check[Any]]]) -> list[type[Check[Any]]]:
 
     def add(check: type[Check[Any]]) -> None:
         for other in (*check.needs, *check.uses):
-            if other.name not in CHECKS:
+            if other in check.needs and other.name not in CHECKS:
                 raise SpecError(
                     f"the check {check.name!r} needs {other.name!r}, which is not registered"
                 )
@@ -78,7 +83,7 @@ def in_order(checks: Iterable[type[Check[Any]]]) -> list[type[Check[Any]]]:
 
 
 def with_needs(checks: Iterable[type[Check[Any]]]) -> list[type[Check[Any]]]:
-    """Return some checks, and all that they cannot do without."""
+    """Return some checks of this package, and all that they need."""
     found: dict[str, type[Check[Any]]] = {}
     waiting = list(checks)
     while waiting:
@@ -108,14 +113,13 @@ def _without_result(done: Mapping[str, Outcome], name: str) -> bool:
 
 
 def _left_out(check: Check[Any], unmet: Sequence[str], done: Mapping[str, Outcome]) -> Outcome:
-    """A check that lacks what it needs; why is said by what it needs, unless that failed."""
-    blank = Outcome(check, numbers=blank_fields(check.measurements))
+    """Leave out a check that lacks what it needs: that says why, unless it failed."""
     failed = [name for name in unmet if name in done and done[name].failed]
     if not failed:
-        return blank
+        return Outcome.blank(check)
     why = f"the check {failed[0]!r}, which it needs, failed"
     question = Open(check.name, why, f"repair the check {failed[0]!r}")
-    return replace(blank, findings=[question.finding()], failed=True)
+    return Outcome.blank(check, [question.finding()], failed=True)
 
 
 def _guarded(check: Check[Any], case: Case, done: Mapping[str, Outcome]) -> Outcome:
@@ -129,20 +133,19 @@ def _guarded(check: Check[Any], case: Case, done: Mapping[str, Outcome]) -> Outc
     except Exception as error:
         if type(check) in BUILT_IN:
             raise
-        said = f"{type(error).__name__}: {error}"
-        finding = Finding(
-            FAILED,
-            "error",
-            f"the check {check.name!r} failed ({said}); the others are not affected",
-            {"check": check.name, "module": type(check).__module__, "error": said},
-            "tell its authors, or uninstall its package; until then nothing is known of what it "
-            "checks",
-        )
-        return replace(
-            Outcome(check, numbers=blank_fields(check.measurements)),
-            findings=[finding],
-            failed=True,
-        )
+        return _failed(check, f"{type(error).__name__}: {error}")
+
+
+def _failed(check: Check[Any], error: str) -> Outcome:
+    """What a check contributes that raised an error."""
+    finding = Finding(
+        FAILED,
+        "error",
+        f"the check {check.name!r} failed ({error}); the others are not affected",
+        {"check": check.name, "module": type(check).__module__, "error": error},
+        "report it to its authors, or uninstall its package; what it checks is not known",
+    )
+    return Outcome.blank(check, [finding], failed=True)
 
 
 def _asked(check: Check[Any], case: Case, done: Mapping[str, Outcome]) -> Outcome:
@@ -155,9 +158,7 @@ def _asked(check: Check[Any], case: Case, done: Mapping[str, Outcome]) -> Outcom
             raise ValueError(f"the code {finding.code!r} is not among its codes")
         findings.append(replace(finding, evidence=plain_values(finding.evidence)))
     if result is None:
-        outcome = replace(
-            Outcome(check, numbers=blank_fields(check.measurements)), findings=findings
-        )
+        outcome = Outcome.blank(check, findings)
     else:
         numbers = check.measure(case, result)
         if not isinstance(numbers, check.measurements):
@@ -173,6 +174,10 @@ def _check_storable(outcome: Outcome, case: Case, done: Mapping[str, Outcome]) -
     """Raise an error for what the JSON or the group ``relabel`` cannot hold."""
     found = [asdict(finding) for finding in outcome.findings]
     json.dumps([outcome.numbers, outcome.slots, found], allow_nan=False)
+    for units, rows in outcome.slots.items():
+        size = case.aligned.bound.sizes[units]
+        if len(rows) != size:
+            raise ValueError(f"there are {len(rows)} rows for the {size} slots of {units!r}")
     if not outcome.variables:
         return
     own = own_group(case)

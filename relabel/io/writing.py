@@ -140,13 +140,13 @@ def _check_place(target: Path, kind: Source | None, *, force: bool) -> None:
     if target.exists() and not force:
         raise FileError(f"{target}: exists already; overwrite it with --force (or force=True)")
     if kind is not None and target.is_dir() and not kind.detect(target, b""):
-        raise FileError(f"{target}: is a folder that is no {kind.name} store; it is not replaced")
+        raise FileError(f"{target}: is a folder, but not a {kind.name} store; it is not replaced")
     if target.exists() and target.is_dir() != folder:
         raise FileError(
             f"{target}: is a file; a name that ends in {target.suffix} is that of a folder"
         )
     if target.exists() and not (target.is_file() or target.is_dir()):
-        raise FileError(f"{target}: is no ordinary file; it is not replaced")
+        raise FileError(f"{target}: is not an ordinary file; it is not replaced")
     parent = target.absolute().parent
     if not parent.is_dir():
         raise FileError(f"{target}: there is no folder {parent}")

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from relabel.sources.members import (
     split_members,
 )
 from relabel.sources.pytrees import nested, path_notes, paths_of
-from relabel.sources.samples import as_it_came, notes_of
+from relabel.sources.samples import Unreadable, as_it_came, notes_of
 
 __all__ = ["MSGPACK", "ORBAX", "from_flax", "read_msgpack", "read_orbax"]
 
@@ -172,14 +171,6 @@ def read_msgpack(path: Path) -> dict[str, Any]:
     return tree
 
 
-@dataclass(frozen=True)
-class _Unknown:
-    """An array without a dtype of NumPy, which is refused by its name later."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-
 def _unpacked(code: int, data: bytes) -> Any:
     """Return an array or a scalar from its shape, the name of its dtype, and its bytes."""
     import msgpack
@@ -188,7 +179,7 @@ def _unpacked(code: int, data: bytes) -> Any:
         raise ValueError(f"a value of the unknown type {code}")
     shape, name, buffer = msgpack.unpackb(data)
     if "float16" in name or "float8" in name:
-        return _Unknown(name, tuple(shape))
+        return Unreadable(name, tuple(shape))
     return np.frombuffer(buffer, dtype=np.dtype(name)).reshape(shape)
 
 

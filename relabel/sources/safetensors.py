@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from relabel.sources.members import (
     single,
     split_members,
 )
-from relabel.sources.samples import as_it_came, notes_of
+from relabel.sources.samples import Unreadable, as_it_came, notes_of
 
 __all__ = ["SAFETENSORS", "from_safetensors", "is_safetensors", "read_safetensors"]
 
@@ -130,14 +129,6 @@ def _from_one(arrays: Mapping[str, Any], label: str, sample_dims: str | None) ->
     return noted(single(arrays, label, sample_dims), form=STACKED)
 
 
-@dataclass(frozen=True)
-class _Unknown:
-    """A tensor without a dtype of NumPy, which is refused by its name later."""
-
-    dtype: str
-    shape: tuple[int, ...] = ()
-
-
 def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Read one file.
 
@@ -148,8 +139,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     Returns
     -------
     dict of str to array
-        In the order of the file. Where NumPy has no dtype for a tensor, the value is an object
-        with the name of the dtype.
+        In the order of the file; Unreadable where NumPy does not have the dtype of a tensor.
     dict of str to str
         The metadata.
 
@@ -164,7 +154,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             header = _header(path)
             metadata = header.pop(_METADATA, {})
             arrays = {
-                name: file.get_tensor(name) if entry["dtype"] in _DTYPES else _unknown(entry)
+                name: file.get_tensor(name) if entry["dtype"] in _DTYPES else _unreadable(entry)
                 for name, entry in header.items()
             }
     except (OSError, ValueError, library.SafetensorError) as error:
@@ -191,9 +181,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _unknown(entry: Mapping[str, Any]) -> _Unknown:
-    dtype = str(entry["dtype"])
-    return _Unknown(_HALVES.get(dtype, dtype.lower().replace("f8_", "float8_")))
+def _unreadable(entry: Mapping[str, Any]) -> Unreadable:
+    dtype = entry["dtype"]
+    name = _HALVES.get(dtype, dtype.lower().replace("f8_", "float8_"))
+    return Unreadable(name, tuple(entry["shape"]))
 
 
 def is_safetensors(path: Path, start: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from relabel.errors import DataError
 from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = [
+    "Unreadable",
     "as_array",
     "as_it_came",
     "check_names",
@@ -113,6 +115,14 @@ def check_names(samples: Mapping[Any, Any], source: str) -> None:
             f"{source}: the name {odd[0]!r} is a {type(odd[0]).__name__}; names must be strings, "
             "as in {str(name): array for name, array in samples.items()}"
         )
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An array in a file whose dtype NumPy does not have; :func:`as_array` refuses it by name."""
+
+    dtype: str
+    shape: tuple[int, ...]
 
 
 def as_array(value: Any, name: str, source: str) -> Array:
@@ -230,11 +240,11 @@ def stacked(members: Sequence[Mapping[str, Any]], source: str) -> dict[str, Arra
 
 
 def _check_keys(number: int, found: set[str], wanted: set[str], source: str) -> None:
-    for what, names in (("lacks", wanted - found), ("also has", found - wanted)):
+    for verb, names in (("lacks", wanted - found), ("also has", found - wanted)):
         if names:
             shown = ", ".join(map(repr, sorted(names)[:3])) + (", ..." if len(names) > 3 else "")
             raise DataError(
-                f"{source}: member {number} {what} {shown}, unlike member 0: members must be of "
+                f"{source}: member {number} {verb} {shown}, unlike member 0: members must be of "
                 "one architecture"
             )
 

@@ -167,12 +167,12 @@ def test_options_go_to_the_criteria_that_know_them(tmp_path, capsys):
     file = tmp_path / "draws.nc"
     data.to_netcdf(file)
     chosen = ["--criterion", "stephens", "--criterion", "order", "--units", "component=permutation"]
-    command(file, *chosen, "--set", "order.by=mu", "--set", "max_sweeps=7", "--json")
+    command(file, *chosen, "--set", "order.var_names=mu", "--set", "max_sweeps=7", "--json")
     rows = json.loads(capsys.readouterr().out)["criteria"]
     assert [row["criterion"] for row in rows] == ["stephens", "order"]
     assert rows[0]["options"]["max_sweeps"] == 7
-    assert rows[1]["options"]["by"] == "mu"
-    command(file, *chosen, "--set", "order.by=mu")
+    assert rows[1]["options"]["var_names"] == "mu"
+    command(file, *chosen, "--set", "order.var_names=mu")
     assert "draws labelled alike" in capsys.readouterr().out
     for wrong, message in (
         ("scale=none", "none of stephens, order has this option"),
@@ -201,7 +201,7 @@ def test_a_pivot_on_the_command_line(tmp_path, capsys):
     file, out = tmp_path / "draws.nc", tmp_path / "out.nc"
     data.to_netcdf(file)
     for chosen in (
-        ["--criterion", "ecr", "--set", "pivot=chain=0,draw=3"],
+        ["--criterion", "ecr", "--set", "reference=chain=0,draw=3"],
         ["--criterion", "ecr", "--reference", "chain=0,draw=3"],
         ["--criterion", "pra", "--reference", "chain=0,draw=3"],
     ):
@@ -215,7 +215,8 @@ def test_a_pivot_on_the_command_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.app(["align", str(file), *units, *chosen], prog_name="relabel")
     assert ended.value.code == 2
-    assert "those that have a pivot, not with 'stephens'" in capsys.readouterr().err
+    message = "stephens: reference must be one of 'draw', 'labels', 'both', not 'map'"
+    assert message in capsys.readouterr().err
 
 
 def test_progress_names_the_criteria(capsys):

@@ -323,7 +323,7 @@ def test_units_without_a_scale():
     ("priors", "message"),
     [
         ({"W1": 1.0}, "priors lack 'b1', 'W2'"),
-        (ONES | {"W1": -1.0}, "'W1' is positive, not -1.0"),
+        (ONES | {"W1": -1.0}, "'W1' must be a positive number, not -1.0"),
         (ONES | {"W11": 1.0}, r"unknown variable 'W11' \(did you mean 'W1'\?\)"),
         (ONES | {"W2": "tau"}, "is not supported"),
     ],

@@ -269,7 +269,7 @@ def test_no_finite_draw_at_all():
     tree["posterior"]["b1"][:] = np.nan
     with pytest.raises(DataError, match="every draw"):
         relabel.align(tree, SPEC, nonfinite="skip")
-    with pytest.raises(SpecError, match="'raise' or 'skip'"):
+    with pytest.raises(SpecError, match="nonfinite must be one of 'raise', 'skip'"):
         relabel.align(small_tree(), SPEC, nonfinite="drop")
 
 

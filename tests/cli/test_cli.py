@@ -116,6 +116,13 @@ def test_a_reader_that_stops_reading_ends_the_command(small):
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
+def test_a_run_leaves_no_trace_in_the_process(call, small):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(getattr(signal, "SIGPIPE", 2))
+    assert call("inspect", small)[0] == 0
+    after = signal.getsignal(signal.SIGINT), signal.getsignal(getattr(signal, "SIGPIPE", 2))
+    assert after == before
+
+
 # ---------------------------------------------------------------------- what is exchangeable
 
 
@@ -173,13 +180,16 @@ def test_gauge(call, tmp_path):
 
 CRITERIA = {
     "mean": (["--set", "scale=none"], {"scale": "none", "max_sweeps": 100}),
-    "mean, some variables": (["--set", 'variables=["W1", "b1"]'], {"variables": ["W1", "b1"]}),
+    "mean, some variables": (["--set", 'var_names=["W1", "b1"]'], {"var_names": ["W1", "b1"]}),
     "gaussian": (["--set", "shrinkage=3", "--set", "max_sweeps=5"], {"shrinkage": 3}),
     "activations": (["--set", "n_inputs=7"], {"n_inputs": 7}),
-    "order": (["--set", "by=norm", "--set", "pin=b1"], {"by": "norm", "pin": "b1"}),
-    "order, by units": (["--set", 'by={h="W1[0]"}'], {"by": {"h": "W1[0]"}}),
-    "reference": (["--set", "to=medoid"], {"to": "medoid"}),
-    "reference, one draw": (["--set", "to={chain=2, draw=30}"], {"to": {"chain": 2, "draw": 30}}),
+    "order": (["--set", "var_names=norm", "--set", "pin=b1"], {"var_names": "norm", "pin": "b1"}),
+    "order, by units": (["--set", 'var_names={h="W1[0]"}'], {"var_names": {"h": "W1[0]"}}),
+    "reference": (["--set", "reference=medoid"], {"reference": "medoid"}),
+    "reference, one draw": (
+        ["--set", "reference={chain=2, draw=30}"],
+        {"reference": {"chain": 2, "draw": 30}},
+    ),
 }
 
 
@@ -292,7 +302,7 @@ def test_seed_and_random_starts(call):
         "inputs": None,
         "n_random": 2,
         "n_perturbations": 0,
-        "seed": 5,
+        "rng": 5,
     }
 
 
@@ -430,7 +440,7 @@ def test_planted_share_is_counted():
         ([*ALIGN, "--spec", "s.toml"], "either --spec"),
         (["align", "in.nc", "-o", "out.nc", "--spec", "s.toml"], "s.toml: no such file"),
         ([*ALIGN, "--criterion", "best"], "unknown crit"),
-        ([*ALIGN, "--set", "scale=x"], "scale is"),
+        ([*ALIGN, "--set", "scale=x"], "scale must be"),
         ([*ALIGN, "--set", "skale=x"], "unknown option"),
         ([*ALIGN, "--set", "max_sweeps=x"], "max_sweeps"),
         ([*ALIGN, "--reference", "best"], "and there is no file 'best'"),

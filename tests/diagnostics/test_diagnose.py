@@ -15,7 +15,8 @@ import relabel
 from relabel import Diagnosis, Spec, Thresholds
 from relabel.cli.app import app
 from relabel.diagnostics.aligned import Aligned
-from relabel.diagnostics.diagnosis import schema
+from relabel.diagnostics.checks import CHECKS
+from relabel.diagnostics.diagnosis import schema, stored_confidence
 from relabel.diagnostics.kernels.quantities import invariants
 from relabel.simulate import Regression, network
 from relabel.simulate import posterior as posterior_of
@@ -191,6 +192,61 @@ def test_what_is_not_known_is_said():
     assert found.labels_trustworthy
     assert found.numbers["rhat"]["lp"] is None
     assert isinstance(data, xr.DataTree)
+
+
+def test_inputs_are_found_or_left_out():
+    """ "auto" takes those of the alignment, or the only ones that fit; None takes none."""
+    tree, spec = small(chains=2, draws=30)
+    x = tree["constant_data"]["X"].values
+    aligned = relabel.align(tree, spec)
+    (by_default, auto, none, given) = (
+        relabel.diagnose(aligned, **options)[1]
+        for options in ({}, {"inputs": "auto"}, {"inputs": None}, {"inputs": x})
+    )
+    assert auto.numbers["inputs"] == "constant_data/X"
+    assert auto.to_dict() == by_default.to_dict()
+    assert given.numbers["inputs"] == "given"
+    assert given.numbers["effective_width"] == auto.numbers["effective_width"]
+    assert none.numbers["inputs"] is None
+    assert none.numbers["effective_width"] == {}
+    (finding,) = [f for f in none.findings if f.evidence.get("question", "").startswith("outputs")]
+    assert "none are to be used (inputs=None)" in finding.message
+    two = tree.assign(
+        {"constant_data": xr.DataTree(xr.Dataset(dict.fromkeys("XZ", (("n", "i"), x))))}
+    )
+    _, used = relabel.diagnose(relabel.align(two, spec, inputs="constant_data/Z"))
+    assert used.numbers["inputs"] == "constant_data/Z"
+    _, several = relabel.diagnose(relabel.align(two, spec), inputs="auto")
+    assert several.numbers["inputs"] is None
+    assert any("several variables could be" in finding.message for finding in several.findings)
+    with pytest.raises(relabel.SpecError, match="no variable 'constant_data/Q'"):
+        relabel.diagnose(aligned, inputs="constant_data/Q")
+
+
+def test_mixtures_have_no_inputs_to_leave_out():
+    mu = np.array([0.0, 5.0]) + np.random.default_rng(0).normal(size=(2, 30, 2)) / 4
+    draws = xr.Dataset({"mu": (("chain", "draw", "component"), mu)})
+    aligned = relabel.align(draws, {"component": "permutation"})
+    found = [relabel.diagnose(aligned, inputs=inputs)[1].to_dict() for inputs in ("auto", None)]
+    assert found[0] == found[1]
+
+
+def test_targets_are_found_or_left_out():
+    groups, spec = gaussian_data()
+    del groups["posterior"]["sigma"]
+    tree = xr.DataTree.from_dict(groups)
+    aligned = relabel.align(tree, spec)
+    (by_default, auto, none) = (
+        relabel.diagnose(aligned, **options)[1]
+        for options in ({}, {"targets": "auto"}, {"targets": None})
+    )
+    assert by_default.to_dict() == auto.to_dict()
+    assert "constant_data/y" in auto.numbers["likelihood"]
+    assert "constant_data/y" not in none.numbers["likelihood"]
+    assert "removal losses in nats" in questions(none)
+    kind = relabel.Likelihood("gaussian", targets="constant_data/y")
+    with pytest.raises(relabel.SpecError, match="leave one of the two out"):
+        relabel.diagnose(aligned, targets=None, likelihood=kind)
 
 
 def test_targets_as_arrays_and_addresses(tmp_path):
@@ -401,7 +457,7 @@ def test_the_same_units_on_both_sides_only():
 def test_wrong_options():
     tree, spec = small()
     aligned = relabel.align(tree, spec)
-    with pytest.raises(relabel.SpecError, match="threshold null_gap"):
+    with pytest.raises(relabel.SpecError, match="threshold null_gap must be a number between 0"):
         Thresholds(null_gap=2)
     with pytest.raises(relabel.SpecError, match=r"relabel\.Thresholds"):
         relabel.diagnose(aligned, thresholds={"null_gap": 0.2})
@@ -481,10 +537,20 @@ def test_the_report_in_all_its_forms():
 
 def test_progress_is_told():
     tree, spec = small()
-    told = []
-    relabel.diagnose(relabel.align(tree, spec), progress=lambda *step: told.append(step))
-    assert {"null", "modes", "certainty"} <= {stage for stage, _, _ in told}
-    assert told[-1][1] == told[-1][2]
+    steps = []
+    relabel.diagnose(relabel.align(tree, spec), progress=lambda *step: steps.append(step))
+    assert {*CHECKS, "other starts", "done"} == {stage for stage, _, _ in steps}
+    assert steps[-1] == ("done", len(CHECKS), len(CHECKS))
+    assert all(0 <= done <= total for _, done, total in steps)
+
+
+def test_progress_is_a_bar_on_standard_error(capsys):
+    tree, spec = small(chains=1, draws=20)
+    aligned = relabel.align(tree, spec)
+    relabel.diagnose(aligned, progress=False)
+    assert capsys.readouterr() == ("", "")
+    relabel.diagnose(aligned, progress=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_threshold_moves_the_line():
@@ -617,6 +683,50 @@ def test_inputs_that_are_gone_are_an_open_question():
     del aligned["constant_data"]
     _, found = relabel.diagnose(aligned)
     assert any("redundancy" in question for question in questions(found))
+
+
+def test_confidence_is_read_from_what_was_stored(tmp_path):
+    """Of included draws of chains that are not flagged; empty slots count as zero."""
+    tree = read("relu_3-4-1", draw=slice(None, None, 8))
+    posterior = tree["posterior"].to_dataset().copy(deep=True)
+    posterior["W1"].values[0, 3] = np.nan
+    tree["posterior"] = posterior.assign_coords(W1_dim_1=list("abcd"))
+    aligned = relabel.align(tree, spec_of("relu_3-4-1", "relu"), nonfinite="skip")
+    data, found = relabel.diagnose(aligned)
+    assert found.numbers["chains_flagged"]
+    relabel.save(data, tmp_path / "a.nc")
+    for one in (data, relabel.open_draws(tmp_path / "a.nc")):
+        confidence = stored_confidence(one)
+        assert list(confidence) == ["h"]
+        assert confidence["h"].dims == ("h",)
+        np.testing.assert_allclose(confidence["h"], found.numbers["confidence"]["h"], rtol=1e-12)
+    flagged = data["relabel"]["chain_flagged"]
+    data["relabel"]["chain_flagged"] = xr.ones_like(flagged)
+    label = data["relabel"]["h_label_probability"].values
+    mean = np.nanmean(label.reshape(-1, 4), axis=0)
+    np.testing.assert_allclose(stored_confidence(data)["h"], mean)
+
+
+def test_confidence_of_flat_datasets_and_empty_slots():
+    mu = np.array([0.0, 5.0, 9.0]) + np.random.default_rng(0).normal(size=(2, 40, 3)) / 4
+    z = np.random.default_rng(1).integers(0, 2, size=(2, 40, 30))
+    z[:, ::2, 0] = 2
+    draws = xr.Dataset({"mu": (("chain", "draw", "k"), mu), "z": (("chain", "draw", "n"), z)})
+    spec = Spec({"k": "permutation"}, {"mu": "k"}, values={"z": "k"})
+    data, found = relabel.diagnose(relabel.align(draws, spec))
+    assert isinstance(data, xr.Dataset)
+    assert min(found.numbers["confidence"]["k"]) < 0.6
+    np.testing.assert_allclose(stored_confidence(data)["k"], found.numbers["confidence"]["k"])
+
+
+def test_confidence_of_what_was_not_diagnosed():
+    tree, spec = small(chains=1, draws=8)
+    with pytest.raises(relabel.DataError, match=r"not aligned .*\(relabel\.diagnose\)"):
+        stored_confidence(tree)
+    aligned = relabel.align(tree, spec)
+    with pytest.raises(relabel.DataError, match="not diagnosed: use the draws that relabel"):
+        stored_confidence(aligned)
+    assert stored_confidence(relabel.diagnose(aligned)[0]) == {}
 
 
 def test_reducing_diagnosed_draws_drops_what_no_longer_holds():

@@ -256,8 +256,8 @@ def shallow(symmetry="relu", **more):
 @pytest.mark.parametrize(
     ("priors", "message"),
     [
-        ([("W1", 1.0)], "priors is a table"),
-        ({"W1": 0.0}, "standard deviation of 'W1' is positive, not 0.0"),
+        ([("W1", 1.0)], "priors must be a mapping"),
+        ({"W1": 0.0}, "standard deviation of 'W1' must be a positive number, not 0.0"),
         ({"W1": -1}, "is positive"),
         ({"W1": math.nan}, "is positive"),
         ({"W1": math.inf}, "is positive"),

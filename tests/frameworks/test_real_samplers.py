@@ -362,7 +362,8 @@ def _by_chain(fit, values):
 def test_emcee(tmp_path):
     emcee = pytest.importorskip("emcee")
     from relabel.errors import DataError
-    from relabel.sources.emcee import from_emcee, is_emcee, to_emcee
+    from relabel.sources.emcee import from_emcee, to_emcee
+    from relabel.sources.kinds import source_of
 
     def log_density(theta):
         f = np.tanh(X @ theta[:4].reshape(2, 2) + theta[4:6]) @ theta[6:8] + theta[8]
@@ -378,7 +379,7 @@ def test_emcee(tmp_path):
     memory = emcee.EnsembleSampler(20, 9, log_density)
     memory.run_mcmc(emcee.State(start, random_state=np.random.RandomState(1).get_state()), 60)
     layout = {"W1": (2, 2), "b1": (2,), "W2": (2, 1), "b2": (1,)}
-    assert is_emcee(path)
+    assert source_of(path).name == "emcee"
     for source in (sampler, backend, path, memory, memory.backend):
         for options in ({}, {"discard": 10, "thin": 3}):
             draws = from_emcee(source, layout=layout, **options)

@@ -125,11 +125,11 @@ def test_tensors_that_need_gradients():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.to("meta"), "on 'meta'; move all to cpu first"),
+        (lambda v: v.to("meta"), "is on 'meta'; move all to the cpu"),
         (lambda v: v.half(), "has the dtype torch.float16, .* convert it to float32"),
         (lambda v: v.bfloat16(), "has the dtype torch.bfloat16"),
         (lambda v: v.float(), "in member 0, but float32 of shape .* in member 2"),
-        (lambda v: v.to_sparse(), "make it an ordinary dense one and move it to cpu"),
+        (lambda v: v.to_sparse(), "convert it to an ordinary dense array on the cpu"),
         (lambda v: v[:, :2], "in member 2: members must be of one architecture"),
     ],
 )
@@ -142,7 +142,7 @@ def test_members_that_cannot_be_compared(change, message):
 
 def test_tensors_without_values():
     source = [{name: value.to("meta") for name, value in state.items()} for state in states()]
-    with pytest.raises(DataError, match=r"have values, but '0.weight' of member 0 on 'meta'"):
+    with pytest.raises(DataError, match=r"have values, but '0.weight' of member 0 is on 'meta'"):
         from_torch(source)
 
 

@@ -352,11 +352,11 @@ def test_targets_that_are_no_place_for_draws(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     cases = {
         "folder": "is a folder; name a file in it.*one file per member is not written",
-        "folder.zarr": "is a folder that is no Zarr store",
+        "folder.zarr": "is a folder, but not a Zarr store; it is not replaced",
         "file.zarr": "is a file; a name that ends in .zarr is that of a folder",
         "missing/out.nc": "there is no folder",
         "in.nc/out.nc": "there is no folder",
-        "pipe": "is no ordinary file",
+        "pipe": "is not an ordinary file",
         "aligned": "the name must end in .nc, .*zarr .Zarr., .pt, .*member_00",
         "aligned.csv": "the name must end in .nc, .*which says what to write",
         "aligned.NCX": "the name must end in .nc, .*which says what to write",

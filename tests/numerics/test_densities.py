@@ -249,7 +249,7 @@ def test_what_does_not_fit(family, x, parameters, error, said):
 def mixture(**more: np.ndarray) -> xr.Dataset:
     shape = (*SAMPLE, "component")
     w = np.random.default_rng(1).dirichlet(np.ones(3), (2, 5))
-    found = {"mu": (shape, MEAN), "sigma": (shape, SPREAD), "w": (shape, w)}
+    found = {"mu": (shape, MEAN.copy()), "sigma": (shape, SPREAD.copy()), "w": (shape, w)}
     return xr.Dataset(found, {"component": ["a", "b", "c"]}).assign(more)
 
 

@@ -163,6 +163,7 @@ def other_shape(self, case, result):
         ({"findings": divides_by_zero}, "ZeroDivisionError: division by zero"),
         ({"measure": divides_by_zero}, "ZeroDivisionError: division by zero"),
         ({"measure": lambda self, case, result: {}}, "measurements are not of the type Nothing"),
+        ({"measure_slots": lambda *_: {"h": []}}, "there are 0 rows for the 3 slots of 'h'"),
         ({"variables": twice}, "there is a variable 'loss' already"),
         ({"variables": other_shape}, "conflicting sizes"),
         ({"findings": lambda *_: [Finding("own", "info", "")]}, "'own' is not among its codes"),

@@ -516,7 +516,7 @@ def test_what_the_criterion_refuses():
     del bare["posterior"]["covariance"].attrs["layout"]
     with pytest.raises(DataError, match="attribute 'layout'"):
         relabel.align(bare, spec, criterion="wasserstein")
-    for options in ({"covariance": "full"}, {"to": "map"}, {"max_sweeps": 0}):
+    for options in ({"covariance": "full"}, {"reference": "map"}, {"max_sweeps": 0}):
         with pytest.raises(SpecError, match="criterion wasserstein"):
             Wasserstein(**options)
 

@@ -68,3 +68,11 @@ def test_refresh_lists_again(shapes, tmp_path, monkeypatch):
     assert list(shapes) == []
     shapes.refresh()
     assert list(shapes) == ["pi"]
+
+
+def test_registries_are_compared_without_loading(shapes, tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, "theirs", {"broken": "no_such_module:x"})
+    assert shapes != Registry("shape", "shapes", "tests.shapes")
+    assert shapes == shapes  # noqa: PLR0124
+    assert hash(shapes) == hash(shapes)
+    Registry.instances.pop()

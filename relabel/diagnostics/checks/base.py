@@ -36,12 +36,12 @@ class Threshold:
     about : str
         The findings it decides on, what it means, and why it is what it is: its documentation in
         :class:`relabel.Thresholds`.
-    below : float
+    below : float, optional
         Values lie between 0 and this, both excluded; 1 for probabilities and shares.
     """
 
     about: str
-    below: float = float("inf")
+    below: float | None = None
 
 
 #: Level that all tests share.

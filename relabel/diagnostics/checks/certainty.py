@@ -24,7 +24,7 @@ __all__ = ["CertaintyCheck", "LabelProbabilities"]
 
 Array = NDArray[Any]
 
-_EMPTY = 0.05  # share of draws in which a slot is empty that is worth a word
+_EMPTY = 0.05  # share of draws in which a slot is empty that is pointed out
 _MOST_SHOWN = 20  # slots of the report
 
 

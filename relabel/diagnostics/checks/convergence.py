@@ -116,7 +116,7 @@ class ConvergenceCheck(Check[dict[str, Convergence]]):
         return ConvergenceMeasurements(Statistics(**rhat), Statistics(**ess))
 
     def findings(self, case: Case, result: dict[str, Convergence] | None) -> Iterator[Finding]:
-        """Point out weights that have not converged, and what tells why."""
+        """Point out weights that have not converged, and say why."""
         if result is None:
             return
         if np.isnan(result["weights_before"].rhat):

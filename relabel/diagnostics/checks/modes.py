@@ -101,7 +101,7 @@ class ModesCheck(Check[Modes]):
     ] = 1.0
 
     def run(self, case: Case) -> Modes:
-        """Sort the draws by weights and outputs; labels that are unreliable have no say."""
+        """Sort the draws by weights and outputs; slots with unreliable labels are left out."""
         aligned, labels = case.aligned, case.get(CertaintyCheck)
         outputs, redundant = case.get(OutputsCheck), case.get(RedundancyCheck)
         rows, lp = aligned.draws.rows, log_density(aligned.draws.groups)

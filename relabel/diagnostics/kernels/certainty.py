@@ -29,7 +29,7 @@ _WORK = 4_000_000  # draws × K 2^K of a step of the fit, so that ten units cost
 #: Draws; Gaussians that are fitted to fewer make any label look certain.
 FEWEST = 20
 
-_FEWER = 200  # draws that are fitted where matchings are sampled: many units tell enough
+_FEWER = 200  # draws that are fitted where matchings are sampled: many units are enough
 _EXCHANGES = 400  # of the sampler in a step of the fit, whose errors average out over draws
 
 
@@ -49,7 +49,7 @@ class Certainty:
     how : str
         "exact" or "sampled", and what was left out.
     n_features : int
-        By which units were told apart.
+        Number of features that distinguish the units.
     """
 
     label: Array
@@ -109,7 +109,7 @@ def soft_labels(
     exact_up_to : int, default 10
         Units up to which permutations are summed exactly; beyond, they are sampled.
     seed : int, default 0
-        Of that sampler.
+        Random seed of the sampler.
 
     Returns
     -------

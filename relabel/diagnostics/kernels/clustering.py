@@ -67,7 +67,7 @@ def clusters(
     Parameters
     ----------
     views : sequence of ndarray of shape (draws, F)
-        What to look at, weights and outputs: modes that differ in either are told apart.
+        Weights and outputs: modes that differ in either are separated.
     chain : ndarray of int, shape (draws,)
         Which chain each draw belongs to.
     apart : float, default 2.0

@@ -32,7 +32,7 @@ class Occupancy(Widths):
     eliminated : ndarray of bool, shape (draws, K)
         Whether no observation belongs to the slot.
     how : str
-        What it was told by.
+        The variables that show it.
     """
 
     eliminated: Array
@@ -93,7 +93,7 @@ def occupancy(draws: Draws) -> dict[str, Occupancy]:
 
 
 def named_by(labels: Array, n_units: int) -> Array:
-    """Tell which units occur among the labels of each draw; missing ones are -1.
+    """Find the units that occur among the labels of each draw; missing labels are -1.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def named_by(labels: Array, n_units: int) -> Array:
 
 
 def probable(prob: Array) -> Array:
-    """Tell which components are not empty, more probably than not, (draws, K).
+    """Find the components that are not empty, more probably than not, (draws, K).
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ def matching_probabilities(
         Exchanges that each slot is offered by the sampler: errors of a few hundredths for one
         draw, which average out over draws. A tenth more are made and thrown away at the start.
     seed : int, default 0
-        Of the sampler.
+        Random seed of the sampler.
 
     Returns
     -------

@@ -138,16 +138,16 @@ def find_modes(
     chain : ndarray of int, shape (draws,)
     lp : ndarray of shape (draws,), optional
     outputs : ndarray of shape (draws, n), optional
-        Of the network.
+        Outputs of the network.
     loose : mapping of str to ndarray of int, optional
-        Slots whose labels cannot be believed: their weights say nothing of modes.
+        Slots whose labels are unreliable: their weights do not distinguish modes.
     narrow : ndarray of bool, shape (draws,), optional
         Draws that need fewer units than there are.
     apart, alpha : float
         As in :func:`relabel.diagnostics.kernels.clustering.clusters`.
     equivalent : float, default 1.0
         Two modes have nearly the same function if their mean outputs differ by less than one
-        posterior standard deviation at 95 % of the inputs: predictions hardly tell them apart.
+        posterior standard deviation at 95 % of the inputs: their predictions hardly differ.
 
     Returns
     -------

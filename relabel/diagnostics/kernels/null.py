@@ -33,9 +33,9 @@ class Null:
     Attributes
     ----------
     explained : float
-        Of the draws as they are aligned, all sets of units together.
+        Share of the aligned draws, all sets of units together.
     shuffled : ndarray of shape (replicates,)
-        Of draws whose units are shuffled, aligned again.
+        Share of draws whose units were shuffled and aligned again.
     by_units : dict of str to (float, ndarray)
         The same for each set of units.
     """
@@ -67,11 +67,11 @@ def shuffled_null(
 
     with standardised features, :math:`m_k` the mean of slot *k* and *m* the mean of all units
     (zero for features that flip with their unit). An alignment makes *V* as large as it can, and
-    it is far from zero for units that were dealt at random. So the units of all draws are pooled,
-    shuffled and dealt into draws again, which leaves nothing but chance in a label; the same
-    criterion aligns them; and *V* is compared. What does not flip with its unit keeps its mean over
-    the units of a draw (weights of a mixture still add up to one), since a sum over units makes
-    them differ within a draw without any structure.
+    it is far from zero for units that were assigned at random. So the units of all draws are
+    pooled, shuffled and assigned to draws again, which leaves nothing but chance in a label; the
+    same criterion aligns them; and *V* is compared. What does not flip with its unit keeps its mean
+    over the units of a draw (weights of a mixture still add up to one), since a sum over units
+    makes them differ within a draw without any structure.
 
     Parameters
     ----------
@@ -89,9 +89,9 @@ def shuffled_null(
         units: *V* has a standard error below 0.02 from then on, and the null costs ten alignments
         of them.
     seed : int, default 0
-        Of the shuffling.
+        Random seed of the shuffling.
     step : callable, optional
-        Told the number of copies done, and of all.
+        Called with the number of copies done, and of all.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def agreement_of_starts(
     n_starts : int, default 3
         Other first draws, taken at random: an alignment that depends on its start shows it in any.
     seed : int, default 0
-        Of the choice.
+        Random seed of the choice.
 
     Returns
     -------
@@ -207,7 +207,7 @@ def agreement_of_starts(
 
 
 def _enough(problem: Problem, most: int) -> int:
-    """Fewer draws where there are many units, which all tell of the same."""
+    """Number of draws to look at: fewer where there are many units."""
     return max(_LEAST_DRAWS, min(most, _UNITS // sum(problem.bound.sizes.values())))
 
 
@@ -219,10 +219,10 @@ def _thinned(rows: Array | int, most: int) -> Array:
 
 
 def _shuffled(problem: Problem, rng: np.random.Generator) -> Problem:
-    """Pool the units of all draws, and deal them into draws anew.
+    """Pool the units of all draws, and assign them to draws at random.
 
-    Of what does not flip, the mean over the units of a draw stays with the draw, and only what
-    units differ by is dealt: weights that add up to one still do.
+    Of what does not flip, the mean over the units of a draw stays with the draw, and only
+    differences between units are shuffled: weights that add up to one still do.
     """
     arrays = dict(problem.arrays)
     n_draws = problem.n_draws
@@ -236,21 +236,21 @@ def _shuffled(problem: Problem, rng: np.random.Generator) -> Problem:
                     values = variable.of(whole)
                     front = np.moveaxis(values, axis + 1, 1)
                     summing = len(carried) == 1 and not action.signed and size > 1
-                    dealt = np.moveaxis(_dealt(front, order, summing=summing), 1, axis + 1)
-                    arrays[variable.name] = variable.placed(whole, dealt)
+                    moved = np.moveaxis(_reordered(front, order, summing=summing), 1, axis + 1)
+                    arrays[variable.name] = variable.placed(whole, moved)
     return problem.of(arrays)
 
 
-def _dealt(front: Array, order: Array, *, summing: bool) -> Array:
-    """Deal units (draws, K, ...) in another order; `summing` keeps the mean of every draw."""
+def _reordered(front: Array, order: Array, *, summing: bool) -> Array:
+    """Put units (draws, K, ...) in another order; `summing` keeps the mean of every draw."""
     mean = front.mean(axis=1, keepdims=True) if summing else np.zeros(())
     size = front.shape[1]
     pool = (front - mean).reshape(-1, *front.shape[2:])[order].reshape(front.shape)
     if not summing:
         return pool
     apart = pool - pool.mean(axis=1, keepdims=True)
-    dealt: Array = mean + apart * np.sqrt(size / (size - 1))
-    return dealt
+    reordered: Array = mean + apart * np.sqrt(size / (size - 1))
+    return reordered
 
 
 def _relabelled(problem: Problem, rng: np.random.Generator) -> tuple[Problem, dict[str, Element]]:

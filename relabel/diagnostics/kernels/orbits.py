@@ -51,7 +51,7 @@ class Orbit:
         Number of copies that ought to be equally common. For units with affine flips K!, since a
         flip moves the prior of a bias; else `order`.
     p_value : float
-        Of the uniformity test; nan if the question stays open (see :func:`orbit`).
+        P-value of the uniformity test; nan if the question stays open (see :func:`orbit`).
     """
 
     units: str
@@ -78,7 +78,7 @@ def orbit(
     n_simulations: int = 999,
     seed: int = 0,
 ) -> dict[str, Orbit]:
-    r"""Tell which copies of the reference mode the draws sat in before they were aligned.
+    r"""Find the copies of the reference mode that the draws sat in before they were aligned.
 
     The element *g* of a draw carries it into the reference mode, so the draw sat in the copy
     :math:`g^{-1} \cdot` (reference). Scales are not compared, only units and signs.
@@ -103,14 +103,15 @@ def orbit(
 
     A small p-value says that chains share copies more often than by chance: they were started
     from one point, or near each other, so that their agreement proves less than it seems to; or
-    prior or sampler tell the units apart. A large one says no more than that nothing was found.
+    prior or sampler do not treat the units alike. A large one says no more than that nothing was
+    found.
 
     Parameters
     ----------
     elements : mapping of str to Monomial or Dense
         Units -> elements of the stored transformation, with the batch shape (chain, draw).
     bound : Bound
-        The spec, bound to the draws: tells whether units may change their signs.
+        The spec, bound to the draws: it says whether units may change their signs.
     excluded : ndarray of bool, shape (chain, draw), optional
         Draws to leave out.
     flagged : ndarray of bool, shape (chain,), optional

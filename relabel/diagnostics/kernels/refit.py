@@ -167,9 +167,9 @@ class Site:
     arrays : dict of str to ndarray of shape (draws, ...)
     fitted : Fitted
     done : Pass
-        Of the draws; where a unit was replaced, with its new activations.
+        Evaluation of the draws; where a unit was replaced, with its new activations.
     outputs : ndarray of shape (draws, n, n_outputs)
-        Of the draws themselves.
+        Outputs of the draws themselves.
     sums : ndarray of shape (draws, n, n_read)
         What the units and the biases give to each reading unit in the draws themselves.
     """
@@ -378,7 +378,7 @@ class Site:
         return arrays, self.network.resume(arrays, self.done, self.units)
 
     def as_arrays(self, weights: Array) -> dict[str, Array]:
-        """Lay weights (draws, K or K + 1, n_read) out as the variables they are."""
+        """Return weights (draws, K or K + 1, n_read) as the variables that hold them."""
         n_units, arrays, start = self.basis.shape[2], {}, 0
         for reader in self.readers:
             stop = start + self._size(reader)
@@ -489,13 +489,13 @@ class Site:
         return _unfolded(self._products @ pairs, turned.shape[1], width)[:, None]
 
     def pack(self, weights: Array, width: int) -> Array:
-        """Lay out weights (draws, columns, n_read) as a :class:`Curve` does."""
+        """Reshape weights (draws, columns, n_read) to those of a :class:`Curve`."""
         if width == 1:
             return weights.swapaxes(1, 2)
         return weights.reshape(len(weights), 1, -1)
 
     def _matrix(self, u: Array, curve: Curve) -> Array:
-        """Lay weights out the other way."""
+        """Reshape the weights of a curve to (draws, columns, n_read)."""
         return u.swapaxes(1, 2) if curve.width == 1 else u.reshape(len(u), -1, curve.width)
 
 

@@ -70,7 +70,7 @@ class Redundancy(Widths):
     n_parameters : int
         Of one unit: incoming weights, bias, outgoing weights.
     limit : float
-        Loss below which one unit is not worth having.
+        Loss below which one unit can be done without.
     proximate : ProximateRank or None
         For a network with one hidden layer.
     how : str
@@ -100,7 +100,7 @@ class Redundancy(Widths):
         return {name: (self.kind == code).mean(axis=0) for code, name in enumerate(KINDS)}
 
 
-# -------------------------------------------------------------------------------- the question
+# -------------------------------------------------------------------------------- removal
 
 
 def redundancy(
@@ -160,7 +160,7 @@ def redundancy(
     fitted : Fitted
         The likelihood of these draws (see :func:`relabel.diagnostics.likelihood.find_likelihood`).
     level : float, default 0.95
-        Level of the chi-squared quantile that a loss is held against; the customary one.
+        Level of the chi-squared quantile that a loss is compared with; the customary one.
     tolerance : float, default 0.01
         A unit that moves nothing by more than one per cent of its spread is dead; a unit whose
         deviation from a line is one per cent of its own spread is linear. Kinds describe, they
@@ -243,13 +243,13 @@ def redundancy(
 
 
 def _method(site: Site) -> str:
-    """Say how the losses came about."""
-    way = "weighted least squares" if site.wide else "Fisher scoring"
+    """Say how the losses were computed."""
+    method = "weighted least squares" if site.wide else "Fisher scoring"
     losses = (
         "Removal losses are exact (least squares)."
         if site.exact
-        else f"Removal losses are by {way}: those of networks that were evaluated, upper bounds of "
-        "the least ones."
+        else f"Removal losses are by {method}: those of networks that were evaluated, upper bounds "
+        "of the least ones."
     )
     if n_refitted(site) <= MOST_REFITTED:
         return f"{losses} Widths are by refits of all parameters of the layer."
@@ -317,7 +317,7 @@ def _eliminate(site: Site, loss: Array, fitted: Fitted, level: float, max_steps:
 
 
 def _kinds(site: Site, tolerance: float, saturation: float) -> Array:
-    """Tell dead, constant, saturated and linear units from the others, by their activations."""
+    """Classify units as dead, constant, saturated or linear by their activations."""
     a, z = site.basis, site.done.sums[site.units]
     activation = activation_of(site.layer.activation or "")
     centre = 0.5 if activation.symmetry.shifts else 0.0

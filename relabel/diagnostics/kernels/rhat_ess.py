@@ -122,7 +122,7 @@ def _in_chains(values: Array) -> tuple[Array, int]:
 
 
 def _finite(values: Array) -> Array:
-    """Finite draws of quantities laid out (quantity, chain, draw), as many of every chain."""
+    """Finite draws of quantities (quantity, chain, draw), as many of every chain."""
     finite = np.asarray(np.isfinite(values).all(axis=0))
     if finite.all():
         return values
@@ -134,7 +134,7 @@ def _finite(values: Array) -> Array:
 
 
 def effective_size(values: Array, chain: Array) -> float:
-    """How many independent values a sequence is worth, summed over its chains.
+    """Effective number of independent values of a sequence, summed over its chains.
 
     Parameters
     ----------
@@ -144,9 +144,9 @@ def effective_size(values: Array, chain: Array) -> float:
     Returns
     -------
     float
-        Of every chain its own bulk effective sample size by ArviZ, which takes no notice of chains
-        that disagree; at least 1, and at most the number of its draws. Chains of fewer than 8 draws
-        count as 1, and all do where there are more than 100.
+        For every chain its own bulk effective sample size by ArviZ, whether or not chains agree; at
+        least 1, and at most the number of its draws. Chains of fewer than 8 draws count as 1, and
+        all do where there are more than 100.
     """
     chains, counts = np.unique(chain, return_counts=True)
     if counts.max() < 2 * _SEGMENTS or len(chains) > _MOST // 2:
@@ -170,7 +170,7 @@ def _arviz() -> Any:
 
 
 def _statistics(values: Array) -> tuple[Array, Array]:
-    """R-hat and ESS of quantities laid out (quantity, chain, draw); nan for constants."""
+    """R-hat and ESS of quantities (quantity, chain, draw); nan for constants."""
     import xarray as xr
 
     found = np.full((2, len(values)), np.nan)

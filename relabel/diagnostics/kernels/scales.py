@@ -371,7 +371,7 @@ def checked_priors(bound: Bound, priors: Any) -> dict[str, float | None]:
     bound : Bound
     priors : mapping of str to float or None
         Variable -> standard deviation; None for a variable that has no prior of its own (computed
-        from others) or, being a companion, tells nothing about the prior of the weights.
+        from others) or, being a companion, does not concern the prior of the weights.
 
     Returns
     -------
@@ -384,7 +384,7 @@ def checked_priors(bound: Bound, priors: Any) -> dict[str, float | None]:
         cover: prior scales per unit, and units that one variable carries on two axes.
     """
     if not isinstance(priors, Mapping):
-        raise SpecError(f"priors is a table such as {{'W1': 1.0}}, not {priors!r}")
+        raise SpecError(f"priors must be a mapping such as {{'W1': 1.0}}, not {priors!r}")
     for name, sd in priors.items():
         if sd is not None and (type(sd) is bool or not isinstance(sd, Real)):
             raise SpecError(
@@ -393,13 +393,15 @@ def checked_priors(bound: Bound, priors: Any) -> dict[str, float | None]:
                 "supported"
             )
         if sd is not None and not 0 < float(sd) < math.inf:
-            raise SpecError(f"priors: the standard deviation of {name!r} is positive, not {sd!r}")
+            raise SpecError(
+                f"priors: the standard deviation of {name!r} must be a positive number, not {sd!r}"
+            )
     _check_covered(bound, priors)
     return {name: None if sd is None else float(sd) for name, sd in priors.items()}
 
 
 def _check_covered(bound: Bound, priors: Priors) -> None:
-    """Refuse what the law does not cover."""
+    """Raise SpecError for what the law does not cover."""
     scaled = scaled_units(bound)
     for variable in bound.measured():
         if variable.carried:
@@ -616,8 +618,8 @@ def scale_law(
     known = {} if priors is None else checked_priors(bound, priors)
     missing = {units: without_prior(bound, known, units) for units in scaled_units(bound)}
     result = {units: _open(units, missing=missing[units]) for units in missing}
-    told = [units for units in missing if not missing[units]]
-    for units, transforms in _transforms(arrays, bound, known, elements, told).items():
+    complete = [units for units in missing if not missing[units]]
+    for units, transforms in _transforms(arrays, bound, known, elements, complete).items():
         result[units] = _tested(units, transforms, excluded)
     return result
 
@@ -633,7 +635,7 @@ def _transforms(
     bound: Bound,
     priors: Mapping[str, float | None],
     elements: Mapping[str, Element] | None,
-    told: list[str],
+    complete: list[str],
 ) -> dict[str, Array]:
     """Probability integral transforms of the scales of some sets, (chain, draw, K)."""
     batch = next(iter(arrays.values())).shape[:2]
@@ -650,7 +652,7 @@ def _transforms(
         own = np.ones(shape) if elements is None else 1 / np.abs(monomial(elements[units]).factor)
         scales[units] = own.reshape(shape)
     found = {}
-    for units in told:
+    for units in complete:
         values = scale_cdf(*scale_parameters(terms, scales, units), degree=scaled[units])
         found[units] = values.reshape(*batch, -1)
     return found

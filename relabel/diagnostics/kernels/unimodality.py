@@ -98,7 +98,7 @@ def dip_test(values: Array, n_effective: float) -> float:
     ----------
     values : ndarray of shape (n,)
     n_effective : float
-        How many independent values these are worth; so many of them, evenly spaced, are tested,
+        Effective number of independent values; so many, evenly spaced, are tested,
         rounded down to a power of two from 8 to 128: modes that are well apart need no more.
 
     Returns

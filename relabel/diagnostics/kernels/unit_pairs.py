@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
@@ -28,6 +28,13 @@ _N_PRIOR = 10_000  # simulated networks: a probability of 1 % is known to a tent
 _N_RATIOS = 4_000  # draws of a ratio of two probabilities, for its interval
 _LEAST_SEGMENTS = 8  # of all chains together, from which effective sample sizes are estimated
 _MEMORY = 2**26
+
+#: Distances in prior units: a tenth of a prior standard deviation is next to nothing, half of one
+#: is within the ordinary.
+_TAUS = (0.1, 0.25, 0.5)
+
+#: As the defaults of :func:`relabel.diagnostics.kernels.removal.redundancy`.
+_MAX_INPUTS, _MAX_STEPS = 1000, 10
 
 
 @dataclass(frozen=True)
@@ -107,11 +114,11 @@ class Pairs:
     n_parameters : int
         Of one unit.
     limit : float
-        Loss below which one unit is not worth having.
+        Loss below which one unit can be done without.
     closeness : tuple of tuple of Closeness
         For each pair; empty where no prior is known.
     closest : tuple of Closeness
-        Of the closest of all pairs, whichever it is: like is compared with like.
+        The same of the closest of all pairs, whichever it is: like is compared with like.
     how : str
     """
 
@@ -178,12 +185,9 @@ def pairs(
     priors: Mapping[str, float] | None = None,
     prior: Mapping[str, Array] | None = None,
     chains: Array | None = None,
-    taus: Sequence[float] = (0.1, 0.25, 0.5),
     level: float = 0.95,
     max_pairs: int = 45,
     max_draws: int = 400,
-    max_inputs: int = 1000,
-    max_steps: int = 10,
     seed: int = 0,
 ) -> dict[str, Pairs]:
     r"""Compare every two units of a layer, and find those that are copies of one another.
@@ -200,10 +204,10 @@ def pairs(
     What decides is the loss of putting one unit in the place of two. Its incoming weights are those
     of either, or their mean weighted by the outgoing weights, whichever is best. The **merge loss**
     is what is left after everything that reads the layer was refitted, as for removal. It is small
-    as well where a unit is spare for any other reason, so it does not tell copies. Two units are
-    **copies** in a draw if one can stand for both while *all other units stay as they are* (only
-    its own outgoing weights and the biases are refitted), and neither is negligible: leaving it
-    out, only biases refitted, costs more than the limit. So three copies are three pairs, though
+    as well where a unit is spare for any other reason, so it does not identify copies. Two units
+    are **copies** in a draw if one can stand for both while *all other units stay as they are*
+    (only its own outgoing weights and the biases are refitted), and neither is negligible: leaving
+    it out, only biases refitted, costs more than the limit. So three copies are three pairs, though
     a third unit could always stand in; and a unit that all others make up for together is spare,
     not duplicated. Two linear units are copies in this sense however far apart their weights are,
     since the sum of two lines is a line. A pair of slots is *duplicated* if it is copies in more
@@ -230,19 +234,14 @@ def pairs(
         Draws of the prior instead.
     chains : ndarray of int, shape (draws,), optional
         Which chain each draw belongs to, in order; one chain by default.
-    taus : sequence of float, default (0.1, 0.25, 0.5)
-        Distances in prior units: a tenth of a prior standard deviation is next to nothing, half of
-        one is within the ordinary.
     level : float, default 0.95
-        Of the chi-squared quantile of losses, and of the intervals.
+        Level of the chi-squared quantile of losses, and of the intervals.
     max_pairs : int, default 45
         Of more pairs (more than 10 units), the nearest by median distance.
     max_draws : int, default 400
         Units are merged in that many evenly spaced draws; a share is then known to 2.5 per cent.
-    max_inputs, max_steps : int
-        As in :func:`relabel.diagnostics.kernels.removal.redundancy`.
     seed : int, default 0
-        Of the simulated prior and the intervals.
+        Random seed of the simulated prior and the intervals.
 
     Returns
     -------
@@ -276,7 +275,7 @@ def pairs(
     >>> [(pair.slots, pair.kind) for pair in found.duplicated]
     [((0, 1), 'split')]
     """
-    inputs, fitted = thin(inputs, fitted, max_inputs)
+    inputs, fitted = thin(inputs, fitted, _MAX_INPUTS)
     n_draws = len(next(iter(arrays.values())))
     rows = np.unique(np.linspace(0, n_draws - 1, max_draws).round().astype(int))
     chains = np.zeros(n_draws, int) if chains is None else np.asarray(chains)
@@ -292,7 +291,7 @@ def pairs(
         slots, distance, sign, least = _distances(space, max_pairs)
         p, limit = _limit_of(network, units, arrays, inputs, fitted, level)
         removal = None if removal_loss is None else removal_loss[units][rows]
-        job = _Merging(network, units, inputs, limit, max_steps)
+        job = _Merging(network, units, inputs, limit)
         merge, held, lone = job.losses(merged, fitted[rows], slots, sign[rows], removal)
         found[units] = Pairs(
             units,
@@ -306,7 +305,7 @@ def pairs(
             _same_sign(outgoing(network, arrays, units), slots, sign, space.outer),
             p,
             limit,
-            *_all_closeness(space, distance, least, taus, level, chains, seed),
+            *_all_closeness(space, distance, least, level, chains, seed),
             space.how,
         )
     return found
@@ -320,7 +319,7 @@ def _limit_of(
     fitted: Fitted,
     level: float,
 ) -> tuple[int, float]:
-    """Parameters of one unit, and the loss below which they are not worth having."""
+    """Number of parameters of one unit, and the loss below which it can be done without."""
     one = {name: values[:1] for name, values in arrays.items()}
     p = Site.of(network, units, one, inputs, fitted[:1]).n_parameters
     return p, float(fitted.limit(p, level))
@@ -423,7 +422,7 @@ class _Space:
 
 
 def _by_unit(variable: Any, tail: str | None, values: Array) -> Array:
-    """Lay one variable out as (draws, K, features)."""
+    """Reshape one variable to (draws, K, features)."""
     if tail is None:
         return values.reshape(len(values), -1, 1)
     return matrix_of(variable, tail, values).swapaxes(1, 2)
@@ -500,7 +499,6 @@ class _Merging:
     units: str
     inputs: Array
     limit: float
-    max_steps: int
 
     def losses(
         self,
@@ -515,7 +513,7 @@ class _Merging:
         for rows in blocks(self.network, arrays, self.units, len(self.inputs), _MEMORY):
             part = {name: values[rows] for name, values in arrays.items()}
             site = Site.of(self.network, self.units, part, self.inputs, fitted[rows])
-            known = site.removal_losses(self.max_steps) if removal is None else removal[rows]
+            known = site.removal_losses(_MAX_STEPS) if removal is None else removal[rows]
             parts.append(self._block(site, slots, sign[rows], known))
         return joined(parts)
 
@@ -523,7 +521,7 @@ class _Merging:
         """Losses of one block of draws."""
         every: Array = np.ones(removal.shape, dtype=bool)
         others = [_without(every, k) for k in range(every.shape[1])]
-        lone = np.stack([site.refit(w, self.max_steps, held=w) for w in others], axis=1)
+        lone = np.stack([site.refit(w, _MAX_STEPS, held=w) for w in others], axis=1)
         merge, held = np.empty(sign.shape), np.empty(sign.shape)
         for p, (i, j) in enumerate(slots):
             mixed = site.replaced(i, _mixture(site, i, j, sign[:, p]))
@@ -546,7 +544,7 @@ class _Merging:
         if not len(rows):
             return loss
         part = site if len(rows) == len(loss) else site[rows]
-        other = part.refit(keep[rows], self.max_steps, None if held is None else held[rows])
+        other = part.refit(keep[rows], _MAX_STEPS, None if held is None else held[rows])
         lowered = loss.copy()
         lowered[rows] = np.minimum(loss[rows], other)
         return lowered
@@ -576,7 +574,6 @@ def _all_closeness(
     space: _Space,
     distance: Array,
     least: Array,
-    taus: Sequence[float],
     level: float,
     chains: Array,
     seed: int,
@@ -585,10 +582,10 @@ def _all_closeness(
     closest = space.closest(seed)
     if closest is None:
         return (), ()
-    miss = (1 - level) / max(1, len(taus))
+    miss = (1 - level) / len(_TAUS)
 
     def of(d: Array) -> tuple[Closeness, ...]:
-        return tuple(_closeness(d, closest, tau, miss, chains, seed) for tau in taus)
+        return tuple(_closeness(d, closest, tau, miss, chains, seed) for tau in _TAUS)
 
     return tuple(of(d) for d in distance.T), of(least)
 
