@@ -39,7 +39,7 @@ from relabel.matching.features import Layout, Problem
 from relabel.matching.moments import pooled_moments
 from relabel.matching.search import View, ascend, identity
 from relabel.simulate import Simulated, architecture, planted_draws, recovery
-from relabel.simulate.architecture import resnet_shapes
+from relabel.simulate.architectures import resnet_shapes
 from relabel.spec.transformation import Transformation
 
 Array = NDArray[Any]
@@ -93,12 +93,12 @@ def simulate(kind: str, activation: str, draws: int, noise: float, seed: int) ->
             {f"W{i}": (sizes[i], sizes[i - 1]) for i in range(1, 18)},
             draws=draws,
             noise=noise,
-            seed=seed,
+            rng=seed,
         )
     else:
-        return architecture(kind, activation=activation, draws=draws, noise=noise, seed=seed)
+        return architecture(kind, activation=activation, draws=draws, noise=noise, rng=seed)
     shapes = {name: shape for name, shape in shapes.items() if name in spec.axes}
-    return planted_draws(spec, shapes, draws=draws, noise=noise, seed=seed)
+    return planted_draws(spec, shapes, draws=draws, noise=noise, rng=seed)
 
 
 def one(simulated: Simulated, seed: int) -> list[float]:

@@ -26,7 +26,14 @@ import relabel
 from relabel.diagnostics.aligned import Aligned
 from relabel.diagnostics.kernels.certainty import soft_labels
 from relabel.numerics.assignment import assign
-from relabel.simulate import Simulated, SimulatedPosterior, network, posterior, structureless
+from relabel.simulate import (
+    Regression,
+    Simulated,
+    SimulatedPosterior,
+    network,
+    posterior,
+    structureless,
+)
 from relabel.spec.transformation import Transformation
 
 Array = NDArray[Any]
@@ -94,8 +101,8 @@ def simulated(
             return posterior(
                 (2, size, 1),
                 activation,
-                prior_sd=PRIOR_SD[activation],
-                seed=seed + 10_000 * attempt,
+                regression=Regression(prior_sd=PRIOR_SD[activation]),
+                rng=seed + 10_000 * attempt,
                 **planted,
             )
         except relabel.DataError:
@@ -106,7 +113,7 @@ def simulated(
 def without_structure(seed: int) -> Simulated:
     """Units that are all alike."""
     activation = ("tanh", "relu", "sigmoid")[(seed // 5) % 3]
-    return structureless((2, 2 + seed % 5, 1), activation, law=LAWS[seed % 3], seed=seed)
+    return structureless((2, 2 + seed % 5, 1), activation, law=LAWS[seed % 3], rng=seed)
 
 
 KINDS: dict[str, Callable[[int], Simulated]] = {
@@ -210,21 +217,21 @@ def overlapping(seeds: int, draws: int) -> Iterator[tuple[str, Any, Simulated]]:
         for size in range(2, 7):
             for noise in NOISES:
                 for seed in range(seeds):
-                    made = network((2, size, 1), activation, draws=draws, noise=noise, seed=seed)
+                    made = network((2, size, 1), activation, draws=draws, noise=noise, rng=seed)
                     yield activation, noise, made
-    loose: dict[str, Any] = {
-        "n": 60,
-        "least_loss": 2.0,
-        "separation": 1.5,
-        "switching": "draw",
-        "draws": draws,
-    }
     for activation in ("tanh", "relu"):
         for size in (2, 3, 4):
             for sigma in (0.6, 1.0, 1.5):
                 for seed in range(4 * seeds):
                     with contextlib.suppress(relabel.DataError):
-                        made = posterior((2, size, 1), activation, sigma=sigma, seed=seed, **loose)
+                        made = posterior(
+                            (2, size, 1),
+                            activation,
+                            draws=draws,
+                            regression=Regression(60, sigma, least_loss=2.0, separation=1.5),
+                            switching="draw",
+                            rng=seed,
+                        )
                         yield "posteriors", sigma, made
 
 

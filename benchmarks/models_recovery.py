@@ -95,13 +95,13 @@ def main() -> None:
 
     def mixtures(separation: float, size: int, seed: int) -> Simulated:
         n = 50 + 25 * size
-        return mixture(size, n=n, separation=separation, draws=draws, seed=seed)
+        return mixture(size, n=n, separation=separation, draws=draws, rng=seed)
 
     def loadings(noise: float, size: int, seed: int) -> Simulated:
-        return factors(4 * size, size, n=50, noise=noise, draws=draws, seed=seed)
+        return factors(4 * size, size, n=50, noise=noise, draws=draws, rng=seed)
 
     def rotated(noise: float, size: int, seed: int) -> Simulated:
-        return factors(4 * size, size, n=50, noise=noise, draws=draws, seed=seed, rotation=True)
+        return factors(4 * size, size, n=50, noise=noise, draws=draws, rng=seed, rotation=True)
 
     print("## Mixtures\n")
     for line in table("separation", "K", spread, sizes, seeds, MIXTURES, mixtures, mixtures):

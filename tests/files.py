@@ -21,7 +21,7 @@ SPEC = simulate.network((2, 3, 1), draws=1).spec
 
 def small_tree(chains=2, draws=20, warmup=False, dtype=float, activation="tanh"):
     """Draws of a 2-3-1 network with coordinates, texts, numbers and attributes beside them."""
-    simulated = simulate.network((2, 3, 1), activation, chains=chains, draws=draws, seed=3)
+    simulated = simulate.network((2, 3, 1), activation, chains=chains, draws=draws, rng=3)
     posterior = simulated.data["posterior"].to_dataset().astype(dtype)
     posterior["sigma"] = (("chain", "draw"), np.linspace(0.1, 0.2, chains * draws).reshape(2, -1))
     posterior = posterior.assign_coords(

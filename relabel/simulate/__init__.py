@@ -1,24 +1,34 @@
-"""Posteriors with planted symmetries, and the oracle that knows what was planted.
+"""Simulated posteriors with planted symmetries, for tests, benchmarks and documentation.
 
-For tests, benchmarks and documentation: draws of a feed-forward network of which it is known
-which element of the symmetry group was applied to each (:func:`network`); posteriors of networks
-with one hidden layer, of which it is also known which units are spare or duplicated and which
-chains sit in another mode (:func:`posterior`); draws whose labels mean nothing
-(:func:`structureless`); draws of convolutional, residual and attention networks
-(:func:`architecture`); and posteriors of mixtures (:func:`mixture`), hidden Markov models
-(:func:`hmm`) and factor models (:func:`factors`).
+Sizes, spreads and a seed come in; draws, their spec and the elements that were applied to them go
+out. Nothing in the library imports this package. Its functions return a :class:`Simulated`:
+
+====================  ===========================================================================
+:func:`network`       draws of feed-forward networks about a truth
+:func:`posterior`     posteriors of networks with one hidden layer, with spare and duplicated units
+                      and chains in another mode
+:func:`structureless` draws of networks whose labels mean nothing
+:func:`architecture`  draws of convolutional, residual and attention networks
+:func:`planted_draws` draws of any network that a spec describes
+:func:`mixture`       posteriors of normal mixtures
+:func:`hmm`           posteriors of hidden Markov models
+:func:`factors`       draws of factor models
+====================  ===========================================================================
+
+:func:`recovery` and :func:`recovery_of_loadings` compare an alignment with what was planted.
 """
 
-from relabel.simulate.architecture import ARCHITECTURES, architecture, planted_draws
-from relabel.simulate.factors import SimulatedFactors, factors, recovery_of_loadings
-from relabel.simulate.hmm import hmm
-from relabel.simulate.mixture import mixture
-from relabel.simulate.network import network, structureless
+from relabel.simulate.architectures import ARCHITECTURES, architecture, planted_draws
+from relabel.simulate.factor_models import SimulatedFactors, factors, recovery_of_loadings
+from relabel.simulate.hidden_markov import hmm
+from relabel.simulate.mixtures import mixture
+from relabel.simulate.networks import network, structureless
 from relabel.simulate.planted import Simulated, recovery
-from relabel.simulate.posterior import SimulatedPosterior, posterior
+from relabel.simulate.posteriors import Regression, SimulatedPosterior, posterior
 
 __all__ = [
     "ARCHITECTURES",
+    "Regression",
     "Simulated",
     "SimulatedFactors",
     "SimulatedPosterior",

@@ -10,19 +10,18 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.validate import choice
 from relabel.errors import SpecError
 from relabel.groups import group_of
 from relabel.groups.elements import Monomial
 from relabel.numerics.assignment import assign
-from relabel.simulate.planted import Simulated, random_element
+from relabel.simulate.planted import SWITCHING, Simulated, random_element
 from relabel.spec.spec import Spec
 from relabel.spec.transformation import Transformation
 
 __all__ = [
     "Normals",
     "categorical",
-    "check_counts",
-    "check_range",
     "one_hot",
     "places",
     "planted_allocations",
@@ -72,7 +71,7 @@ class Normals:
         return prior
 
     def draw(self, member: Array, sigma: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Draw means, then standard deviations, given who belongs where: `member` (..., n, K)."""
+        """Draw means, then standard deviations, given the indicators `member`, (..., n, K)."""
         count = member.sum(axis=-2)[..., None]
         total = member.swapaxes(-1, -2) @ self.x
         precision = count / sigma**2 + self.spread**-2.0
@@ -83,31 +82,15 @@ class Normals:
         return mu, np.sqrt(scale / rng.standard_gamma(_SHAPE + 0.5 * count, size=scale.shape))
 
 
-def check_counts(**counts: Any) -> None:
-    """Refuse what are no positive whole numbers."""
-    for name, value in counts.items():
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-            raise SpecError(f"{name} is a whole number from 1 on, not {value!r}")
-
-
-def check_range(low: float, high: float, **numbers: Any) -> None:
-    """Refuse what are no numbers of a range; a bound that is infinite is outside."""
-    for name, value in numbers.items():
-        real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        if not (real and low <= value <= high and np.isfinite(value)):
-            limit = f"to {high:g}" if np.isfinite(high) else "on"
-            raise SpecError(f"{name} is a number from {low:g} {limit}, not {value!r}")
-
-
 def places(size: int, dim: int, separation: float, rng: np.random.Generator) -> Array:
-    """Means on a lattice whose nearest neighbours are `separation` apart, in random order."""
+    """Return means on a lattice with neighbours `separation` apart, in random order."""
     side = int(np.ceil(round(size ** (1 / dim), 9)))
     lattice = np.stack(np.unravel_index(np.arange(size), (side,) * dim), axis=1)
     return separation * rng.permutation(lattice - lattice.mean(axis=0))
 
 
 def one_hot(z: Array, size: int) -> Array:
-    """Who belongs where: 1.0 or 0.0, with one more axis than `z`."""
+    """Return labels as indicators, 1.0 or 0.0, on one more axis than `z`."""
     member: Array = (z[..., None] == np.arange(size)).astype(float)
     return member
 
@@ -137,10 +120,9 @@ def planted_allocations(
     Slot *k* holds the component that agrees in most points with the true component *k*, by the
     assignment that is best for all.
     """
-    if switching not in ("draw", "chain"):
-        raise SpecError(f"switching is 'draw' or 'chain', not {switching!r}")
+    choice("switching", switching, SWITCHING)
     if not 0 <= missing < 1:
-        raise SpecError(f"missing is a share from 0 to below 1, not {missing!r}")
+        raise SpecError(f"missing must be a share from 0 to below 1, not {missing!r}")
     (units,) = spec.units
     z = allocation["z"].values
     batch, size = (z.shape[0], z.shape[1]), int(posterior.sizes[units])

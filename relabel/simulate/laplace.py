@@ -1,4 +1,4 @@
-"""Truths of small networks, the modes of their posteriors, and draws about them."""
+"""True small networks, the modes of their posteriors, and draws about these."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Task:
         return int(self.inputs.shape[1]) + 1
 
     def _units(self, theta: Array) -> Array:
-        """Lay the units out, shape (..., K, parameters of one unit)."""
+        """Return the parameters by unit, shape (..., K, parameters of one unit)."""
         units: Array = theta[..., :-1].reshape(*theta.shape[:-1], -1, self._width)
         return units
 
@@ -224,7 +224,7 @@ class Task:
         return float(0.5 * np.square(self.outputs(one) - self.outputs(two)).sum() / self.sigma**2)
 
     def _ripple(self, rng: np.random.Generator) -> Array:
-        """What a network of twice the width computes, as large as some multiple of the noise."""
+        """Return the outputs of a network of twice the width, scaled to a multiple of the noise."""
         wide = self.outputs(self.prior_sd * rng.normal(size=2 * self.size * self._width + 1))
         ripple: Array = _RIPPLE * self.sigma * (wide - wide.mean()) / wide.std()
         return ripple
@@ -328,7 +328,7 @@ class Task:
         return theta
 
     def mean(self, mode: Array, n_spare: int) -> Array:
-        """Return what the clean draws scatter about: copies share, spare units are zero."""
+        """Return the truth of the clean draws: copies share a unit, spare units are zero."""
         units = self._units(mode).copy()
         units[: self.n_split, -1] /= 2
         spare = np.zeros((n_spare, self._width))
@@ -360,7 +360,7 @@ class Task:
         return np.concatenate([units.reshape(*bias.shape[:-1], -1), bias], axis=-1)
 
     def arrays(self, theta: Array) -> dict[str, Array]:
-        """Lay parameters out as variables, shapes (chain, draw, ...)."""
+        """Return the parameters as variables, shapes (chain, draw, ...)."""
         units = self._units(theta)
         return {
             "W1": units[..., :-2].swapaxes(-1, -2),

@@ -1,4 +1,4 @@
-"""Draws with planted symmetries, and how much of what was planted is found again."""
+"""Draws with planted symmetries, and the recovery of what was planted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.validate import integer
 from relabel.errors import SpecError
 from relabel.groups import Group
 from relabel.groups.elements import Element
@@ -17,9 +18,20 @@ from relabel.numerics.assignment import assign
 from relabel.spec.spec import Spec
 from relabel.spec.transformation import Transformation
 
-__all__ = ["Simulated", "dataset_of", "random_element", "recovery", "shares_of"]
+__all__ = [
+    "SWITCHING",
+    "Simulated",
+    "check_counts",
+    "dataset_of",
+    "random_element",
+    "recovery",
+    "shares_of",
+]
 
 Array = NDArray[Any]
+
+#: Whether every draw has its own element, or every chain.
+SWITCHING = ("draw", "chain")
 
 
 @dataclass(frozen=True)
@@ -30,15 +42,15 @@ class Simulated:
     ----------
     data : DataTree
         The groups ``posterior`` (the draws, each under its own element), ``constant_data``
-        (probe inputs ``X``) and ``truth`` (the weights all draws scatter about).
+        (probe inputs ``X``) and ``truth`` (the weights about which all draws scatter).
     spec : Spec
         Units and axes of the draws.
     truth : dict of str to ndarray
         The true weights by variable.
     planted : Transformation
-        What was applied to each draw of `clean`; its inverse carries the draws back.
+        Elements that were applied to the draws of `clean`; their inverse carries the draws back.
     clean : Dataset
-        The draws before anything was applied to them.
+        The draws before these elements were applied.
     """
 
     data: xr.DataTree
@@ -51,16 +63,17 @@ class Simulated:
 def recovery(
     found: Transformation | xr.Dataset | xr.DataTree, planted: Transformation
 ) -> dict[str, float]:
-    """Compare the elements that were found with those that had been planted.
+    """Compare the elements that were found with those that were planted.
 
-    What was found undoes what was planted up to one global relabelling, which nothing determines:
-    ``found @ planted`` should be the same element for all draws. For the share of slots it is the
-    element that agrees with most slots, for the share of draws the most frequent one. Scales are
-    not compared, only units and signs.
+    The elements that were found undo the planted ones up to one global relabelling, which nothing
+    determines: ``found @ planted`` should be the same element for all draws. The share of slots
+    refers to the element that agrees with most slots, the share of draws to the most frequent one.
+    Scales are not compared, only units and signs.
 
     Parameters
     ----------
-    found : Transformation, or the group ``relabel`` of an alignment
+    found : Transformation, Dataset or DataTree
+        Elements, or the group ``relabel`` of an alignment.
     planted : Transformation
         As in :class:`Simulated`.
 
@@ -95,7 +108,7 @@ def recovery(
 
 
 def shares_of(elements: Mapping[str, Element]) -> dict[str, float]:
-    """Share of slots, and of whole draws, in which elements are what one element says.
+    """Return the share of slots, and of whole draws, in which elements agree with one element.
 
     For slots it is the element that agrees with most of them, which is an assignment; for draws
     the most frequent one. Scales are not compared.
@@ -115,8 +128,14 @@ def shares_of(elements: Mapping[str, Element]) -> dict[str, float]:
     return shares | {"draws": float(wholly.mean())}
 
 
+def check_counts(**counts: Any) -> None:
+    """Raise SpecError unless all of these are positive integers."""
+    for name, value in counts.items():
+        integer(name, value, low=1)
+
+
 def dataset_of(arrays: Mapping[str, Array], lead: tuple[str, ...]) -> xr.Dataset:
-    """Name the dimensions as samplers do by default: ``W1_dim_0``, ..."""
+    """Return a Dataset with dimensions that are named as by samplers: ``W1_dim_0``, ..."""
     variables = {}
     for name, values in arrays.items():
         core = tuple(f"{name}_dim_{i}" for i in range(values.ndim - len(lead)))

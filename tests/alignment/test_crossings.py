@@ -18,7 +18,7 @@ def posterior(data) -> xr.Dataset:
 
 
 def planted(tmp_seed=0, **options):
-    return network((2, 4, 4, 1), noise=0.3, chains=4, draws=25, seed=tmp_seed, **options)
+    return network((2, 4, 4, 1), noise=0.3, chains=4, draws=25, rng=tmp_seed, **options)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -209,7 +209,7 @@ def test_what_looks_wrong_is_told():
 
 def test_other_inputs_are_another_search():
     """Two arrays of inputs are both "given": the record cannot tell them apart, so search again."""
-    sim = network((3, 5, 5, 5, 1), noise=1.0, chains=2, draws=10, seed=11)
+    sim = network((3, 5, 5, 5, 1), noise=1.0, chains=2, draws=10, rng=11)
     options = {"n_perturbations": 0}
     rng = np.random.default_rng(0)
     far, near = 50 * rng.normal(size=(30, 3)), rng.normal(size=(30, 3))

@@ -124,7 +124,7 @@ def test_what_was_planted_is_found(activation, switching):
     [(("tanh", "relu"), 0), (("sigmoid", "abs"), 1), (("cos", "sigmoid"), 2), (("x^3", "gelu"), 3)],
 )
 def test_mixed_activations_without_noise(names, seed):
-    sim = network((3, 4, 4, 2), names, noise=0.0, seed=seed, draws=10)
+    sim = network((3, 4, 4, 2), names, noise=0.0, rng=seed, draws=10)
     aligned = relabel.align(sim.data, sim.spec)
     assert recovery(aligned["relabel"], sim.planted)["draws"] == 1.0
     for name in sim.truth:
@@ -162,7 +162,7 @@ def test_aligned_draws_stay_as_they_are(net, batch, noise, rng):
 @pytest.mark.parametrize("seed", range(4))
 def test_aligned_draws_stay_as_they_are_however_diffuse(seed):
     """Where there are many optima, the one that was found is kept."""
-    sim = network((3, 4, 4, 1), "tanh", noise=1.5, chains=2, draws=10, seed=seed)
+    sim = network((3, 4, 4, 1), "tanh", noise=1.5, chains=2, draws=10, rng=seed)
     once = relabel.align(sim.data, sim.spec)
     twice = relabel.align(once, sim.spec)
     assert_equal(posterior(twice), posterior(once))
@@ -211,7 +211,7 @@ def test_the_loss_never_rises(net, kind, rng):
 def test_draws_that_hardly_differ(noise, activation):
     """All of the loss is rounding: that is no reason to fail."""
     for seed in range(3):
-        sim = network((2, 4, 4, 1), activation, noise=noise, draws=12, seed=seed)
+        sim = network((2, 4, 4, 1), activation, noise=noise, draws=12, rng=seed)
         aligned = relabel.align(sim.data, sim.spec)
         assert recovery(aligned["relabel"], sim.planted)["draws"] == 1.0
         assert (aligned["relabel"]["loss"] >= 0).all()
@@ -221,7 +221,7 @@ def test_draws_that_hardly_differ(noise, activation):
 @pytest.mark.parametrize("noise", [0.0, 1e-12, 1e-9, 1e-6])
 def test_gaussian_of_draws_that_hardly_differ(activation, noise):
     for seed in range(6):
-        sim = network((4, 4, 2, 2), activation, noise=noise, chains=1, draws=5, seed=seed)
+        sim = network((4, 4, 2, 2), activation, noise=noise, chains=1, draws=5, rng=seed)
         aligned = relabel.align(sim.data, sim.spec, criterion=Gaussian())
         assert recovery(aligned["relabel"], sim.planted)["draws"] == 1.0
 
@@ -584,7 +584,7 @@ def test_two_sided_axes_reach_the_optimum():
 
 @given(st.sampled_from([n for n in ACTIVATIONS if n not in ("cos", "abs", "square")]), rngs)
 def test_activations_do_not_depend_on_labels(activation, rng):
-    sim = network((2, 3, 3, 1), activation, noise=0.05, draws=6, seed=int(rng.integers(99)))
+    sim = network((2, 3, 3, 1), activation, noise=0.05, draws=6, rng=int(rng.integers(99)))
     x = sim.data["constant_data"]["X"].values
     aligned = relabel.align(sim.data, sim.spec, criterion=Activations(), inputs=x)
     other = relabel.align(tree_of(sim.clean), sim.spec, criterion=Activations(), inputs=x)
@@ -630,7 +630,7 @@ def relative_margin(tree, units):
 @pytest.mark.parametrize("activation", ["gelu", "tanh", "relu", "sigmoid"])
 def test_margins_of_pure_noise_are_small(activation):
     """Where there is nothing to find, the worst margin of a draw is near zero beside its loss."""
-    noise, signal = (network((3, 6, 2), activation, noise=s, draws=60, seed=2) for s in (1e6, 0.05))
+    noise, signal = (network((3, 6, 2), activation, noise=s, draws=60, rng=2) for s in (1e6, 0.05))
     found = [relabel.align(sim.data, sim.spec) for sim in (noise, signal)]
     assert relative_margin(found[0], "h") < 0.15
     assert relative_margin(found[1], "h") > 1.0

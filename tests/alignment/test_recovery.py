@@ -18,7 +18,7 @@ CASES = [
 @pytest.mark.parametrize(("sizes", "noise", "least"), CASES)
 @pytest.mark.parametrize("inputs", [None, "auto"])
 def test_planted_labels_are_recovered(sizes, noise, least, inputs):
-    sim = network(sizes, noise=noise, chains=2, draws=20, seed=3)
+    sim = network(sizes, noise=noise, chains=2, draws=20, rng=3)
     truth = relabel.criteria.ToReference(sim.data["truth"].to_dataset())
     for criterion in (truth, relabel.criteria.Mean()):
         aligned = relabel.align(sim.data, sim.spec, inputs=inputs, criterion=criterion)

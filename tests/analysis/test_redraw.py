@@ -55,7 +55,7 @@ def assert_close(one, two, rtol=1e-9):
 
 @pytest.fixture(scope="module")
 def simulated():
-    return network((2, 3, 1), "relu", chains=2, draws=40, seed=3)
+    return network((2, 3, 1), "relu", chains=2, draws=40, rng=3)
 
 
 @pytest.fixture(scope="module")

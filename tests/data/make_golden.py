@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent / "golden"
 
 def main() -> None:
     """Write ``raw_VERSION.nc`` and ``aligned_VERSION.nc``."""
-    simulated = network((2, 3, 3, 1), ("tanh", "sigmoid"), chains=2, draws=10, seed=1)
+    simulated = network((2, 3, 3, 1), ("tanh", "sigmoid"), chains=2, draws=10, rng=1)
     simulated.data.to_netcdf(FOLDER / f"raw_{relabel.__version__}.nc", engine="h5netcdf")
     aligned = relabel.align(simulated.data, simulated.spec)
     aligned.to_netcdf(FOLDER / f"aligned_{relabel.__version__}.nc", engine="h5netcdf")

@@ -18,7 +18,7 @@ from relabel.diagnostics.aligned import Aligned
 from relabel.diagnostics.checks import CHECKS
 from relabel.diagnostics.diagnosis import schema, stored_confidence
 from relabel.diagnostics.kernels.quantities import invariants
-from relabel.simulate import network
+from relabel.simulate import Regression, network
 from relabel.simulate import posterior as posterior_of
 
 DATA = RECORDED
@@ -595,7 +595,7 @@ def test_a_chain_without_draws_leaves_the_others_their_rhat():
 
 def gaussian_data(targets=None):
     """Draws with a noise variable, inputs and targets that agree with it."""
-    made = posterior_of((2, 2, 1), "tanh", chains=4, draws=60, sigma=0.3)
+    made = posterior_of((2, 2, 1), "tanh", chains=4, draws=60, regression=Regression(sigma=0.3))
     groups = {name: node.to_dataset().copy(deep=True) for name, node in made.data.children.items()}
     if targets is not None:
         y = groups["constant_data"]["y"]

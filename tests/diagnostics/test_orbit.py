@@ -216,7 +216,7 @@ def test_too_few_chains_to_tell():
 
 @pytest.mark.parametrize("switching", ["draw", "chain"])
 def test_planted_elements_are_found(switching):
-    simulated = network((2, 3, 1), "tanh", chains=6, draws=30, switching=switching, seed=2)
+    simulated = network((2, 3, 1), "tanh", chains=6, draws=30, switching=switching, rng=2)
     aligned = relabel.align(simulated.data, simulated.spec)
     stored = Transformation.from_dataset(aligned["relabel"].to_dataset(), ["h"])
     bound = simulated.spec.bind(simulated.clean)

@@ -124,7 +124,7 @@ def test_two_linear_units_are_one():
 
 
 def test_copies_in_deep_networks_and_classification():
-    draws = simulate.network((2, 3, 3, 1), "tanh", chains=1, draws=4, noise=0.0, seed=5)
+    draws = simulate.network((2, 3, 3, 1), "tanh", chains=1, draws=4, noise=0.0, rng=5)
     network = Network.of(draws.spec.bind(draws.clean))
     arrays = {n: 2 * draws.clean[n].values[0] for n in draws.spec.axes}
     arrays["W1"][:, :, 2], arrays["b1"][:, 2] = -arrays["W1"][:, :, 0], -arrays["b1"][:, 0]

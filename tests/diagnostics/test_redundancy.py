@@ -128,7 +128,7 @@ def test_classification_losses_are_the_least(family, n_out):
 def test_deep_losses_are_local_optima_of_networks(family):
     """An upper bound by construction; a general optimiser does not find much better ones."""
     rng = np.random.default_rng(4)
-    draws = simulate.network((2, 3, 3, 1), "tanh", chains=1, draws=2, seed=5)
+    draws = simulate.network((2, 3, 3, 1), "tanh", chains=1, draws=2, rng=5)
     data = draws.data["posterior"].to_dataset()
     network = Network.of(draws.spec.bind(data))
     arrays = {n: data[n].values[0] * 2 for n in draws.spec.axes}
@@ -159,7 +159,7 @@ def test_deep_losses_are_local_optima_of_networks(family):
 
 def test_wide_readers_are_refitted_by_least_squares():
     """Still exact where a unit is redundant, and never worse than the plain fit of the sums."""
-    draws = simulate.network((2, 12, 12, 1), "tanh", chains=1, draws=2, seed=5)
+    draws = simulate.network((2, 12, 12, 1), "tanh", chains=1, draws=2, rng=5)
     data = draws.data["posterior"].to_dataset()
     network = Network.of(draws.spec.bind(data))
     arrays = {n: data[n].values[0].copy() for n in draws.spec.axes}
@@ -296,7 +296,7 @@ def test_large_weights_that_cancel():
 
 
 def test_duplicates_in_deep_networks():
-    draws = simulate.network((2, 3, 3, 1), "tanh", chains=1, draws=4, noise=0.0, seed=5)
+    draws = simulate.network((2, 3, 3, 1), "tanh", chains=1, draws=4, noise=0.0, rng=5)
     data = draws.clean
     network = Network.of(draws.spec.bind(data))
     arrays = {n: 2 * data[n].values[0] for n in draws.spec.axes}
@@ -373,7 +373,7 @@ def test_elimination_totals_stay_below_their_limit():
 @pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid"])
 @pytest.mark.parametrize("sizes", [(2, 4, 1), (2, 3, 3, 1)])
 def test_nothing_depends_on_labels_signs_or_scales(activation, sizes):
-    planted_draws = simulate.network(sizes, activation, chains=1, draws=6, seed=1)
+    planted_draws = simulate.network(sizes, activation, chains=1, draws=6, rng=1)
     bound = planted_draws.spec.bind(planted_draws.clean)
     network = Network.of(bound)
     x = planted_draws.data["constant_data"]["X"].values

@@ -8,7 +8,7 @@ import relabel
 from relabel.errors import SpecError
 from relabel.models.network import Network
 from relabel.simulate import ARCHITECTURES, architecture, planted_draws, recovery
-from relabel.simulate.architecture import resnet_shapes
+from relabel.simulate.architectures import resnet_shapes
 
 SAMPLE = ("chain", "draw")
 
@@ -213,7 +213,7 @@ def aligned(simulated, **options):
 )
 @pytest.mark.parametrize("noise", [0.05, 0.3])
 def test_planted_labels_are_found(kind, activation, noise):
-    simulated = architecture(kind, activation=activation, draws=4, noise=noise, seed=1)
+    simulated = architecture(kind, activation=activation, draws=4, noise=noise, rng=1)
     found = aligned(simulated)
     assert recovery(found["relabel"], simulated.planted)["draws"] == 1.0
     notes = found["relabel"].attrs["relabel"]
@@ -344,6 +344,6 @@ def test_deep_networks_whatever_the_order_of_their_units():
     spec = relabel.mlp(depth, "tanh", naming="torch", bias=None)
     sizes = [3, *[16] * depth, 2]
     shapes = {f"W{i}": (sizes[i], sizes[i - 1]) for i in range(1, depth + 2)}
-    simulated = planted_draws(spec, shapes, draws=10, noise=0.3, seed=0)
+    simulated = planted_draws(spec, shapes, draws=10, noise=0.3, rng=0)
     found = relabel.align(simulated.data, scrambled(simulated), inputs=None, n_perturbations=0)
     assert recovery(found["relabel"], simulated.planted)["draws"] == 1.0

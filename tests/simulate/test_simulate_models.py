@@ -10,9 +10,9 @@ from scipy.stats import norm
 import relabel
 from relabel import SpecError
 from relabel.groups.elements import Dense, Monomial
-from relabel.simulate import factors, hmm, mixture, recovery, recovery_of_loadings
+from relabel.simulate import factors, hmm, mixture, network, recovery, recovery_of_loadings
 from relabel.simulate.gibbs import Normals
-from relabel.simulate.hmm import _backward, _smoothed, filtered
+from relabel.simulate.hidden_markov import _backward, _smoothed, filtered
 from relabel.simulate.planted import shares_of
 from relabel.spec.transformation import Transformation
 
@@ -39,7 +39,7 @@ def test_the_planted_transformation_leads_back_to_clean(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_seed_decides(name):
-    one, two, three = (MODELS[name](seed=seed).clean for seed in (1, 1, 2))
+    one, two, three = (MODELS[name](rng=seed).clean for seed in (1, 1, 2))
     assert one.identical(two)
     assert not one.identical(three)
 
@@ -81,7 +81,7 @@ def test_probabilities_and_lp_of_a_mixture():
 
 
 def test_the_sampler_finds_the_moments_of_one_component():
-    made = mixture(1, n=400, draws=400, seed=5)
+    made = mixture(1, n=400, draws=400, rng=5)
     x = made.data["constant_data"]["x"].values
     mu, sigma = made.clean["mu"].values, made.clean["sigma"].values
     assert mu.mean() == pytest.approx(x.mean(), abs=4 * x.std() / 20 / np.sqrt(1600))
@@ -180,18 +180,39 @@ def _rotated():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: mixture(0), "K is a whole number"),
-        (lambda: mixture(2, n=1.5), "n is a whole number"),
-        (lambda: mixture(2, missing=1.0), "missing is a share"),
-        (lambda: hmm(2, draws=True), "draws is a whole number"),
-        (lambda: factors(2, 3), "3 factors of 2 items"),
-        (lambda: factors(noise=-1), "noise is a number from 0 on"),
-        (lambda: mixture(separation=float("nan")), "separation is a number from 0 on"),
-        (lambda: hmm(stay=-0.2), "stay is a number from 0 to 1"),
+        (lambda: mixture(0), "K must be a positive integer, not 0"),
+        (lambda: mixture(2, n=1.5), "n must be a positive integer, not 1.5"),
+        (lambda: mixture(2, missing=1.0), "missing must be a share"),
+        (lambda: hmm(2, draws=True), "draws must be a positive integer, not True"),
+        (lambda: factors(2, 3), "q must not be greater than p, the number of items 2, not 3"),
+        (lambda: factors(noise=-1), "noise must be a non-negative number, not -1"),
+        (lambda: mixture(separation=float("nan")), "separation must be a non-negative number"),
+        (lambda: hmm(stay=-0.2), "stay must be a number between 0 and 1, not -0.2"),
         (lambda: recovery(_rotated(), factors(3, 2, chains=1, draws=2).planted), "were rotated"),
-        (lambda: recovery_of_loadings(np.zeros((1, 2, 3, 4)), factors(3, 2).clean), "of shape"),
+        (
+            lambda: recovery_of_loadings(np.zeros((1, 2, 3, 4)), factors(3, 2).clean),
+            "the shape of the clean",
+        ),
     ],
 )
 def test_what_cannot_be_simulated(make, message):
     with pytest.raises(SpecError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_generator_is_drawn_from_once(name):
+    drawn = MODELS[name](rng=np.random.default_rng(5)).clean
+    seed = int(np.random.default_rng(5).integers(2**32))
+    assert drawn.identical(MODELS[name](rng=seed).clean)
+    with pytest.raises(SpecError, match="rng must be a non-negative integer"):
+        MODELS[name](rng=-1)
+
+
+def test_integers_of_numpy_are_integers():
+    sizes = {"chains": np.int64(2), "draws": np.int32(3)}
+    small = {"chains": 2, "draws": 3}
+    assert mixture(np.int64(2), n=np.int64(9), **sizes).clean.identical(
+        mixture(2, n=9, **small).clean
+    )
+    assert network(np.array([2, 3, 1]), **sizes).clean.identical(network((2, 3, 1), **small).clean)

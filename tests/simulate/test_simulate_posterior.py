@@ -6,7 +6,7 @@ import pytest
 import relabel
 from relabel import DataError, SpecError
 from relabel.models.network import Network
-from relabel.simulate import posterior, recovery, structureless
+from relabel.simulate import Regression, posterior, recovery, structureless
 
 PRIOR_SD = {"tanh": 1.5, "relu": 1.5, "sigmoid": 4.0}
 KINDS = [pytest.param(name, sd, id=name) for name, sd in PRIOR_SD.items()]
@@ -31,7 +31,9 @@ def contributions(made):
 
 @pytest.mark.parametrize(("activation", "prior_sd"), KINDS)
 def test_the_log_density_is_that_of_the_draws(activation, prior_sd):
-    made = posterior((2, 3, 1), activation, prior_sd=prior_sd, spare=1, draws=20, seed=1)
+    made = posterior(
+        (2, 3, 1), activation, regression=Regression(prior_sd=prior_sd), spare=1, draws=20, rng=1
+    )
     draws = made.data["posterior"].to_dataset()
     y = made.data["constant_data"]["y"].values
     lp = -0.5 * np.square((outputs(made, draws) - y) / made.sigma).sum(axis=1)
@@ -46,7 +48,7 @@ def test_the_log_density_is_that_of_the_draws(activation, prior_sd):
 
 @pytest.mark.parametrize(("activation", "prior_sd"), KINDS)
 def test_draws_spread_as_a_posterior_does(activation, prior_sd):
-    made = posterior((2, 3, 1), activation, prior_sd=prior_sd, draws=500)
+    made = posterior((2, 3, 1), activation, regression=Regression(prior_sd=prior_sd), draws=500)
     lp = made.data["sample_stats"]["lp"].values.ravel()
     scales = 3 if activation == "relu" else 0  # drawn from their law, and not with the others
     half = (3 * 4 + 1 - scales) / 2  # of a normal posterior, lp is a chi-squared of p parameters
@@ -58,7 +60,9 @@ def test_draws_spread_as_a_posterior_does(activation, prior_sd):
 
 @pytest.mark.parametrize(("activation", "prior_sd"), KINDS)
 def test_the_planted_transformation_leads_back_to_clean(activation, prior_sd):
-    made = posterior((2, 3, 1), activation, prior_sd=prior_sd, draws=20, switching="draw")
+    made = posterior(
+        (2, 3, 1), activation, regression=Regression(prior_sd=prior_sd), draws=20, switching="draw"
+    )
     bound = made.spec.bind(made.clean)
     draws = {"posterior": made.data["posterior"].to_dataset()}
     back = made.planted.inverse().apply(draws, bound)["posterior"]
@@ -110,9 +114,13 @@ def test_labels_of_what_is_identified_are_found():
 
 
 def test_the_seed_decides():
-    one, two, three = (posterior(draws=5, seed=seed).clean for seed in (1, 1, 2))
+    one, two, three = (posterior(draws=5, rng=seed).clean for seed in (1, 1, 2))
     assert one.identical(two)
     assert not one.identical(three)
+    generator = np.random.default_rng(7)
+    drawn = posterior(draws=5, rng=generator).clean
+    seed = int(np.random.default_rng(7).integers(2**32))
+    assert drawn.identical(posterior(draws=5, rng=seed).clean)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +129,12 @@ def test_the_seed_decides():
         ({"sizes": (2, 3, 3, 1)}, "one hidden layer, and one output"),
         ({"sizes": (2, 3, 2)}, "one hidden layer, and one output"),
         ({"activation": "permutation"}, "activation function"),
-        ({"spare": 3}, "3 units, of which 3 spare"),
-        ({"split": 2}, "3 units, of which 0 spare and 2 copies"),
-        ({"elsewhere": 4}, "4 of 4 chains"),
+        ({"spare": 3}, "3 units, of which 3 are spare and 0 copies"),
+        ({"spare": -1}, "spare must be a non-negative integer, not -1"),
+        ({"split": 2}, "3 units, of which 0 are spare and 2 copies"),
+        ({"elsewhere": 4}, "elsewhere must be less than chains=4, not 4"),
+        ({"draws": 0}, "draws must be a positive integer, not 0"),
+        ({"switching": "never"}, "switching must be one of 'draw', 'chain'"),
     ],
 )
 def test_what_cannot_be_planted(arguments, message):
@@ -131,15 +142,30 @@ def test_what_cannot_be_planted(arguments, message):
         posterior(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0}, "n must be a positive integer, not 0"),
+        ({"sigma": 0.0}, "sigma must be a positive number, not 0.0"),
+        ({"prior_sd": -1.0}, "prior_sd must be a positive number"),
+        ({"least_loss": -1.0}, "least_loss must be a non-negative number"),
+        ({"separation": np.inf}, "separation must be a non-negative number"),
+    ],
+)
+def test_regressions_that_there_are_not(options, message):
+    with pytest.raises(SpecError, match=message):
+        Regression(**options)
+
+
 def test_no_truth_is_found_in_noise():
     with pytest.raises(DataError, match="no irreducible network"):
-        posterior((1, 6, 1), n=20, sigma=5.0)
+        posterior((1, 6, 1), regression=Regression(n=20, sigma=5.0))
 
 
 @pytest.mark.parametrize("law", ["normal", "heavy", "two"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_units_without_structure_are_alike(law, activation):
-    made = structureless((2, 3, 1), activation, law=law, draws=2000, seed=4)
+    made = structureless((2, 3, 1), activation, law=law, draws=2000, rng=4)
     w = made.clean["W1"].values.reshape(-1, 2, 3)
     middle, spread = np.median(w, axis=0), np.subtract(*np.quantile(w, [0.75, 0.25], axis=0))
     assert (np.ptp(middle, axis=1) < 0.5 * spread.min(axis=1)).all()
@@ -147,7 +173,7 @@ def test_units_without_structure_are_alike(law, activation):
 
 
 def test_structureless_takes_one_layer_and_a_known_law():
-    with pytest.raises(SpecError, match="one hidden layer"):
+    with pytest.raises(SpecError, match="there must be one hidden layer, not 2"):
         structureless((2, 3, 3, 1))
     with pytest.raises(SpecError, match="'cauchy'"):
         structureless(law="cauchy")

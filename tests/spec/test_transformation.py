@@ -150,7 +150,7 @@ def test_labels_out_of_range_are_refused():
 @pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "cos", "gelu", "x^3"])
 @pytest.mark.parametrize("switching", ["draw", "chain"])
 def test_the_oracle_undoes_what_was_planted(activation, switching):
-    sim = network((2, 4, 3, 1), activation, chains=3, draws=6, switching=switching, seed=1)
+    sim = network((2, 4, 3, 1), activation, chains=3, draws=6, switching=switching, rng=1)
     draws = sim.data["posterior"].to_dataset()
     bound = sim.spec.bind(draws)
     back = sim.planted.inverse().apply({"posterior": draws}, bound)["posterior"]
@@ -176,7 +176,7 @@ def test_recovery_counts_what_is_wrong():
 
 
 def test_simulated_draws_come_from_the_seed():
-    one, two, other = (network((2, 3, 1), draws=5, seed=s) for s in (1, 1, 2))
+    one, two, other = (network((2, 3, 1), draws=5, rng=s) for s in (1, 1, 2))
     xr.testing.assert_identical(
         one.data["posterior"].to_dataset(), two.data["posterior"].to_dataset()
     )

@@ -1,4 +1,4 @@
-"""Posteriors of hidden Markov models, by a Gibbs sampler that starts at the truth."""
+"""Simulated posteriors of hidden Markov models, by a Gibbs sampler that starts at the truth."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.validate import real, seed_of
 from relabel.simulate.gibbs import (
     Normals,
     categorical,
-    check_counts,
-    check_range,
     one_hot,
     places,
     planted_allocations,
 )
-from relabel.simulate.planted import Simulated
+from relabel.simulate.planted import Simulated, check_counts
 from relabel.spec.arrays import SAMPLE_DIMS
 from relabel.spec.spec import Spec
 
@@ -51,7 +50,7 @@ def hmm(
     draws: int = 50,
     switching: Literal["draw", "chain"] = "draw",
     missing: float = 0.0,
-    seed: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> Simulated:
     r"""Simulate the posterior of a hidden Markov model with normal emissions, labels planted.
 
@@ -69,7 +68,7 @@ def hmm(
     stay : float, default 0.8
         Probability of staying in a state; the others are equally probable but for a random factor,
         so that states differ by where they lead to.
-    chains, draws, switching, missing, seed
+    chains, draws, switching, missing, rng
         As in :func:`mixture`.
 
     Returns
@@ -78,13 +77,13 @@ def hmm(
         ``posterior`` has `mu`, `sigma` and `initial` (state), and `transition` (state, state_to),
         both axes of which are states; ``allocation`` the paths `z` and the smoothed probabilities
         `prob`; ``sample_stats`` the log posterior density `lp`, paths summed out;
-        ``constant_data`` the series `x` and `true_z`. What is right is defined as in
+        ``constant_data`` the series `x` and `true_z`. The right labels are defined as in
         :func:`mixture`.
 
     Raises
     ------
     SpecError
-        If a number makes no sense.
+        If a number is out of range.
 
     References
     ----------
@@ -96,15 +95,14 @@ def hmm(
     >>> import relabel
     >>> from relabel.simulate import hmm, recovery
     >>> simulated = hmm(3, separation=5.0, draws=20)
-    >>> by_mean = relabel.criteria.Mean(variables="mu")  # transitions are known less well
+    >>> by_mean = relabel.criteria.Mean(var_names="mu")  # transitions are known less well
     >>> aligned = relabel.align(simulated.data, simulated.spec, criterion=by_mean)
     >>> recovery(aligned["relabel"], simulated.planted)
     {'state': 1.0, 'draws': 1.0}
     """
     check_counts(K=K, n=n, chains=chains, draws=draws)
-    check_range(0, np.inf, separation=separation)
-    check_range(0, 1, stay=stay)
-    rng = np.random.default_rng(seed)
+    separation, stay = real("separation", separation, low=0), real("stay", stay, 0, 1)
+    rng = np.random.default_rng(seed_of(rng))
     mu, sigma = places(K, 1, separation, rng), rng.uniform(0.8, 1.2, size=(K, 1))
     transition = stay * np.eye(K) + (1 - stay) * rng.dirichlet(np.full(K, 2.0), size=K)
     true_z = _path(transition, n, rng)
@@ -138,7 +136,7 @@ def hmm(
 
 
 def filtered(density: Array, initial: Array, transition: Array) -> tuple[Array, Array]:
-    """Filter forward; returns probabilities of states given the past, and the log evidence.
+    """Return the probabilities of states given the past, and the log evidence.
 
     `density` has the shape (..., n, K); the leading axes are those of `initial` and `transition`.
     """
@@ -157,7 +155,7 @@ def filtered(density: Array, initial: Array, transition: Array) -> tuple[Array, 
 
 
 def _smoothed(forward: Array, transition: Array) -> Array:
-    """Probabilities of states given the whole series."""
+    """Return the probabilities of states given the whole series."""
     prob = forward.copy()
     for t in range(forward.shape[-2] - 2, -1, -1):
         ahead = (forward[..., t, None, :] @ transition)[..., 0, :]

@@ -1,4 +1,4 @@
-"""Draws of factor models about a sparse truth, under planted signed permutations or rotations."""
+"""Simulated draws of factor models, under planted signed permutations or rotations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.validate import choice, real, seed_of
 from relabel.errors import SpecError
 from relabel.groups import group_of
 from relabel.groups.elements import Monomial
 from relabel.numerics.assignment import assign
-from relabel.simulate.gibbs import check_counts, check_range
-from relabel.simulate.planted import Simulated, random_element, shares_of
+from relabel.simulate.planted import SWITCHING, Simulated, check_counts, random_element, shares_of
 from relabel.spec.arrays import SAMPLE_DIMS
 from relabel.spec.spec import Spec
 from relabel.spec.transformation import Transformation
@@ -36,8 +36,8 @@ class SimulatedFactors(Simulated):
     Attributes
     ----------
     rotation : ndarray of shape (chain, draw, q, q) or None
-        What the loadings and scores of each draw were multiplied by from the right, if rotations
-        were asked for; `planted` is then the identity.
+        Matrices by which the loadings and scores of each draw were multiplied from the right, if
+        rotations were planted; `planted` is then the identity.
     """
 
     rotation: Array | None
@@ -53,7 +53,7 @@ def factors(
     chains: int = 4,
     draws: int = 100,
     switching: Literal["draw", "chain"] = "draw",
-    seed: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> SimulatedFactors:
     r"""Simulate draws of a factor model about a sparse truth, labels planted.
 
@@ -67,14 +67,14 @@ def factors(
     Parameters
     ----------
     p, q : int
-        Number of items and of factors, no more factors than items.
+        Numbers of items and of factors; not more factors than items.
     n : int, default 100
         Number of data.
     noise : float, default 0.1
         Standard deviation of the draws about the truth.
     rotation : bool, default False
         Whether orthogonal matrices are planted, not signed permutations.
-    chains, draws, switching, seed
+    chains, draws, switching, rng
         As in :func:`mixture`.
 
     Returns
@@ -87,7 +87,7 @@ def factors(
     Raises
     ------
     SpecError
-        If a number makes no sense.
+        If a number is out of range.
 
     Examples
     --------
@@ -99,10 +99,11 @@ def factors(
     {'factor': 1.0, 'draws': 1.0}
     """
     check_counts(p=p, q=q, n=n, chains=chains, draws=draws)
-    check_range(0, np.inf, noise=noise)
-    if q > p or switching not in ("draw", "chain"):
-        raise SpecError(f"{q} factors of {p} items, switching {switching!r}: not a factor model")
-    rng = np.random.default_rng(seed)
+    noise = real("noise", noise, low=0)
+    choice("switching", switching, SWITCHING)
+    if q > p:
+        raise SpecError(f"q must not be greater than p, the number of items {p}, not {q}")
+    rng = np.random.default_rng(seed_of(rng))
     batch = (chains, draws)
     truth = {"Lambda": _loadings(p, q, rng), "eta": rng.normal(size=(n, q))}
     y = truth["eta"] @ truth["Lambda"].T + np.sqrt(_UNIQUE) * rng.normal(size=(n, p))
@@ -135,9 +136,9 @@ def factors(
 
 
 def recovery_of_loadings(loadings: Array | xr.DataArray, clean: xr.Dataset) -> dict[str, float]:
-    """Compare aligned loadings with those before anything was planted, whatever aligned them.
+    """Compare aligned loadings with the clean ones, whatever aligned them.
 
-    Each column of a draw is taken for the clean column of that draw that it is most parallel to
+    Each column of a draw is assigned to the clean column of that draw to which it is most parallel
     (one assignment per draw, of absolute cosines), with the sign of the cosine.
 
     Parameters
@@ -149,7 +150,12 @@ def recovery_of_loadings(loadings: Array | xr.DataArray, clean: xr.Dataset) -> d
     Returns
     -------
     dict of str to float
-        As :func:`recovery` does, up to one global signed permutation.
+        As for :func:`recovery`, up to one global signed permutation.
+
+    Raises
+    ------
+    SpecError
+        If the shapes differ.
 
     Examples
     --------
@@ -159,7 +165,9 @@ def recovery_of_loadings(loadings: Array | xr.DataArray, clean: xr.Dataset) -> d
     """
     found, right = np.asarray(loadings, dtype=float), clean["Lambda"].values
     if found.shape != right.shape:
-        raise SpecError(f"loadings of shape {found.shape}, but the clean ones have {right.shape}")
+        raise SpecError(
+            f"loadings must have the shape of the clean ones, {right.shape}, not {found.shape}"
+        )
     norms = np.linalg.norm(found, axis=2)[..., None] * np.linalg.norm(right, axis=2)[:, :, None]
     cosine = found.swapaxes(2, 3) @ right / np.maximum(norms, np.finfo(float).tiny)
     batch, q = cosine.shape[:2], cosine.shape[-1]

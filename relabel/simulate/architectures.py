@@ -1,4 +1,4 @@
-"""Draws of convolutional, residual and attention networks about a truth."""
+"""Simulated draws of convolutional, residual and attention networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel.errors import SpecError
+from relabel._util.validate import choice, integer, seed_of
 from relabel.groups import group_of
 from relabel.models.attention import mixer, vit
 from relabel.models.convolutional import lenet, resnet
@@ -34,7 +34,7 @@ def architecture(
     activation: str | None = None,
     draws: int = 20,
     noise: float = 0.1,
-    seed: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> Simulated:
     """Simulate draws of a network of 16 to 32 channels with the names of PyTorch.
 
@@ -48,7 +48,7 @@ def architecture(
         Activation or symmetry of the units; by default that of the preset.
     draws : int, default 20
         Number of draws, in one chain.
-    noise, seed
+    noise, rng
         As in :func:`planted_draws`.
 
     Returns
@@ -66,8 +66,7 @@ def architecture(
     >>> simulated.clean["fc1.weight"].shape
     (1, 2, 32, 384)
     """
-    if kind not in ARCHITECTURES:
-        raise SpecError(f"architecture: {kind!r} is none of {', '.join(ARCHITECTURES)}")
+    choice("architecture: kind", kind, ARCHITECTURES)
     if kind == "lenet":
         spec, shapes = lenet(activation=activation or "relu"), _lenet_shapes()
     elif kind == "vit":
@@ -78,7 +77,7 @@ def architecture(
         narrow = kind == "bottleneck"
         spec = resnet((2, 2, 2), bottleneck=narrow, activation=activation or "permutation")
         shapes = resnet_shapes((2, 2, 2), (16, 24, 32), bottleneck=narrow)
-    return planted_draws(spec, shapes, draws=draws, noise=noise, seed=seed)
+    return planted_draws(spec, shapes, draws=draws, noise=noise, rng=rng)
 
 
 def planted_draws(
@@ -87,33 +86,42 @@ def planted_draws(
     *,
     draws: int = 20,
     noise: float = 0.1,
-    seed: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> Simulated:
-    r"""Simulate draws of any network, each under a random element of the group of its spec.
+    r"""Simulate draws of any network, each under a random element of its symmetry group.
 
     .. math:: \theta_t = g_t \cdot (\theta_0 + \text{noise} \cdot s \odot \varepsilon_t)
 
-    where :math:`s` is one over the root of the number of a weight's inputs and 0.2 for what has one
-    axis. Weights of norms lie about one; running variances are positive, and lognormal.
+    where :math:`s` is one over the root of the number of a weight's inputs, and 0.2 for variables
+    with one axis. Weights of norms lie about one; running variances are lognormal.
 
     Parameters
     ----------
     spec : Spec
+        Units and axes of the network.
     shapes : mapping of str to tuple of int
         Shape of every array of one draw, by name.
     draws : int, default 20
         Number of draws, in one chain.
     noise : float, default 0.1
         Spread of the draws about the truth, relative to the spread of the weights.
-    seed : int, default 0
-        Seed of everything random.
+    rng : int or numpy.random.Generator, default 0
+        Random seed.
 
     Returns
     -------
     Simulated
         Without probe inputs.
+
+    Examples
+    --------
+    >>> spec = Spec({"h": "tanh"}, {"W": "x -> h", "V": "h -> y"})
+    >>> simulated = planted_draws(spec, {"W": (2, 3), "V": (3, 1)}, draws=5)
+    >>> simulated.clean["W"].shape
+    (1, 5, 2, 3)
     """
-    rng = np.random.default_rng(seed)
+    integer("draws", draws, low=1)
+    rng = np.random.default_rng(seed_of(rng))
     truth, clean = {}, {}
     for name, shape in shapes.items():
         spread = 0.2 if len(shape) < 2 else float(np.prod(shape[1:])) ** -0.5
@@ -136,7 +144,7 @@ def planted_draws(
 
 
 def _layer(name: str, *shape: int) -> Shapes:
-    """Weight and bias."""
+    """Return the shapes of weight and bias."""
     return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
 
 

@@ -1,4 +1,4 @@
-"""Draws of feed-forward networks about a truth, and draws whose labels mean nothing."""
+"""Simulated draws of feed-forward networks about a truth, and draws whose labels mean nothing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.validate import choice, real, seed_of
 from relabel.errors import SpecError
 from relabel.groups import group_of
-from relabel.simulate.planted import Simulated, dataset_of, random_element
+from relabel.models.tables import hidden_names, one_each
+from relabel.simulate.planted import (
+    SWITCHING,
+    Simulated,
+    check_counts,
+    dataset_of,
+    random_element,
+)
 from relabel.spec.arrays import SAMPLE_DIMS
 from relabel.spec.spec import Spec
 from relabel.spec.transformation import Transformation
@@ -32,7 +40,7 @@ def network(
     draws: int = 100,
     noise: float = 0.1,
     switching: Literal["draw", "chain"] = "draw",
-    seed: int = 0,
+    rng: int | np.random.Generator = 0,
     biases: bool = True,
 ) -> Simulated:
     r"""Simulate draws of a feed-forward network, each under a random element of its group.
@@ -55,8 +63,8 @@ def network(
         Spread of the draws about the truth, relative to the spread of the weights.
     switching : {"draw", "chain"}
         Whether every draw has its own element, or every chain.
-    seed : int, default 0
-        Seed of everything random.
+    rng : int or numpy.random.Generator, default 0
+        Random seed.
     biases : bool, default True
         Whether the layers have biases ``b1``, ``b2``, ... beside the weights ``W1``, ``W2``, ...
 
@@ -88,10 +96,11 @@ def network(
     True
     """
     hidden = activations_of(sizes, activation)
-    if switching not in ("draw", "chain"):
-        raise SpecError(f"switching is 'draw' or 'chain', not {switching!r}")
+    check_counts(chains=chains, draws=draws)
+    noise = real("noise", noise, low=0)
+    choice("switching", switching, SWITCHING)
     spec = spec_of(hidden, biases=biases)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_of(rng))
     shapes = _shapes(sizes, biases=biases)
     sd = {name: shapes[f"W{name[1:]}"][0] ** -0.5 for name in shapes}
     truth = {name: sd[name] * rng.normal(size=shape) for name, shape in shapes.items()}
@@ -122,7 +131,7 @@ def structureless(
     law: Literal["normal", "heavy", "two"] = "normal",
     chains: int = 4,
     draws: int = 250,
-    seed: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> Simulated:
     """Simulate draws whose units are all from one distribution, so that labels mean nothing.
 
@@ -131,16 +140,24 @@ def structureless(
     sizes : sequence of int, default (2, 3, 1)
         As in :func:`network`.
     activation : str, default "tanh"
+        Activation of the hidden layer.
     law : {"normal", "heavy", "two"}
-        Of a unit: standard normal; Student's t with three degrees of freedom; or two clusters, to
-        one of which each unit of each draw is assigned by a coin.
+        Distribution of a unit: standard normal; Student's t with three degrees of freedom; or two
+        clusters, to one of which each unit of each draw is assigned by a coin.
     chains, draws : int
-    seed : int, default 0
+        Number of chains, and of draws in each.
+    rng : int or numpy.random.Generator, default 0
+        Random seed.
 
     Returns
     -------
     Simulated
-        The truth is zero, or the middle of the clusters.
+        The truth is zero.
+
+    Raises
+    ------
+    SpecError
+        If there is more than one hidden layer, or the law is unknown.
 
     Examples
     --------
@@ -149,9 +166,11 @@ def structureless(
     {'chain': 4, 'draw': 10, 'b1_dim_0': 3}
     """
     hidden = activations_of(sizes, activation)
-    if len(hidden) > 1 or law not in ("normal", "heavy", "two"):
-        raise SpecError(f"one hidden layer, and the law normal, heavy or two, not {law!r}")
-    rng = np.random.default_rng(seed)
+    check_counts(chains=chains, draws=draws)
+    choice("law", law, ("normal", "heavy", "two"))
+    if len(hidden) > 1:
+        raise SpecError(f"structureless: there must be one hidden layer, not {len(hidden)}")
+    rng = np.random.default_rng(seed_of(rng))
     batch, size = (chains, draws), sizes[1]
     units = rng.normal(size=(*batch, size, sizes[0] + 1 + sizes[2]))
     if law == "heavy":
@@ -173,22 +192,19 @@ def structureless(
 
 
 def activations_of(sizes: Sequence[int], activation: str | Sequence[str]) -> dict[str, str]:
-    """Name the hidden layers and give each its activation."""
+    """Return the activations of the hidden layers by their names."""
     n_hidden = len(sizes) - 2
     if n_hidden < 1 or min(sizes) < 1:
         raise SpecError(
-            f"sizes {tuple(sizes)}: name inputs, at least one hidden layer, and outputs, each "
-            "at least 1"
+            "sizes must be positive integers for inputs, at least one hidden layer, and outputs, "
+            f"not {tuple(sizes)}"
         )
-    chosen = [activation] * n_hidden if isinstance(activation, str) else list(activation)
-    if len(chosen) != n_hidden:
-        raise SpecError(f"{len(chosen)} activations for {n_hidden} hidden layers")
-    names = ["h"] if n_hidden == 1 else [f"h{layer}" for layer in range(1, n_hidden + 1)]
-    return dict(zip(names, chosen, strict=True))
+    chosen = one_each("network", "activation", activation, n_hidden)
+    return dict(zip(hidden_names(n_hidden), chosen, strict=True))
 
 
 def spec_of(hidden: Mapping[str, str], *, biases: bool) -> Spec:
-    """Declare the axes of all layers."""
+    """Return the spec of the network."""
     axes = {}
     for layer, (tail, head) in enumerate(pairwise(["x", *hidden, "y"]), 1):
         axes[f"W{layer}"] = f"{tail} -> {head}"
@@ -198,7 +214,7 @@ def spec_of(hidden: Mapping[str, str], *, biases: bool) -> Spec:
 
 
 def _shapes(sizes: Sequence[int], *, biases: bool) -> dict[str, tuple[int, ...]]:
-    """Shape of one draw of every variable."""
+    """Return the shape of one draw of every variable."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, (n_in, n_out) in enumerate(pairwise(sizes), 1):
         shapes[f"W{layer}"] = (n_in, n_out)

@@ -1,4 +1,4 @@
-"""Posteriors of normal mixtures, by a Gibbs sampler that starts at the truth."""
+"""Simulated posteriors of normal mixtures, by a Gibbs sampler that starts at the truth."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 
+from relabel._util.validate import real, seed_of
 from relabel.simulate.gibbs import (
     Normals,
     categorical,
-    check_counts,
-    check_range,
     one_hot,
     places,
     planted_allocations,
 )
-from relabel.simulate.planted import Simulated
+from relabel.simulate.planted import Simulated, check_counts
 from relabel.spec.arrays import SAMPLE_DIMS
 from relabel.spec.spec import Spec
 
@@ -28,7 +27,7 @@ Array = NDArray[Any]
 
 _BURN_IN = 50
 _THIN = 3
-_EVEN = 10.0  # of the Dirichlet law of the true weights
+_EVEN = 10.0  # parameter of the Dirichlet law of the true weights
 
 
 def mixture(
@@ -41,7 +40,7 @@ def mixture(
     draws: int = 100,
     switching: Literal["draw", "chain"] = "draw",
     missing: float = 0.0,
-    seed: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> Simulated:
     r"""Simulate the posterior of a normal mixture, each draw under a random permutation.
 
@@ -54,38 +53,38 @@ def mixture(
     K : int, default 3
         Number of components.
     n : int, default 200
-        Number of data.
+        Number of observations.
     separation : float, default 4.0
         Distance of neighbouring means, in standard deviations. Below 3 labels overlap.
     dim : int, default 1
-        Of the data; covariances are diagonal.
+        Dimension of the data; covariances are diagonal.
     chains, draws : int
         Number of chains, and of draws in each.
     switching : {"draw", "chain"}
         Whether every draw has its own permutation, or every chain.
     missing : float, default 0.0
-        Share of the allocations ``z`` that are missing, and are -1.
-    seed : int, default 0
-        Seed of everything random.
+        Share of the allocations ``z`` that are missing (-1).
+    rng : int or numpy.random.Generator, default 0
+        Random seed.
 
     Returns
     -------
     Simulated
         ``posterior`` has `mu`, `sigma` (component, or component and dim) and the weights `w`;
-        ``allocation`` has `z`, whole numbers, and `prob` (obs, component); ``sample_stats`` the
+        ``allocation`` has `z`, integers, and `prob` (obs, component); ``sample_stats`` the
         log posterior density `lp`, `z` summed out; ``constant_data`` the data `x` and `true_z`.
 
     Raises
     ------
     SpecError
-        If a number makes no sense.
+        If a number is out of range.
 
     Notes
     -----
-    A sampler may exchange components by itself. So what is *right* is defined by the data, not by
-    where the sampler started: slot *k* of `clean` holds the component of the draw that agrees in
+    A sampler may exchange components by itself. So the *right* labels are defined by the data, not
+    by the start of the sampler: slot *k* of `clean` holds the component of the draw that agrees in
     most points with the true component *k*, by the assignment that is best over all components.
-    Where components overlap that is a convention like any other, and even the true parameters do
+    Where components overlap that is one convention among others, and even the true parameters do
     not lead to it in every draw.
 
     References
@@ -104,8 +103,8 @@ def mixture(
     {'component': 1.0, 'draws': 1.0}
     """
     check_counts(K=K, n=n, dim=dim, chains=chains, draws=draws)
-    check_range(0, np.inf, separation=separation)
-    rng = np.random.default_rng(seed)
+    separation = real("separation", separation, low=0)
+    rng = np.random.default_rng(seed_of(rng))
     mu, sigma = places(K, dim, separation, rng), rng.uniform(0.8, 1.2, size=(K, dim))
     w = rng.dirichlet(np.full(K, _EVEN))
     true_z = np.sort(rng.choice(K, size=n, p=w))
