@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ import xarray as xr
 from files import REPOSITORY, small_tree, write
 
 from relabel.cli.headers import read_header
-from relabel.diagnostics.thresholds import declared_thresholds
 from relabel.diagnostics.likelihood import FAMILIES
+from relabel.diagnostics.thresholds import declared_thresholds
 from relabel.groups import GROUPS
 from relabel.matching.criteria import CRITERIA, options_of
 
