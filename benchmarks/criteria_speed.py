@@ -34,7 +34,7 @@ from relabel.alignment.job import Job
 from relabel.data.containers import sharing
 from relabel.matching.allocation_features import with_labels
 from relabel.matching.criteria import CRITERIA, Criterion
-from relabel.matching.criteria.factors import OfLoadings
+from relabel.matching.criteria.factor_criteria import OfLoadings
 from relabel.matching.draws import Draws
 from relabel.matching.solve import Solution
 

@@ -15,7 +15,7 @@ from relabel.matching.criteria import Criterion
 from relabel.matching.draws import Draws, log_density
 from relabel.matching.features import Problem
 from relabel.matching.probes import Probes
-from relabel.models.network import all_outputs
+from relabel.models.forward_pass import all_outputs
 from relabel.numerics.chains import flag_chains
 from relabel.spec.spec import SAMPLE_DIMS, Bound
 

@@ -21,7 +21,7 @@ from relabel.diagnostics.aligned import Aligned
 from relabel.diagnostics.likelihood import Family, Likelihood, Variables, guessed, laid_out
 from relabel.errors import DataError, SpecError
 from relabel.matching.features import layer_size
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 from relabel.sources.samples import sample_dims_of
 from relabel.spec.arrays import SAMPLE_DIMS, is_drawn
 from relabel.spec.spec import Bound

@@ -20,7 +20,7 @@ from relabel.data.roles import is_auto
 from relabel.diagnostics.aligned import Aligned
 from relabel.errors import DataError, SpecError
 from relabel.groups import Group, activation_of
-from relabel.models.network import Layer, Network
+from relabel.models.forward_pass import Layer, Network
 from relabel.spec.arrays import SAMPLE_DIMS, draw_values
 from relabel.spec.spec import Bound
 from relabel.spec.variables import BoundVariable

@@ -22,7 +22,7 @@ from relabel.groups.elements import Monomial
 from relabel.matching.criteria import rebuilt
 from relabel.matching.probes import input_values
 from relabel.matching.solve import STARTS
-from relabel.models.network import Network, outputs_of
+from relabel.models.forward_pass import Network, outputs_of
 from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
 from relabel.spec.spec import Bound
 

@@ -82,7 +82,7 @@ def _print_units(bound: Bound) -> None:
 def _print_inputs(bound: Bound, groups: Mapping[str, Any]) -> None:
     """Say which stored variables could be the inputs of a network."""
     from relabel.data.roles import find_inputs
-    from relabel.models.network import Network
+    from relabel.models.forward_pass import Network
 
     try:
         n_inputs = Network.of(bound).n_inputs

@@ -21,7 +21,7 @@ from relabel.matching.draws import Draws
 from relabel.matching.features import Layout, Problem
 from relabel.matching.moments import pooled_moments
 from relabel.matching.probes import input_values
-from relabel.models.network import ONLY_DENSE, Network, NotDenseError
+from relabel.models.forward_pass import ONLY_DENSE, Network, NotDenseError
 from relabel.spec.gauges import in_circles
 from relabel.spec.spec import SAMPLE_DIMS, Bound, BoundVariable, Spec
 from relabel.spec.transformation import Transformation

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.data.roles import find_inputs
 from relabel.errors import SpecError
-from relabel.models.network import Network, NotDenseError
+from relabel.models.forward_pass import Network, NotDenseError
 from relabel.spec.spec import Bound
 
 if TYPE_CHECKING:

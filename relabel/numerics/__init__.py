@@ -1,4 +1,4 @@
 """Numerical kernels.
 
-Arrays in, arrays out. NumPy and SciPy only, no names and no labelled arrays.
+Arrays come in, arrays go out: NumPy and SciPy only, no names and no labelled arrays.
 """

@@ -118,12 +118,12 @@ def settle_gauges(
     tolerance: float = 1e-15,
     max_cycles: int = 10_000,
 ) -> dict[str, Array]:
-    r"""Find the scales that every set of units asks for, given the scales of the others.
+    r"""Find the scales that bring every set of units to its gauge, given those of the others.
 
-    The sets are visited cyclically: the squared norms of what is written to and read from each
-    unit are computed under the present scales of the other sets, and the gauge of the set answers
-    with new scales. For the balanced gauge this is coordinate descent on a convex function (the
-    squared norm of all weights on the orbit), so it ends at its only minimum.
+    The sets are visited cyclically: the squared norms of incoming and outgoing weights of each unit
+    are computed under the present scales of the other sets, and the gauge of the set returns new
+    scales. For the balanced gauge this is coordinate descent on a convex function (the squared norm
+    of all weights on the orbit), so it ends at its only minimum.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def settle_gauges(
         for name, gauge in gauges.items():
             fresh = gauge(*_scaled_norms(current, now, name))
             moved = np.maximum(moved, np.abs(np.log(fresh / now[name])).max(axis=-1))
-            if name in coupled and cycle % 2:  # units that move each other would overshoot for ever
+            if name in coupled and cycle % 2:  # coupled units would overshoot for ever
                 fresh = np.sqrt(fresh * now[name])
             now[name] = fresh
         for name, scale in now.items():
@@ -186,14 +186,14 @@ def settle_gauges(
 
 
 def _summed(squares: Array, axes: tuple[tuple[str | None, int], ...]) -> SquaredTerm:
-    """Sum over the axes that no scale acts on: positions of a kernel, inputs, outputs."""
+    """Return squares summed over the axes without a scale: positions of a kernel, outputs."""
     idle = [i for i, (units, power) in enumerate(axes) if units is None or power == 0]
     kept = tuple(axis for i, axis in enumerate(axes) if i not in idle)
     return squares.sum(axis=tuple(i + 1 for i in idle)) if idle else squares, kept
 
 
 def _self_coupled(terms: Sequence[SquaredTerm]) -> set[str]:
-    """Units that some variable carries on two axes."""
+    """Return the units that a variable carries on two axes."""
     named = [[name for name, _ in axes if name is not None] for _, axes in terms]
     return {name for names in named for name in names if names.count(name) > 1}
 
@@ -201,7 +201,7 @@ def _self_coupled(terms: Sequence[SquaredTerm]) -> set[str]:
 def _scaled_norms(
     terms: Sequence[SquaredTerm], scales: Mapping[str, Array], name: str
 ) -> tuple[Array, Array]:
-    """Squared norms into and out of each unit of `name`, under the scales of the others."""
+    """Return squared norms into and out of each unit of `name`, under the scales of the others."""
     norms = [np.zeros_like(scales[name]), np.zeros_like(scales[name])]
     for squares, axes in terms:
         for position, (units, power) in enumerate(axes):

@@ -17,20 +17,20 @@ Array = NDArray[Any]
 _SHORT = 50  # draws of a chain, below which its spread is not that of the mode
 _LEAST_LP = 5  # draws of a chain, for a median and a spread of its log density
 _LEAST_DRAWS = 10  # of a chain, for a mean of its outputs
-_HALF_NORMAL = 2.5  # sd of a normal distribution over the median deviation of its better half
+_HALF_NORMAL = 2.5  # sd of a normal distribution over the median deviation of its upper half
 _FAR = 1e12  # standard deviations; chains that do not move are farther apart
 
 
 @dataclass(frozen=True)
 class Chains:
-    """What is said of every chain.
+    """Flags of chains and their reasons.
 
     Attributes
     ----------
     reasons : dict of int to str
-        Position of every flagged chain -> why.
+        Position of every flagged chain -> reason.
     lp_median : ndarray of shape (chains,)
-        nan where there is no `lp`.
+        Median log density of every chain; nan where there is no `lp`.
     function_distance : ndarray of shape (chains,)
         Distance of the mean outputs from those of the main chains, in standard deviations; nan
         without outputs.
@@ -72,10 +72,10 @@ def flag_chains(
       rule's bound;
     * it does not move at all.
 
-    Of short chains (fewer than 50 draws) the spread within a chain tells little, so that of the
-    better half of the medians counts as well (from their median absolute deviation), and what the
-    largest of so many exceeds the others by; with fewer than 5 draws nothing is said. Outputs are
-    compared for chains of 10 draws and more.
+    In short chains (fewer than 50 draws) the spread within a chain is not reliable. So the spread
+    of the upper half of the medians counts as well (from their median absolute deviation), and the
+    expected excess of the largest of so many; with fewer than 5 draws no chain is flagged by its
+    log density. Outputs are compared for chains of 10 draws and more.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def flag_chains(
 
     Notes
     -----
-    How many chains sit in a mode says nothing of its posterior mass.
+    The number of chains in a mode is no measure of its posterior mass.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def flag_chains(
 
 
 def _quiet(statistic: Any, values: Array) -> Array:
-    """A statistic over draws, nan where a chain has none."""
+    """Return a statistic over draws, nan where a chain has no values."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         result: Array = statistic(values, axis=1)
@@ -141,7 +141,7 @@ def _quiet(statistic: Any, values: Array) -> Array:
 
 
 def _standing_still(lp: Array | None, outputs: Array | None) -> Array:
-    """Which chains never move; an `lp` that is the same throughout stands for nothing."""
+    """Return which chains never move; an `lp` that is the same in all chains is a placeholder."""
     values = lp if outputs is None else outputs
     assert values is not None
     flat = values.reshape(*values.shape[:2], -1)
@@ -165,7 +165,7 @@ def _below_the_best(lp: Array, median: Array, n_sd: float, n_nats: float) -> dic
 
 
 def _bound(lp: Array, n_sd: float, n_nats: float) -> float:
-    """Difference of log densities beyond chance; chains that do not move have no say."""
+    """Return a difference of log densities beyond chance, from the chains that move."""
     spread = _quiet(np.nanstd, lp)
     moving = spread[spread > 0]
     return n_sd * float(np.median(moving)) + n_nats if moving.size else n_nats
@@ -188,7 +188,7 @@ def _drifting(lp: Array, n_sd: float, n_nats: float, n_segments: int) -> dict[in
 def _main_group(
     outputs: Array, median: Array, reasons: dict[int, str], function_sd: float
 ) -> tuple[Array, Array]:
-    """Chains of the main group in function space, and every chain's distance from it."""
+    """Return which chains are the main group in function space, and the distances from it."""
     mean, variance = _quiet(np.nanmean, outputs), _quiet(np.nanvar, outputs)
     n_chains = len(mean)
     apart = np.stack(
@@ -209,7 +209,7 @@ def _main_group(
 def distance_of_means(
     mean: Array, variance: Array, other_mean: Array, other_variance: Array
 ) -> Array:
-    """Return the distance of two mean functions, at the inputs where they differ most.
+    """Return the distance of two mean functions, at the inputs with the largest differences.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Densities of mixture components, and what follows from them: allocation and state probabilities.
+"""Densities of mixture components, and the allocation and state probabilities that they imply.
 
 NumPy arrays in and out. Batch axes (draws) lead; parameters have the shape (..., K), those that are
 vectors or matrices (..., K, d) or (..., K, d, d). An axis of size one stands for all components.
@@ -41,7 +41,7 @@ class Density:
         ``density(x, **parameters)`` -> log densities (..., n, K). Scalar parameters come as
         (..., 1, K) and x as (n, 1); vectors and matrices as they are, with x of shape (n, d).
     parameters : tuple of str
-        The ways to give its parameters, each a text of their names.
+        The ways to give its parameters, each a string of their names.
     ranks : mapping of str to int
         Parameters that are vectors (1) or matrices (2).
     items : bool
@@ -111,7 +111,7 @@ def _beta(x: Array, alpha: Array, beta: Array) -> Array:
 
 
 def _counts(x: Array) -> tuple[Array, Array]:
-    """Whole numbers from 0 on, and where x holds them."""
+    """Return x as counts, and where it holds non-negative integers."""
     inside = (x >= 0) & (x == np.rint(x))
     return np.where(inside, x, 0), inside
 
@@ -179,7 +179,7 @@ def _dot_log(count: Array, p: Array) -> Array:
 
 
 def _multivariate_normal(x: Array, mean: Array, **given: Array) -> Array:
-    """Density of (n, d) observations; what is given is a matrix, or a vector of spreads."""
+    """Density of (n, d) observations, given a matrix or a vector of spreads."""
     gap = x - mean[..., None, :]  # (..., K, n, d)
     ((name, value),) = given.items()
     if name in ("sd", "variance"):
@@ -366,7 +366,7 @@ def check_names(family: str, parameters: Collection[str]) -> None:
 
 
 def _check_range(family: str, name: str, value: Array, rank: int) -> None:
-    """Check that a parameter is in its range; NaN are left to the draws' own checks."""
+    """Raise DataError unless a parameter is in its range; NaN are left to other checks."""
     if value.ndim < rank + 1:
         raise DataError(f"{family}: {name} has the shape {value.shape}; one axis is of components")
     positive = name in _POSITIVE or (name == "precision" and rank < 2)
@@ -392,7 +392,7 @@ def _observations(family: str, found: Density, x: Array) -> Array:
 
 
 def _check_sizes(family: str, found: Density, x: Array, values: Mapping[str, Array]) -> None:
-    """Check that vectors and matrices have as many entries as the observations."""
+    """Raise DataError unless vectors and matrices have as many entries as the observations."""
     if family in ("categorical", "binomial_trials"):
         wanted = {"categorical": 1, "binomial_trials": 2}[family]
         if x.shape[1] != wanted:

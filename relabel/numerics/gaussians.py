@@ -1,4 +1,4 @@
-r"""Gaussians compared: covariances, their Bures distance and their Wasserstein barycentre.
+r"""Covariances of Gaussians: their Bures distance and their Wasserstein barycentre.
 
 The squared 2-Wasserstein distance between :math:`N(m_1, A)` and :math:`N(m_2, B)` is
 
@@ -29,7 +29,7 @@ _SINGULAR = 1e-12  # eigenvalues below this share of the largest count as zero
 
 
 def root_of(covariance: Array) -> Array:
-    """Symmetric square root of positive semidefinite matrices, (..., R, R).
+    """Return the symmetric square root of positive semidefinite matrices, (..., R, R).
 
     Eigenvalues below zero, which rounding leaves, count as zero.
 
@@ -49,13 +49,13 @@ def root_of(covariance: Array) -> Array:
 
 
 def spread_of(root: Array) -> Array:
-    """Trace of the covariance of which this is the symmetric root, shape (...)."""
+    """Return the trace of the covariance of which this is the symmetric root, shape (...)."""
     trace: Array = np.square(root).sum(axis=(-2, -1))
     return trace
 
 
 def fidelity(one: Array, two: Array) -> Array:
-    r"""Trace of :math:`(A^{1/2} B A^{1/2})^{1/2}` from the symmetric roots of *A* and *B*.
+    r"""Return the trace of :math:`(A^{1/2} B A^{1/2})^{1/2}` from the symmetric roots of *A*, *B*.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def fidelity(one: Array, two: Array) -> Array:
 
 
 def barycentre(roots: Array, start: Array | None = None) -> Array:
-    r"""Covariance of the Wasserstein barycentre of Gaussians.
+    r"""Return the covariance of the Wasserstein barycentre of Gaussians.
 
     The fixed-point iteration
 

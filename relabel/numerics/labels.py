@@ -1,7 +1,7 @@
-"""Allocations and their probabilities, checked: labels from 0 to K-1, rows that add up to one.
+"""Checks of allocations and their probabilities: labels from 0 to K-1, rows that add up to one.
 
 A *label* names the unit of an observation. A missing one is -1 in integers, and NaN in floats that
-otherwise hold whole numbers (which is what xarray makes of integers with a fill value).
+otherwise hold integers (as xarray reads integers with a fill value).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TOLERANCE = 1e-2  # of a sum of probabilities; five that are rounded to 3 digit
 
 
 class Labels(NamedTuple):
-    """The labels that occur: lowest and highest (None if all are missing), and what is none."""
+    """Lowest and highest label (None if all are missing), and a value that is not a label."""
 
     lowest: int | None
     highest: int | None
@@ -52,7 +52,7 @@ def labels_in(values: Array) -> Labels:
     Returns
     -------
     Labels
-        `odd` is one of the values that are not whole numbers, if there is any.
+        `odd` is one of the values that are not integers, if there is any.
 
     Examples
     --------
@@ -77,13 +77,13 @@ def labels_in(values: Array) -> Labels:
 
 
 def checked_labels(values: Array, n_units: int, address: str, units: str = "component") -> Array:
-    """Return labels as integers, missing ones as -1, or say what is wrong with them.
+    """Return labels as integers, missing ones as -1; raise DataError if they are not sound.
 
     Parameters
     ----------
     values : ndarray
-        Labels of any shape: integers with -1 for missing, bools, or floats that hold whole numbers,
-        with NaN for missing.
+        Labels of any shape: integers with -1 for missing, bools, or floats that hold integers, with
+        NaN for missing.
     n_units : int
         Number of units, K.
     address : str
@@ -99,7 +99,7 @@ def checked_labels(values: Array, n_units: int, address: str, units: str = "comp
     Raises
     ------
     DataError
-        If a label is not a whole number or lies outside 0 to K-1; labels that look 1-based are
+        If a label is not an integer or lies outside 0 to K-1; labels that look 1-based are
         recognised.
 
     Examples
@@ -126,7 +126,7 @@ labelled 0 to 1: they look 1-based; subtract one (labels - 1)
 
 
 def check_range(found: Labels, n_units: int, address: str, units: str) -> None:
-    """Refuse labels that name no unit.
+    """Raise DataError unless all labels name units.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def check_range(found: Labels, n_units: int, address: str, units: str) -> None:
     """
     if found.odd is not None:
         raise DataError(
-            f"{address} holds {found.odd:g}, but labels of {units!r} are whole numbers from 0 to "
+            f"{address} holds {found.odd:g}, but labels of {units!r} must be integers from 0 to "
             f"{n_units - 1}, NaN where they are missing"
         )
     if found.lowest is None or found.highest is None:
@@ -193,22 +193,22 @@ def moved_labels(labels: Array, new_label: Array, address: str, units: str = "co
 
 
 def _core_size(labels: Array, new_label: Array) -> int:
-    """Number of labels of one draw."""
+    """Return the number of labels of one draw."""
     return int(np.prod(labels.shape[new_label.ndim - 1 :], dtype=int))
 
 
 def _label_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Dtype of a table of new labels."""
+    """Return the dtype of a table of new labels."""
     return np.dtype(np.int8) if dtype.kind == "b" else dtype
 
 
 def checked_probabilities(
     values: Array, address: str, *, first: int = 0, tolerance: float = _TOLERANCE
 ) -> Array:
-    """Return allocation probabilities as they are, or say what is wrong with them.
+    """Return allocation probabilities as they are; raise DataError if they are not sound.
 
-    Probabilities are not negative, finite, and add up to one over the components. A row may be
-    missing: NaN for all components. Zero probabilities are fine. Nothing is copied as a whole.
+    Probabilities must be finite, not negative, and add up to one over the components. A row may be
+    missing: NaN for all components. Zero probabilities are fine. The array is not copied.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def checked_probabilities(
     first : int, default 0
         Number of the first draw, for messages.
     tolerance : float, default 1e-2
-        How far a sum may lie from one: float32, and text of few digits, are not exact.
+        Largest distance of a sum from one: float32, and text files of few digits, are not exact.
 
     Returns
     -------
@@ -267,7 +267,7 @@ def _check_block(
     *,
     named: bool = True,
 ) -> None:
-    """Check probabilities of some draws, (draws, n, K)."""
+    """Raise DataError unless the probabilities of some draws, (draws, n, K), are sound."""
     if not block.size:
         return
     sums = block @ np.ones(block.shape[-1], np.result_type(block.dtype, np.float32))
@@ -306,7 +306,7 @@ def _check_block(
 
 
 def _blocks(values: Array) -> Iterator[Array]:
-    """Parts of an array, flat; one array is never copied as a whole."""
+    """Yield flat parts of an array, which is never copied as a whole."""
     if not values.ndim or values.flags.c_contiguous:
         flat = values.reshape(-1)
         for start in range(0, flat.size, _BLOCK):

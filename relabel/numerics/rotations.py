@@ -17,7 +17,7 @@ _SWEEPS = 3  # of planar rotations in single precision, before Newton's method t
 _FINISHED = 1e-10  # largest angle of a plane, in radians, of a draw that is done
 _FLAT = 1e-13  # share of the fourth moments below which a plane has no best angle
 _MAX_STEPS = 200
-_LONGEST = 0.5  # radians; a longer step of Newton's method is not believed
+_LONGEST = 0.5  # radians; a longer step of Newton's method is not trusted
 _DEAD = 1e-26  # squared length of a column, beside the longest, that is rounding
 _FAR = 1e15  # a radius whose square is a number in single precision
 _MAX_INNER = 12  # steps of conjugate gradients within one of Newton's method
@@ -121,7 +121,7 @@ def varimax(loadings: Array, *, kaiser: bool = False) -> Array:
 
 
 def _scaled(loadings: Array, kaiser: bool) -> Array:
-    """Rows of length one, if asked for, and entries of size one, so that moments are harmless."""
+    """Return entries of size at most one, so that moments do not overflow; rows of length one."""
     if kaiser:
         length = np.linalg.norm(loadings, axis=2, keepdims=True)
         loadings = loadings / np.where(length > 0, length, 1.0)
@@ -132,7 +132,7 @@ def _scaled(loadings: Array, kaiser: bool) -> Array:
 def _step(
     loadings: Array, rotation: Array, angle: Array, radius: Array
 ) -> tuple[Array, Array, Array]:
-    """One step of Newton's method within a radius, taken where it gains: all that it changes."""
+    """Take one step of Newton's method within a radius, where it gains; return the new state."""
     before = loadings @ rotation
     value = _value(before)
     turn, length = _newton(before, radius, angle)
@@ -143,7 +143,7 @@ def _step(
     fresh = np.where(sound[:, None, None], _orthogonal(rotation @ turn), rotation)
     radius = np.where(sound, np.minimum(2 * radius, _LONGEST), length / 4)
     stuck = np.flatnonzero((radius < _FINISHED) & ~sound)
-    if stuck.size:  # a saddle: planes tell the way
+    if stuck.size:  # a saddle: planar rotations leave it
         fresh[stuck] = fresh[stuck] @ _orthogonal(_planar(before[stuck], 1))
         radius[stuck] = _LONGEST
         nearer[stuck], sound[stuck] = _largest_angle(loadings[stuck] @ fresh[stuck]), True
@@ -151,7 +151,7 @@ def _step(
 
 
 def _value(columns: Array) -> Array:
-    """The varimax criterion of every draw."""
+    """Return the varimax criterion of every draw."""
     squares = columns**2
     fourth = np.einsum("dij,dij->d", squares, squares)
     value: Array = fourth - (squares.sum(axis=1) ** 2).sum(axis=1) / columns.shape[1]
@@ -159,7 +159,7 @@ def _value(columns: Array) -> Array:
 
 
 def _largest_angle(columns: Array) -> Array:
-    """Size of the largest of the best angles in all planes of two columns, shape (draws,)."""
+    """Return the largest of the best angles in all planes of two columns, shape (draws,)."""
     squares = columns**2
     turned = columns.swapaxes(1, 2)
     second, fourth = turned @ columns, squares.swapaxes(1, 2) @ squares
@@ -179,14 +179,14 @@ def _largest_angle(columns: Array) -> Array:
 
 
 def _both_alive(own: Array) -> Array:
-    """Which pairs of columns are more than rounding, given the squared lengths of columns."""
+    """Return which pairs of columns are more than rounding, given their squared lengths."""
     alive = own > _DEAD * own.max(axis=1, keepdims=True)
     both: Array = alive[:, :, None] & alive[:, None, :]
     return both
 
 
 def _polar_steps(columns: Array) -> Array:
-    """A few steps, each to the orthogonal matrix nearest to the slope of the criterion."""
+    """Take a few steps, each to the orthogonal matrix nearest to the slope of the criterion."""
     n_draws, n_rows, size = columns.shape
     turned, still = columns.swapaxes(1, 2), ~(columns != 0).any(axis=1)
     rotation = np.broadcast_to(np.eye(size), (n_draws, size, size))
@@ -201,7 +201,7 @@ def _polar_steps(columns: Array) -> Array:
 
 
 def _planar(loadings: Array, n_sweeps: int) -> Array:
-    """Sweeps of best planar rotations, in single precision; the draws run along the last axis."""
+    """Take sweeps of best planar rotations, in single precision; draws run along the last axis."""
     n_draws, n_rows, n_factors = loadings.shape
     columns = np.empty((n_factors, n_rows + n_factors, n_draws), np.float32)
     columns[:, :n_rows] = loadings.transpose(2, 1, 0)
@@ -218,7 +218,7 @@ def _planar(loadings: Array, n_sweeps: int) -> Array:
 
 
 def _best_angle(one: Array, two: Array, work: Array) -> Array:
-    """The angle that maximises varimax in the plane of two columns, each (p, draws)."""
+    """Return the angle that maximises varimax in the plane of two columns, each (p, draws)."""
     product, difference = work
     np.multiply(two, two, out=product)
     np.multiply(one, one, out=difference)
@@ -246,14 +246,14 @@ def _turn(one: Array, two: Array, cosine: Array, sine: Array, work: Array) -> No
 
 
 def _orthogonal(nearly: Array) -> Array:
-    """Mend matrices that are orthogonal but for the rounding of single precision."""
+    """Return matrices that are nearly orthogonal without the rounding of single precision."""
     for _ in range(2):
         nearly = 1.5 * nearly - 0.5 * nearly @ (nearly.swapaxes(-1, -2) @ nearly)
     return nearly
 
 
 def _newton(columns: Array, radius: Array, angle: Array) -> tuple[Array, Array]:
-    r"""One step of Newton's method within a radius, and its length.
+    r"""Return one step of Newton's method within a radius, and its length.
 
     Along :math:`R = \exp(\Omega)` the criterion is, to second order,
     :math:`\langle M, \Omega\rangle + \tfrac12 \sum_j \omega_j' C_j \omega_j` with the columns
@@ -285,7 +285,7 @@ def _newton(columns: Array, radius: Array, angle: Array) -> tuple[Array, Array]:
 
 
 def _curvature(columns: Array, second: Array, slope: Array) -> Array:
-    """The matrices C of :func:`_newton`, shape (draws, q, q, q), in single precision."""
+    """Return the matrices C of :func:`_newton`, shape (draws, q, q, q), in single precision."""
     n_draws, n_rows, size = columns.shape
     own = np.einsum("daa->da", second)
     curvature = np.empty((n_draws, size, size, size), columns.dtype)
@@ -301,7 +301,7 @@ def _curvature(columns: Array, second: Array, slope: Array) -> Array:
 def _conjugate_gradients(
     curvature: Array, slope: Array, both: Array, radius: Array, precision: Array
 ) -> Array:
-    """Skew steps by conjugate gradients, cut off at a radius (Steihaug 1983)."""
+    """Return skew steps by conjugate gradients, cut off at a radius (Steihaug 1983)."""
     diagonal = np.einsum("djaa->daj", curvature)
     scale = np.abs(diagonal + diagonal.swapaxes(1, 2))
     scale = np.maximum(scale, 0.1 * scale.mean(axis=(1, 2), keepdims=True))
@@ -320,8 +320,8 @@ def _conjugate_gradients(
         size = np.sqrt(_inner(direction, direction))
         size = np.where(size > 0, size, 1.0)
         along = _inner(step, direction) / size
-        room = np.maximum(radius**2 - _inner(step, step), 0.0)
-        most = (np.sqrt(along**2 + room) - along) / size
+        left = np.maximum(radius**2 - _inner(step, step), 0.0)
+        most = (np.sqrt(along**2 + left) - along) / size
         outside = going & (~inside | (length > most))
         length = np.where(outside, most, length)[:, None, None]
         step += length * direction
@@ -340,7 +340,7 @@ def _conjugate_gradients(
 
 
 def _inner(one: Array, two: Array) -> Array:
-    """Inner product of two skew matrices, each plane counted once."""
+    """Return the inner product of two skew matrices, each plane counted once."""
     product: Array = np.einsum("dab,dab->d", one, two)
     product *= product.dtype.type(0.5)
     return product

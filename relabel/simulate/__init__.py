@@ -1,20 +1,13 @@
 """Simulated posteriors with planted symmetries, for tests, benchmarks and documentation.
 
-Sizes, spreads and a seed come in; draws, their spec and the elements that were applied to them go
-out. Nothing in the library imports this package. Its functions return a :class:`Simulated`:
+Sizes, spreads and a seed come in; draws, their spec and the elements that were applied to them
+(:class:`Simulated`) go out. Nothing in the library imports this package.
 
-====================  ===========================================================================
-:func:`network`       draws of feed-forward networks about a truth
-:func:`posterior`     posteriors of networks with one hidden layer, with spare and duplicated units
-                      and chains in another mode
-:func:`structureless` draws of networks whose labels mean nothing
-:func:`architecture`  draws of convolutional, residual and attention networks
-:func:`planted_draws` draws of any network that a spec describes
-:func:`mixture`       posteriors of normal mixtures
-:func:`hmm`           posteriors of hidden Markov models
-:func:`factors`       draws of factor models
-====================  ===========================================================================
-
+Draws of feed-forward networks about a truth (:func:`network`); posteriors of networks with one
+hidden layer, with spare and duplicated units and other modes (:func:`posterior`); draws whose
+labels mean nothing (:func:`structureless`); draws of convolutional, residual and attention
+networks (:func:`architecture`), or of any other (:func:`planted_draws`); posteriors of mixtures
+(:func:`mixture`), hidden Markov models (:func:`hmm`) and factor models (:func:`factors`).
 :func:`recovery` and :func:`recovery_of_loadings` compare an alignment with what was planted.
 """
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 import relabel
 from relabel import Spec, SpecError
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 
 SAMPLE = ("chain", "draw")
 N = (2, 10)

@@ -22,7 +22,7 @@ from relabel.diagnostics.likelihood import (
     guessed,
 )
 from relabel.diagnostics.likelihood.noise import noise_names
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 from relabel.numerics.densities import DENSITIES
 from relabel.simulate import posterior as posterior_of
 

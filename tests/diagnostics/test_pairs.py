@@ -9,7 +9,7 @@ from relabel import Spec, SpecError, simulate
 from relabel.diagnostics.kernels.removal import redundancy
 from relabel.diagnostics.kernels.unit_pairs import pairs, prior_draws
 from relabel.diagnostics.likelihood import Bernoulli, Fitted
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 
 
 def residual(f, design):

@@ -10,7 +10,7 @@ from relabel.diagnostics.kernels.refit import Site, masked_inverse
 from relabel.diagnostics.kernels.removal import KINDS, Redundancy, redundancy
 from relabel.diagnostics.kernels.smaller import nearest_loss
 from relabel.diagnostics.likelihood import Bernoulli, Fitted, Normal, family_of
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 
 SAMPLE = ("chain", "draw")
 ACTIVATIONS = {

@@ -19,7 +19,7 @@ from relabel.diagnostics.aligned import Aligned
 from relabel.errors import DataError, SpecError
 from relabel.matching.allocation_features import AllocationProblem, with_labels
 from relabel.matching.criteria import CRITERIA
-from relabel.matching.criteria.factors import OfLoadings
+from relabel.matching.criteria.factor_criteria import OfLoadings
 from relabel.matching.criteria.order import overlaps
 from relabel.matching.criteria.pivotal import together
 from relabel.matching.draws import Draws

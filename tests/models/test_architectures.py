@@ -6,7 +6,7 @@ import xarray as xr
 
 import relabel
 from relabel.errors import SpecError
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 from relabel.simulate import ARCHITECTURES, architecture, planted_draws, recovery
 from relabel.simulate.architectures import resnet_shapes
 

@@ -10,7 +10,7 @@ from strategies import FUNCTIONS, JOINED, N_IN, Net, batches, nets, rngs
 
 from relabel import Spec, SpecError
 from relabel.groups import GROUPS, activation_of
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 
 SAMPLE = ("chain", "draw")
 

@@ -131,7 +131,7 @@ def test_files_with_missing_labels(tmp_path, dtype):
         (lambda z: np.where(z == 0, 7, z), "labels from 1 to 7, .*; number them from 0"),
         (lambda z: np.where(z == 0, 4, z), "labels from 1 to 4, .*; number them from 0"),
         (lambda z: z - 2, "labels from -2 to 0, .* mark missing labels by -1"),
-        (lambda z: z + 0.5, "0.5, but labels of 'component' are whole numbers from 0 to 2"),
+        (lambda z: z + 0.5, "0.5, but labels of 'component' must be integers from 0 to 2"),
         (lambda z: np.where(z == 0, np.inf, z), "inf, but labels"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 
 import relabel
 from relabel import DataError, SpecError
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 from relabel.simulate import Regression, posterior, recovery, structureless
 
 PRIOR_SD = {"tanh": 1.5, "relu": 1.5, "sigmoid": 4.0}

@@ -10,7 +10,7 @@ from relabel.analysis.redrawing import redraw_scale
 from relabel.data.provenance import Provenance
 from relabel.errors import SpecError
 from relabel.groups import Action, group_of
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 from relabel.simulate.planted import random_element
 
 SAMPLE = ("chain", "draw")

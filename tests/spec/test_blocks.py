@@ -11,7 +11,7 @@ from relabel import Spec, SpecError, Transformation
 from relabel.data.provenance import Provenance
 from relabel.groups.elements import Monomial
 from relabel.matching.features import Problem
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 from relabel.spec.notation import Axis, Blocks, parse
 
 SAMPLE = ("chain", "draw")

@@ -15,7 +15,7 @@ from relabel.cli import app as cli
 from relabel.data.provenance import Provenance
 from relabel.errors import DataError, SpecError
 from relabel.groups import group_of
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 from relabel.simulate.planted import random_element
 from relabel.spec.centring import Offsets, means_over, subtract
 

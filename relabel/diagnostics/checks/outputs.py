@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from relabel.diagnostics.checks.base import Case, Check
 from relabel.diagnostics.finding import Open
 from relabel.diagnostics.kernels.quantities import N_POINTS
-from relabel.models.network import Network, all_outputs
+from relabel.models.forward_pass import Network, all_outputs
 
 __all__ = ["Outputs", "OutputsCheck"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.diagnostics.likelihood import Fitted
-from relabel.models.network import Layer, Network, Pass, matrix_of
+from relabel.models.forward_pass import Layer, Network, Pass, matrix_of
 from relabel.spec.spec import BoundVariable
 
 __all__ = ["MOST_COUPLED", "Curve", "Site", "masked_inverse", "outgoing", "stored"]

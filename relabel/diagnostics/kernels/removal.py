@@ -15,7 +15,7 @@ from relabel.diagnostics.kernels.widths import Widths
 from relabel.diagnostics.likelihood import Fitted
 from relabel.errors import SpecError
 from relabel.groups import activation_of, group_of
-from relabel.models.network import Network, matrix_of
+from relabel.models.forward_pass import Network, matrix_of
 
 __all__ = ["KINDS", "ProximateRank", "Redundancy", "redundancy", "thin"]
 

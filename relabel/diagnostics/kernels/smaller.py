@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.diagnostics.kernels.refit import Site, masked_inverse, stored
-from relabel.models.network import Pass, matrix_of
+from relabel.models.forward_pass import Pass, matrix_of
 from relabel.spec.spec import BoundVariable
 
 __all__ = ["MOST_REFITTED", "n_refitted", "nearest_loss"]

@@ -17,7 +17,7 @@ from relabel.diagnostics.kernels.removal import blocks, joined, thin
 from relabel.diagnostics.likelihood import Fitted
 from relabel.errors import SpecError
 from relabel.groups import group_of
-from relabel.models.network import Network, matrix_of
+from relabel.models.forward_pass import Network, matrix_of
 from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = ["Closeness", "Pair", "Pairs", "pairs", "prior_draws"]

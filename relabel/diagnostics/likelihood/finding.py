@@ -16,7 +16,7 @@ from relabel.diagnostics.likelihood.families import FAMILIES, Likelihood, guesse
 from relabel.diagnostics.likelihood.fitted import Fitted
 from relabel.diagnostics.likelihood.relative import Relative
 from relabel.errors import SpecError
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 from relabel.spec.resolve import closest
 
 __all__ = ["find_likelihood"]

@@ -13,7 +13,7 @@ from relabel._util.validate import choice
 from relabel.errors import SpecError
 from relabel.groups import GreedySigned, Group, SignedPermutation
 from relabel.matching.criteria.base import is_draw
-from relabel.matching.criteria.factors import OfLoadings
+from relabel.matching.criteria.factor_criteria import OfLoadings
 from relabel.matching.features import MatchingRule, Problem
 
 __all__ = ["MatchAlign", "median_draw"]

@@ -13,7 +13,7 @@ from relabel.errors import SpecError
 from relabel.groups import Group
 from relabel.groups.elements import Dense, Element
 from relabel.matching.criteria.base import Reference, StartReference, starts_of
-from relabel.matching.criteria.factors import OfLoadings
+from relabel.matching.criteria.factor_criteria import OfLoadings
 from relabel.matching.features import MatchingRule
 from relabel.numerics.rotations import varimax
 from relabel.spec.spec import Bound

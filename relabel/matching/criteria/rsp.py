@@ -10,7 +10,7 @@ from relabel._util.validate import choice
 from relabel.errors import SpecError
 from relabel.groups import Group, SignedPermutation
 from relabel.matching.criteria.base import StartReference, starts_of
-from relabel.matching.criteria.factors import OfLoadings
+from relabel.matching.criteria.factor_criteria import OfLoadings
 from relabel.matching.features import MatchingRule
 
 __all__ = ["RSP"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from relabel.matching.features.layout import Block, Column, Layout
 from relabel.matching.features.problem import Problem, slices_of
-from relabel.models.network import Network
+from relabel.models.forward_pass import Network
 from relabel.spec.spec import Bound
 
 __all__ = ["ActivationProblem", "layer_size"]
