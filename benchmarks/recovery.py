@@ -40,7 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="simulated posteriors per row")
     parser.add_argument("--draws", type=int, default=40, help="draws in each")
-    parser.add_argument("--kicks", type=int, default=30, help="rounds of iterated local search")
+    parser.add_argument(
+        "--n-perturbations", type=int, default=30, help="rounds of iterated local search"
+    )
     options = parser.parse_args()
     header = ("network", "noise", "baseline", "no inputs", "inputs", "mean", "optimum")
     print("  ".join(f"{h:>16}" if h == "network" else f"{h:>9}" for h in header))
@@ -48,7 +50,7 @@ def main() -> None:
         rows = [
             one(
                 network(sizes, noise=noise, chains=1, draws=options.draws, rng=seed),
-                options.kicks,
+                options.n_perturbations,
             )
             for seed in range(options.seeds)
         ]

@@ -35,7 +35,7 @@ def test_an_ensemble_from_its_file_to_the_mean_network(call):
     )  # fmt: skip
     assert (status, err) == (0, "")
     assert "axes, from names and shapes: 0.weight: h1 <- x; 0.bias: -> h1" in out
-    assert "networks trained apart" in out
+    assert "independently trained networks" in out
     status, out, err = call(
         "average", "aligned.nc", "--inputs", f"{POINTS}:X_test", "--targets", f"{POINTS}:y_test",
         "--json", "-o", "mean.safetensors",

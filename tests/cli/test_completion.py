@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ import xarray as xr
 from files import REPOSITORY, small_tree, write
 
 from relabel.cli.headers import read_header
-from relabel.diagnostics.diagnosis import Thresholds
 from relabel.diagnostics.likelihood import FAMILIES
+from relabel.diagnostics.thresholds import declared_thresholds
 from relabel.groups import GROUPS
 from relabel.matching.criteria import CRITERIA, options_of
 
@@ -100,7 +99,7 @@ def test_activations_behind_units(bash, complete):
 def test_families_and_thresholds(bash):
     assert bash("diagnose", "in.nc", "--likelihood", "") == list(FAMILIES)
     assert bash("average", "in.nc", "--likelihood", "") == list(FAMILIES)
-    assert bash("diagnose", "in.nc", "--set", "") == [f"{f.name}=" for f in fields(Thresholds)]
+    assert bash("diagnose", "in.nc", "--set", "") == [f"{name}=" for name in declared_thresholds()]
 
 
 # ---------------------------------------------------------------------- names from the file

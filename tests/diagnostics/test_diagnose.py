@@ -244,7 +244,7 @@ def test_targets_are_found_or_left_out():
     assert "constant_data/y" in auto.numbers["likelihood"]
     assert "constant_data/y" not in none.numbers["likelihood"]
     assert "removal losses in nats" in questions(none)
-    kind = relabel.Likelihood("gaussian", targets="constant_data/y")
+    kind = relabel.Likelihood("normal", targets="constant_data/y")
     with pytest.raises(relabel.SpecError, match="leave one of the two out"):
         relabel.diagnose(aligned, targets=None, likelihood=kind)
 

@@ -258,9 +258,9 @@ def shallow(symmetry="relu", **more):
     [
         ([("W1", 1.0)], "priors must be a mapping"),
         ({"W1": 0.0}, "standard deviation of 'W1' must be a positive number, not 0.0"),
-        ({"W1": -1}, "is positive"),
-        ({"W1": math.nan}, "is positive"),
-        ({"W1": math.inf}, "is positive"),
+        ({"W1": -1}, "a positive number"),
+        ({"W1": math.nan}, "a positive number"),
+        ({"W1": math.inf}, "a positive number"),
         ({"W1": True}, "one number, not True"),
         (
             {"W1": "tau"},

@@ -436,8 +436,8 @@ def test_a_flat_vector_is_the_network_that_it_holds(activation):
     np.testing.assert_allclose(small[0]["theta"], joined(small[1]), rtol=1e-9, atol=1e-12)
     if activation == "relu":
         drawn = [
-            relabel.stats.redraw_scale(one, {"theta": 2.0}, seed=3),
-            relabel.stats.redraw_scale(two, priors, seed=3),
+            relabel.stats.redraw_scale(one, {"theta": 2.0}, rng=3),
+            relabel.stats.redraw_scale(two, priors, rng=3),
         ]
         np.testing.assert_allclose(drawn[0]["theta"], joined(drawn[1]), rtol=1e-9)
 
