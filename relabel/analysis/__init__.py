@@ -1,5 +1,5 @@
-"""What aligned draws are used for.
+"""Uses of aligned draws.
 
-Mean networks, comparisons of criteria, regions, reduced networks, tables of slots, the report
-of an alignment.
+Aligned draws come in; mean and reduced networks, redrawn scales, credible regions, tables of slots
+and reports of an alignment, of its function and of several criteria go out.
 """

@@ -478,7 +478,8 @@ class _Yardstick:
 
     def blocks(self, draws: _Block) -> list[Array]:
         """Cut the draws into blocks of which the activations fit into memory."""
-        width = max(_layer_width(draws, layer) for layer in draws.plan.network.layers)
+        layers = draws.plan.network.layers
+        width = max(draws.view(layer.weights[0][0].key).shape[2] for layer in layers)
         per_block = max(1, _CELLS // (max(len(self.points), width) * width))
         cuts = range(per_block, draws.n_draws, per_block)
         return np.split(np.arange(draws.n_draws), list(cuts))
@@ -503,11 +504,6 @@ def _median(values: Array) -> Array:
     """Median over the draws whose outputs do not overflow; 0 if all do."""
     sound = values[np.isfinite(values).all(axis=1)]
     return np.median(sound, axis=0) if len(sound) else np.zeros(values.shape[1])
-
-
-def _layer_width(draws: _Block, layer: Layer) -> int:
-    """Return the number of units of a layer."""
-    return int(draws.view(layer.weights[0][0].key).shape[2])
 
 
 # ---------------------------------------------------------------------- removals by the weights

@@ -154,16 +154,13 @@ def sharing(groups: Mapping[str, xr.Dataset], prefix: str = "") -> Groups:
     for path, dataset in groups.items():
         warmup = path.startswith("warmup_")
         name = path.removeprefix("warmup_")
-        if path in OWN or warmup != bool(prefix) or _of_the_prior(name):
+        # draws of the prior are other draws, even if there are as many
+        prior = name != "log_prior" and "prior" in name.split("/", maxsplit=1)[0].split("_")
+        if path in OWN or warmup != bool(prefix) or prior:
             continue
         if name == "posterior" or _same_draws(dataset, posterior):
             found[name] = dataset
     return found
-
-
-def _of_the_prior(group: str) -> bool:
-    """Whether a group holds draws of the prior: other draws, even if there are as many."""
-    return group != "log_prior" and "prior" in group.split("/", maxsplit=1)[0].split("_")
 
 
 def _same_draws(dataset: xr.Dataset, posterior: xr.Dataset) -> bool:

@@ -247,7 +247,9 @@ def resnet(
     build = _Residual(style, prefix, norm, bias, statistics)
     stream = "r0" if shortcut[0] else "r1"
     lines = build.step(*style.stem, "x", stream)
-    inner, added = of_channels(activation, None), _of_stream(activation)
+    # a stream is read through activations and without: both must flip alike
+    added = activation if group_of(activation).commutes else "permutation"
+    inner = of_channels(activation, None)
     units = {stream: of_channels(added, pool)}
     for number, (stage, b) in enumerate((s, b) for s, n in enumerate(blocks) for b in range(n)):
         before = stream
@@ -387,8 +389,3 @@ def of_channels(activation: str, pool: Pool) -> str:
     action = group.action("tail")
     flipped = action is not None and action.signed
     return "permutation" if group.shifts or (flipped and pool == "max") else activation
-
-
-def _of_stream(activation: str) -> str:
-    """Return the symmetry of a residual stream, which is read through activations and without."""
-    return activation if group_of(activation).commutes else "permutation"

@@ -459,9 +459,9 @@ def smooth(log: Array, transition: Array, initial: Array, lengths: Sequence[int]
     ndarray of shape (draws, n, K)
         NaN in the sequences that are impossible.
     """
-    result = np.empty(log.shape)
+    result, ends = np.empty(log.shape), np.cumsum(lengths)
     with np.errstate(divide="ignore", invalid="ignore"):
-        for start, stop in zip(*_bounds(lengths), strict=True):
+        for start, stop in zip(ends - lengths, ends, strict=True):
             part = log[:, start:stop]
             forward = np.empty(part.shape)
             state = initial
@@ -475,11 +475,6 @@ def smooth(log: Array, transition: Array, initial: Array, lengths: Sequence[int]
                 result[:, start + i] = both / both.sum(axis=1, keepdims=True)
                 message = np.einsum("bjk,bk->bj", transition, _times(part[:, i], message))
     return result
-
-
-def _bounds(lengths: Sequence[int]) -> tuple[Array, Array]:
-    ends = np.cumsum(lengths)
-    return ends - lengths, ends
 
 
 def _times(log: Array, weight: Array) -> Array:

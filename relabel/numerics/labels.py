@@ -176,9 +176,11 @@ def moved_labels(labels: Array, new_label: Array, address: str, units: str = "co
     """
     n_units = new_label.shape[-1]
     checked = checked_labels(labels, n_units, address, units)
-    integers = checked.reshape(-1, _core_size(labels, new_label))
+    core_size = int(np.prod(labels.shape[new_label.ndim - 1 :], dtype=int))
+    integers = checked.reshape(-1, core_size)
     # a column for the missing: the index -1 finds it
-    table = np.empty((len(integers), n_units + 1), _label_dtype(labels.dtype))
+    dtype = np.int8 if labels.dtype.kind == "b" else labels.dtype
+    table = np.empty((len(integers), n_units + 1), dtype)
     table[:, :-1] = new_label.reshape(-1, n_units)
     table[:, -1] = 0 if labels.dtype.kind in "ub" else MISSING
     moved = np.empty(integers.shape, labels.dtype)
@@ -190,16 +192,6 @@ def moved_labels(labels: Array, new_label: Array, address: str, units: str = "co
     if labels.dtype.kind == "f":
         result[np.isnan(labels)] = np.nan
     return result
-
-
-def _core_size(labels: Array, new_label: Array) -> int:
-    """Return the number of labels of one draw."""
-    return int(np.prod(labels.shape[new_label.ndim - 1 :], dtype=int))
-
-
-def _label_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype of a table of new labels."""
-    return np.dtype(np.int8) if dtype.kind == "b" else dtype
 
 
 def checked_probabilities(

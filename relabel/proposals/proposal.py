@@ -184,7 +184,7 @@ def propose(
 
 
 def _tied(posterior: xr.Dataset, guess: Proposal) -> list[str]:
-    """Doubts about arrays of the network that are stored twice."""
+    """Return doubts on arrays of the network that are stored twice."""
     if guess.spec is None or not guess.spec.axes:
         return []
     try:

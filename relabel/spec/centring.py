@@ -2,7 +2,7 @@ r"""Centring of the variables that are written to an axis, and the offsets that 
 
 Of every variable :math:`x_{ky}` that is written to a centred axis *y* the mean over *y* is
 subtracted, draw by draw: :math:`x_{ky} - o_k` with :math:`o_k = \frac1Y \sum_y x_{ky}`. These
-*offsets* are kept in the labels of the draws as they came, so that the way back is open. They
+*offsets* are kept in the labels of the original draws, so that it can be undone. They
 follow the elements of the other axes as the variable itself does.
 """
 
