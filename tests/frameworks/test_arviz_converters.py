@@ -62,7 +62,7 @@ def test_emcee(az):
     theirs = az.from_emcee(sampler, var_names=["a", "b", "c"])["posterior"]
     assert dict(theirs.sizes) == {"chain": 8, "draw": 20}  # a chain of every walker
     for name in "abc":
-        np.testing.assert_array_equal(steps[name].T, theirs[name].values)
+        np.testing.assert_array_equal(steps[name], theirs[name].transpose("draw", "chain"))
 
 
 def test_cmdstanpy(az):
