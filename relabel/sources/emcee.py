@@ -130,9 +130,11 @@ def to_emcee(data: DrawsLike) -> Array:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> chain = np.arange(24.0).reshape(3, 4, 2)  # (step, walker, dimension)
-    >>> np.array_equal(to_emcee(from_emcee(chain)), chain)
+    >>> class Backend:  # stands for emcee.backends.Backend
+    ...     iteration = 3
+    ...     def get_chain(self): return np.arange(24.0).reshape(3, 4, 2)
+    ...     def get_log_prob(self): return np.zeros((3, 4))
+    >>> np.array_equal(to_emcee(from_emcee(Backend())), Backend().get_chain())
     True
     """
     posterior = unpack(data).get("posterior", xr.Dataset())

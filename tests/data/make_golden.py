@@ -1,8 +1,8 @@
 """Write the golden files of the present form of records: draws before and after alignment.
 
 Run ``python tests/data/make_golden.py`` once for every new form (``FORMAT`` in
-relabel/data/provenance.py), and keep the files of the older ones: ``tests/alignment/test_golden.py``
-reads them all. The files of version 0.1.0 are those of the first form.
+relabel/data/provenance.py), and keep the files of the older ones, which
+``tests/alignment/test_golden.py`` reads. The files of version 0.1.0 are those of the first form.
 """
 
 from pathlib import Path

@@ -187,8 +187,8 @@ def test_simulated_draws_come_from_the_seed():
     ("arguments", "message"),
     [
         (((3, 1),), "at least one hidden layer"),
-        (((3, 0, 1),), "at least 1"),
-        (((3, 2, 2, 1), ["tanh"]), "1 activations for 2"),
+        (((3, 0, 1),), "positive integers"),
+        (((3, 2, 2, 1), ["tanh"]), "1 values of activation for 2 layers"),
         (((3, 2, 1), "tahn"), "unknown activation"),
     ],
 )
