@@ -100,6 +100,8 @@ def test_progress_is_a_bar_or_a_callable(verb, aligned):
     assert calls
     assert all(isinstance(s, str) and 0 <= done <= total for s, done, total in calls)
     CALLS[verb](data, aligned, progress=True, **more)
+    with pytest.raises(relabel.SpecError, match="progress must be a bool or a callable, not 3"):
+        CALLS[verb](data, aligned, progress=3, **more)
 
 
 @pytest.mark.parametrize("verb", ["align", "diagnose"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from relabel.errors import SpecError
+
 __all__ = ["Report", "reporting"]
 
 #: Told the name of a stage, the steps done and the number of steps.
@@ -23,10 +25,17 @@ def reporting(progress: bool | Report) -> Iterator[Report]:
     ----------
     progress : bool or callable
         True shows a bar on standard error; a callable is handed on.
+
+    Raises
+    ------
+    SpecError
+        If it is neither.
     """
     if callable(progress):
         yield progress
         return
+    if not isinstance(progress, bool):
+        raise SpecError(f"progress must be a bool or a callable, not {progress!r}")
     if not progress:
         yield _quiet
         return
