@@ -243,7 +243,7 @@ def labels(made: Simulated) -> tuple[Array, Array]:
     what ``relabel.diagnose`` stores as ``h_label_probability`` where no chain is flagged.
     """
     aligned = Aligned.read(relabel.align(made.data, made.spec))
-    features, group = aligned.features("h"), aligned.bound.group("h")
+    features, group = aligned.features("h"), aligned.resolved.group("h")
     claim = soft_labels(features.values, features.signed, group).label
     element = (aligned.transformation @ made.planted).elements["h"]
     index, negative = element.index, element.factor < 0

@@ -108,11 +108,11 @@ def one_floor(
 
 def features(simulated: Simulated, posterior: xr.Dataset) -> dict[str, Array]:
     """Everything that belongs to each unit, (draws, K, features), pairs included."""
-    bound = simulated.spec.bind(posterior)
-    arrays = {v.name: posterior[v.name].values.reshape(-1, *v.shape) for v in bound.variables}
-    block = Problem(bound, arrays, block_size=10**9).block(0)
+    resolved = simulated.spec.bind(posterior)
+    arrays = {v.name: posterior[v.name].values.reshape(-1, *v.shape) for v in resolved.variables}
+    block = Problem(resolved, arrays, block_size=10**9).block(0)
     result = dict(block.own)
-    layout = Problem(bound, arrays).layout
+    layout = Problem(resolved, arrays).layout
     for pair, values in zip(layout.pairs, block.pairs, strict=True):
         n = len(values)
         for side, units in enumerate(pair.units):

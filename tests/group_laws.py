@@ -241,10 +241,10 @@ def transformation_is_an_action_on_draws(name, size, rng):
             for values in [rng.normal(size=(*BATCH, *shape))]
         }
     )
-    bound = Spec({"h": name}, axes).bind(draws)
+    resolved = Spec({"h": name}, axes).bind(draws)
     move = Transformation({"h": group.random(BATCH, size, rng)})
-    moved = move.apply({"posterior": draws}, bound)
-    back = move.inverse().apply(moved, bound)["posterior"]
+    moved = move.apply({"posterior": draws}, resolved)
+    back = move.inverse().apply(moved, resolved)["posterior"]
     for key in draws:
         np.testing.assert_allclose(back[key], draws[key], rtol=1e-9, atol=1e-9)
         assert back[key].dims == draws[key].dims

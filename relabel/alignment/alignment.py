@@ -159,9 +159,9 @@ def align(
     criterion = located(criterion, spec, shared)
     spec = with_labels(spec, criterion, shared)
     draws = Draws.read(shared, spec, nonfinite, groups)
-    criterion = criterion.resolved(draws.bound)
-    criterion.check_rotations(draws.bound)
-    probes = find_probes(draws.bound, groups, inputs, criterion, search["rng"])
+    criterion = criterion.resolved(draws.resolved)
+    criterion.check_rotations(draws.resolved)
+    probes = find_probes(draws.resolved, groups, inputs, criterion, search["rng"])
     apart = flagged_chains(draws, probes) if exclude_flagged else None
     options = {"inputs": probes.where if probes else None} | search
     options |= {"exclude_flagged": True} if exclude_flagged else {}
@@ -181,7 +181,7 @@ def align(
             chains = tuple(np.flatnonzero(apart).tolist())
             provenance = replace(provenance, no_part_in_reference=chains)
         own, done = found_variables(part, result), part.transformation(result.elements)
-        changed |= transformed(groups, prefix, part.bound, done, own, provenance)
+        changed |= transformed(groups, prefix, part.resolved, done, own, provenance)
     return pack(data, changed)
 
 

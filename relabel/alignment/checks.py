@@ -52,7 +52,7 @@ def suspicions(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
 def _flipped_scales(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
     """Warn of variables that had one sign and no longer have it."""
     found = []
-    for variable in draws.bound.measured():
+    for variable in draws.resolved.measured():
         flipped = [
             units
             for _, units, action in variable.unit_axes()
@@ -61,7 +61,7 @@ def _flipped_scales(draws: Draws, elements: Mapping[str, Element]) -> list[str]:
         values = variable.chosen(draws.groups["posterior"][variable.name])
         if flipped and (bool((values >= 0).all()) or bool((values <= 0).all())):
             remedy = f"write '{flipped[0]}^0', which is only permuted"
-            if draws.bound.group(flipped[0]).rotates:
+            if draws.resolved.group(flipped[0]).rotates:
                 remedy = f"leave it out ('...'), or declare {flipped[0]!r} signed"
             found.append(
                 f"{variable.name!r} had one sign in all draws and has changed it with its units "
@@ -77,12 +77,12 @@ def _changes_signs(element: Element) -> bool:
 
 def _forgotten_labels(draws: Draws) -> list[str]:
     """Warn of integers that could name units, but are not declared as labels."""
-    declared = {(v.group, v.name) for v in draws.bound.variables}
+    declared = {(v.group, v.name) for v in draws.resolved.variables}
     found = []
     for group, dataset in draws.groups.items():
         for name, variable in dataset.data_vars.items():
             if (group, name) not in declared and group != "sample_stats":
-                for units, size in draws.bound.sizes.items():
+                for units, size in draws.resolved.sizes.items():
                     if could_name(variable, size):
                         where = str(name) if group == "posterior" else f"{group}/{name}"
                         found.append(
@@ -96,12 +96,12 @@ def _forgotten_labels(draws: Draws) -> list[str]:
 def _labels_from_one(draws: Draws) -> list[str]:
     """Warn of labels that are never 0, though all of them name units."""
     found = []
-    for variable in draws.bound.variables:
+    for variable in draws.resolved.variables:
         if variable.labels_of is None:
             continue
         labels = labels_of(draws.groups[variable.group][variable.name])
         if labels.lowest is not None and labels.lowest > 0:
-            n_units = draws.bound.sizes[variable.labels_of]
+            n_units = draws.resolved.sizes[variable.labels_of]
             found.append(
                 f"{variable.address} holds labels from {labels.lowest} to {labels.highest}, never "
                 f"0, of {n_units} units {variable.labels_of!r}: if they count from one, subtract "
@@ -112,13 +112,13 @@ def _labels_from_one(draws: Draws) -> list[str]:
 
 def _squares(draws: Draws) -> list[str]:
     """Warn of variables with two axes of the size of units, which the spec does not name."""
-    declared = {(v.group, v.name) for v in draws.bound.variables}
+    declared = {(v.group, v.name) for v in draws.resolved.variables}
     found = []
     for name, variable in draws.groups["posterior"].data_vars.items():
         shape = variable.shape[2:]
         if ("posterior", name) in declared or not is_drawn(variable) or len(shape) != 2:
             continue
-        for units, size in draws.bound.sizes.items():
+        for units, size in draws.resolved.sizes.items():
             if size > 1 and shape == (size, size):
                 found.append(
                     f"{str(name)!r} has two axes as long as there are units {units!r}, and was "
@@ -131,13 +131,13 @@ def _squares(draws: Draws) -> list[str]:
 def _signs_together(draws: Draws) -> list[str]:
     """Warn of units whose signs only show on both sides of arrays, where they cancel."""
     found = []
-    for units in draws.bound.sizes:
+    for units in draws.resolved.sizes:
         flips = [
             sum(name == units and action.signed for _, name, action in variable.unit_axes())
-            for variable in draws.bound.measured()
+            for variable in draws.resolved.measured()
             if not variable.carried
         ]
-        if draws.bound.group(units).signs and 2 in flips and 1 not in flips:
+        if draws.resolved.group(units).signs and 2 in flips and 1 not in flips:
             found.append(
                 f"the signs of {units!r} are known up to all of them at once, because every array "
                 "that flips has these units on both sides; declare a variable that carries them "
@@ -155,7 +155,7 @@ def _another_activation(draws: Draws) -> list[str]:
         return []
     return [
         f"units {units!r} are declared {symmetry}, but the posterior's attribute says {named}"
-        for units, symmetry in draws.bound.spec.units.items()
+        for units, symmetry in draws.resolved.spec.units.items()
         if symmetry != "permutation" and group_of(symmetry) != group
     ]
 
@@ -167,19 +167,19 @@ def _two_biases(draws: Draws) -> list[str]:
     running mean of a BatchNorm is declared as a bias is.
     """
     found = []
-    for units in draws.bound.sizes:
-        if not draws.bound.group(units).biases_count:
+    for units in draws.resolved.sizes:
+        if not draws.resolved.group(units).biases_count:
             continue
         written = [
             v
-            for v in draws.bound.measured()
+            for v in draws.resolved.measured()
             if v.has_side(units, "head") and all(a.follows_as_weights for a in v.axes)
         ]
         biases = [v.name for v in written if v.between() == ((), (units,)) and len(v.axes) == 1]
         n_weights = len(written) - len(biases)  # as many as biases: each layer has its own
         normed = any(
             axis.units == units and axis.role == "head" and axis.exponent == 0
-            for v in draws.bound.measured()
+            for v in draws.resolved.measured()
             for axis in v.axes
             if v.between()[0]
         )
@@ -207,7 +207,7 @@ def _walkers(draws: Draws) -> list[str]:
 def _torn_ties(draws: Draws) -> list[str]:
     """Warn of arrays that are stored twice and declared differently."""
     carried: dict[str, set[tuple[int, int, str, object]]] = {}
-    for v in draws.bound.variables:
+    for v in draws.resolved.variables:
         if v.group == "posterior":
             last = len(v.axes) - 1
             axes = {(i, last - i, units, action) for i, units, action in v.unit_axes()}
@@ -232,11 +232,11 @@ def _forgotten_layers(draws: Draws) -> list[str]:
     These are variables whose names differ from declared ones by numbers (a preset was built with
     too few layers or blocks); and where the draws are the weights of networks, all of them.
     """
-    spec, posterior = draws.bound.spec, draws.groups["posterior"]
-    declared = {v.name for v in draws.bound.variables if v.group == "posterior"}
+    spec, posterior = draws.resolved.spec, draws.groups["posterior"]
+    declared = {v.name for v in draws.resolved.variables if v.group == "posterior"}
     declared |= set(spec.axes)  # with '...' it is said that no units are carried
     kinds = {_without_numbers(name) for name in declared if _without_numbers(name) != name}
-    sizes = {size for size in draws.bound.sizes.values() if size > 1}
+    sizes = {size for size in draws.resolved.sizes.values() if size > 1}
     weights = "form" in posterior.attrs
     found = [
         repr(str(name))

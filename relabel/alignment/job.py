@@ -91,7 +91,7 @@ class Job:
 
         Without allocations of its own it is matched to the mean of the aligned draws.
         """
-        if self.criterion.found_in(warm.bound):
+        if self.criterion.found_in(warm.resolved):
             return self.follow(warm, solution)
         job = replace(self, criterion=Mean())
         matched: dict[str, Element] = {}  # without scales, which come from the gauge
@@ -142,7 +142,7 @@ class Job:
             progress=self.report,
             **self.search,
         )
-        last = criterion.final_elements(found.reference, draws.bound)
+        last = criterion.final_elements(found.reference, draws.resolved)
         return _with_gauge(_with_last(found, last), problem)
 
     def _known_starts(

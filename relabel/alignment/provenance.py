@@ -20,7 +20,7 @@ from relabel.matching.draws import Draws
 from relabel.matching.solve import STARTS, Solution
 from relabel.spec.centring import said_of
 from relabel.spec.gauges import centred_axes
-from relabel.spec.spec import SAMPLE_DIMS, Bound, Spec
+from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec, Spec
 from relabel.spec.transformation import Transformation
 
 __all__ = [
@@ -76,16 +76,16 @@ def provenance_of(
         f"{n_moved} of {len(solution.loss)} draws were relabelled; "
         f"the loss went from {solution.loss_before:.6g} to {loss:.6g}"
     )
-    shifted = said_of(draws.bound)
+    shifted = said_of(draws.resolved)
     sentence += f"; {shifted} (this preserves the likelihood, not the prior)" if shifted else ""
     return Provenance(
         version=installed("posterior-relabel"),
-        spec=draws.bound.resolved(),
+        spec=draws.resolved.complete_spec(),
         criterion=plain(criterion.describe()),
         options=plain(options),
         versions={package: installed(package) for package in ("numpy", "scipy", "xarray")}
         | {"python": platform.python_version()},
-        variables=tuple(draws.bound.addresses()),
+        variables=tuple(draws.resolved.addresses()),
         loss_before=solution.loss_before,
         losses=tuple(solution.losses),
         converged=solution.converged,
@@ -97,11 +97,11 @@ def provenance_of(
     )
 
 
-def _on_the_prior(bound: Bound) -> list[str]:
+def _on_the_prior(resolved: ResolvedSpec) -> list[str]:
     """What changes the prior: one line for all sets of units of a kind."""
     kinds: dict[str, list[str]] = {}
-    for units, symmetry in bound.spec.units.items():
-        group = bound.group(units)
+    for units, symmetry in resolved.spec.units.items():
+        group = resolved.group(units)
         if group.rotates:
             said = (
                 "rotations preserve the likelihood, and the prior only if it is isotropic over the "
@@ -120,8 +120,8 @@ def _on_the_prior(bound: Bound) -> list[str]:
 
 def _warnings(draws: Draws, solution: Solution) -> list[str]:
     """What the user has to know of the result."""
-    found = _on_the_prior(draws.bound)
-    shifted = said_of(draws.bound)
+    found = _on_the_prior(draws.resolved)
+    shifted = said_of(draws.resolved)
     if shifted:
         found.append(
             f"{shifted}: that preserves the likelihood where only a softmax or a LayerNorm reads "
@@ -132,7 +132,7 @@ def _warnings(draws: Draws, solution: Solution) -> list[str]:
         what = "1 draw is not finite and was left as it is"
         many = f"{number} draws are not finite and were left as they are"
         found.append(what if number == 1 else many)
-    rotations = rotations_left(draws.bound)
+    rotations = rotations_left(draws.resolved)
     more = f"; {rotations}" if rotations else ""
     if not solution.converged:
         found.append(
@@ -147,7 +147,7 @@ def _warnings(draws: Draws, solution: Solution) -> list[str]:
     return found + solution.remarks.warnings + suspicions(draws, solution.elements)
 
 
-def rotations_left(bound: Bound) -> str:
+def rotations_left(resolved: ResolvedSpec) -> str:
     """Say which units may be rotated beyond their signs, as factors are; empty if none may.
 
     These are units that are declared signed and that a matrix carries without an arrow, as
@@ -155,11 +155,11 @@ def rotations_left(bound: Bound) -> str:
     """
     found = [
         units
-        for units, symmetry in bound.spec.units.items()
+        for units, symmetry in resolved.spec.units.items()
         if symmetry == "signed"
         and any(
             axis.units == units and axis.role == "neutral" and axis.action.signed
-            for variable in bound.measured()
+            for variable in resolved.measured()
             for axis in variable.axes
             if len(variable.axes) > 1
         )
@@ -177,11 +177,11 @@ def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec
     spec = Provenance.within(groups, prefix).spec
     dataset = groups[f"{prefix}relabel"]
     check_same_draws(dataset, groups[f"{prefix}posterior"])
-    bound = None
+    resolved = None
     if centred_axes(spec.gauges):
         shared = sharing(groups, prefix)
-        bound = spec.present_in(shared).bind(shared)
-    return spec, Transformation.from_dataset(dataset, list(spec.units), bound)
+        resolved = spec.present_in(shared).bind(shared)
+    return spec, Transformation.from_dataset(dataset, list(spec.units), resolved)
 
 
 def refuse_reduced(groups: Mapping[str, xr.Dataset]) -> None:

@@ -17,7 +17,7 @@ from relabel.matching.features import Problem
 from relabel.matching.probes import Probes
 from relabel.models.forward_pass import all_outputs
 from relabel.numerics.chains import flag_chains
-from relabel.spec.spec import SAMPLE_DIMS, Bound
+from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec
 
 __all__ = ["Start", "flagged_chains", "start_of"]
 
@@ -39,7 +39,7 @@ def flagged_chains(draws: Draws, probes: Probes | None) -> Array:
         lp = np.where(draws.excluded, np.nan, lp)
     if probes is not None and probes.where is not None:
         posterior = draws.groups["posterior"]
-        outputs = all_outputs(probes.network, draws.bound, posterior, probes.points)
+        outputs = all_outputs(probes.network, draws.resolved, posterior, probes.points)
         outputs[draws.excluded] = np.nan
     if lp is None and outputs is None:
         raise DataError(
@@ -85,7 +85,7 @@ def start_of(draws: Draws, problem: Problem, criterion: Criterion) -> Start:
     """
     first, name = criterion.first_reference, f"criterion {criterion.name}"
     if isinstance(first, xr.Dataset):
-        return Start(_given_point(first, draws.bound, problem, name), 0)
+        return Start(_given_point(first, draws.resolved, problem, name), 0)
     row = criterion.chosen_row(problem)
     if row is not None:
         return Start(problem, row)
@@ -144,7 +144,7 @@ def _central_row(draws: Draws, problem: Problem) -> int:
                     for rows in problem.slices
                 ]
             )
-            for variable in draws.bound.measured()
+            for variable in draws.resolved.measured()
             if not variable.carried
         ]
     )
@@ -153,11 +153,11 @@ def _central_row(draws: Draws, problem: Problem) -> int:
     return int((distance**2).sum(axis=0).argmin())
 
 
-def _given_point(point: xr.Dataset, bound: Bound, problem: Problem, name: str) -> Problem:
+def _given_point(point: xr.Dataset, resolved: ResolvedSpec, problem: Problem, name: str) -> Problem:
     """Lay out a given point as the draws are."""
     arrays = {}
-    apart = not (problem.scales or bound.shifts or problem.layout.coupled)
-    for variable in bound.measured():
+    apart = not (problem.scales or resolved.shifts or problem.layout.coupled)
+    for variable in resolved.measured():
         if variable.name not in point:
             if apart and variable not in problem.used:
                 continue

@@ -13,7 +13,7 @@ from relabel.alignment.provenance import (
 from relabel.data.containers import sharing
 from relabel.data.provenance import Provenance
 from relabel.errors import SpecError
-from relabel.spec.spec import SAMPLE_DIMS, Bound
+from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec
 from relabel.spec.transformation import Transformation
 
 __all__ = ["transformed"]
@@ -22,14 +22,14 @@ __all__ = ["transformed"]
 def transformed(
     groups: Mapping[str, xr.Dataset],
     prefix: str,
-    bound: Bound,
+    resolved: ResolvedSpec,
     transformation: Transformation,
     own: xr.Dataset,
     provenance: Provenance,
 ) -> dict[str, xr.Dataset | None]:
     """Changed groups of the result: the relabelled ones, and the record, composed if need be."""
     shared = sharing(groups, prefix)
-    fresh = transformation.apply(shared, bound)
+    fresh = transformation.apply(shared, resolved)
     changed: dict[str, xr.Dataset | None] = {
         f"{prefix}{group}": dataset
         for group, dataset in fresh.items()
@@ -37,7 +37,7 @@ def transformed(
     }
     if f"{prefix}relabel" in groups:
         spec, done = stored_elements(groups, prefix)
-        if spec != bound.resolved():
+        if spec != resolved.complete_spec():
             raise SpecError(
                 "these draws were aligned before under another spec, and the two cannot be "
                 "composed; undo the first (relabel.undo), then align"

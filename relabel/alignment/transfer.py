@@ -87,14 +87,14 @@ def _carried_over(
         spec = _spec_for(shared, Provenance.within(source, prefix))
     elif prefix:
         spec = spec.present_in(shared)
-    bound = spec.bind(shared)
+    resolved = spec.bind(shared)
     for units, element in transformation.elements.items():
-        if bound.sizes.get(units) != element.size:
+        if resolved.sizes.get(units) != element.size:
             raise DataError(
                 f"the relabelling is of {element.size} units {units!r}; these draws have "
-                f"{bound.sizes.get(units, 'none')} of them"
+                f"{resolved.sizes.get(units, 'none')} of them"
             )
-        was, now = stored_spec.units[units], bound.spec.units[units]
+        was, now = stored_spec.units[units], resolved.spec.units[units]
         if group_of(was) != group_of(now):
             raise SpecError(
                 f"the units {units!r} were aligned as {was!r}, and the spec declares them {now!r}: "
@@ -104,11 +104,13 @@ def _carried_over(
     provenance = Provenance.within(source, prefix)
     own = own.drop_vars(provenance.offsets)
     if transformation.offsets is not None:
-        transformation = replace(transformation, offsets=transformation.offsets.restricted(bound))
-    addresses = tuple(variable.address for variable in bound.variables)
-    provenance = replace(provenance, spec=bound.resolved(), variables=addresses, offsets=())
+        transformation = replace(
+            transformation, offsets=transformation.offsets.restricted(resolved)
+        )
+    addresses = tuple(variable.address for variable in resolved.variables)
+    provenance = replace(provenance, spec=resolved.complete_spec(), variables=addresses, offsets=())
     own = own.drop_attrs(deep=False)
-    return transformed(groups, prefix, bound, transformation, own, provenance)
+    return transformed(groups, prefix, resolved, transformation, own, provenance)
 
 
 def _spec_for(groups: Mapping[str, xr.Dataset], provenance: Provenance) -> Spec:

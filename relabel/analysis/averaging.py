@@ -24,7 +24,7 @@ from relabel.matching.features import layer_size
 from relabel.models.forward_pass import Network
 from relabel.sources.samples import sample_dims_of
 from relabel.spec.arrays import SAMPLE_DIMS, is_drawn
-from relabel.spec.spec import Bound
+from relabel.spec.spec import ResolvedSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -505,15 +505,15 @@ def _networks(
         }
         return _Networks(_by_user(forward, points), names, len(points), len(points))
     try:
-        network = Network.of(read.bound)
+        network = Network.of(read.resolved)
     except SpecError as error:
         return f"{error}; pass forward=, a function that evaluates the network"
     found, reason = read.inputs(inputs)
     if found is None:
         return reason
-    names = {v.name: v.name for v in read.bound.measured()}
-    width = sum(layer_size(read.bound, layer.name) for layer in network.layers)
-    return _Networks(_by_spec(network, read.bound, found), names, len(found), len(found) * width)
+    names = {v.name: v.name for v in read.resolved.measured()}
+    width = sum(layer_size(read.resolved, layer.name) for layer in network.layers)
+    return _Networks(_by_spec(network, read.resolved, found), names, len(found), len(found) * width)
 
 
 def _check_forward(forward: Any) -> None:
@@ -525,11 +525,13 @@ def _check_forward(forward: Any) -> None:
         )
 
 
-def _by_spec(network: Network, bound: Bound, points: Array) -> Callable[[dict[str, Array]], Array]:
+def _by_spec(
+    network: Network, resolved: ResolvedSpec, points: Array
+) -> Callable[[dict[str, Array]], Array]:
     """Evaluate the network that the spec describes, many draws at once."""
 
     def outputs(arrays: dict[str, Array]) -> Array:
-        return network.joined_outputs(network.forward(bound.by_part(arrays), points))
+        return network.joined_outputs(network.forward(resolved.by_part(arrays), points))
 
     return outputs
 

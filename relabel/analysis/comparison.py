@@ -31,7 +31,7 @@ from relabel.matching.criteria.ecr import allocated
 from relabel.numerics.labels import checked_labels
 from relabel.numerics.rotations import procrustes
 from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values, draw_values
-from relabel.spec.spec import Bound, Spec, spec_of
+from relabel.spec.spec import ResolvedSpec, Spec, spec_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,15 +270,15 @@ def compare(
     with reporting(progress) as report:
         for name, criterion in chosen.items():
             own = options | {"criterion": criterion, "progress": _named_report(report, name)}
-            run, bound, found, aligned = _run(data, spec, name, own)
+            run, resolved, found, aligned = _run(data, spec, name, own)
             runs.append(run)
             elements.append(found)
             kept = _kept(aligned["relabel"])
-            clusters.append(_clusters(bound, sharing(aligned), prob, kept))
+            clusters.append(_clusters(resolved, sharing(aligned), prob, kept))
     modal = _in_slots_of_first(clusters)
     return Comparison(
         runs,
-        convergence(weights_of(bound, groups["posterior"])),
+        convergence(weights_of(resolved, groups["posterior"])),
         _agreement(elements, kept),
         None if modal is None else (modal[:, None] == modal[None]).mean(axis=2),
         modal,
@@ -328,14 +328,14 @@ def _named(
 
 def _run(
     data: DrawsLike, spec: Spec, name: str, options: Mapping[str, Any]
-) -> tuple[Run, Bound, dict[str, Element], Groups]:
+) -> tuple[Run, ResolvedSpec, dict[str, Element], Groups]:
     """Align by one criterion; the elements carry the draws as they were given to the result."""
     begin = time.process_time()
     aligned = align(data, spec, **options)
     seconds = time.process_time() - begin
     record, groups = Provenance.of(aligned), unpack(aligned)
     _, transformation = stored_elements(groups, "")
-    bound = record.spec.bind(sharing(groups))
+    resolved = record.spec.bind(sharing(groups))
     run = Run(
         name,
         {k: v for k, v in record.criterion.items() if k != "name"},
@@ -345,10 +345,10 @@ def _run(
         record.converged,
         record.n_moved,
         seconds,
-        convergence(weights_of(bound, groups["posterior"])),
+        convergence(weights_of(resolved, groups["posterior"])),
         list(record.warnings),
     )
-    return run, bound, transformation.elements, groups
+    return run, resolved, transformation.elements, groups
 
 
 # ---------------------------------------------------------------------- labels
@@ -429,17 +429,17 @@ def _differences(
 
 
 def _clusters(
-    bound: Bound, groups: Mapping[str, xr.Dataset], prob: str | None, kept: Array
+    resolved: ResolvedSpec, groups: Mapping[str, xr.Dataset], prob: str | None, kept: Array
 ) -> tuple[Array, int] | None:
     """Return the modal clustering of the aligned draws, and its number of classes.
 
     It follows from the allocations, if the spec declares any, else from the probabilities that were
     compared. None without either.
     """
-    for variable in sorted(bound.variables, key=lambda v: v.labels_of is None):
+    for variable in sorted(resolved.variables, key=lambda v: v.labels_of is None):
         array = groups[variable.group][variable.name]
         if variable.labels_of is not None:
-            counts = _counts(array, bound.sizes[variable.labels_of], kept)
+            counts = _counts(array, resolved.sizes[variable.labels_of], kept)
         elif prob in (variable.address, variable.name):
             ((place, _, _),) = variable.unit_axes()
             if not kept.all():

@@ -29,7 +29,7 @@ from relabel.errors import SpecError
 from relabel.groups.elements import monomial
 from relabel.spec.arrays import chain_draw_values, closest
 from relabel.spec.centring import centred_variables
-from relabel.spec.spec import Bound, non_finite
+from relabel.spec.spec import ResolvedSpec, non_finite
 from relabel.spec.transformation import Transformation
 
 __all__ = ["redraw_scale"]
@@ -142,17 +142,17 @@ def redraw_scale(
     spec, done = stored_elements(groups, "")
     refuse_reduced(groups)
     shared = sharing(groups)
-    bound = spec.bind(shared)
-    if not scaled_units(bound):
+    resolved = spec.bind(shared)
+    if not scaled_units(resolved):
         declared = ", ".join(f"{units!r} ({kind})" for units, kind in spec.units.items())
         raise SpecError(f"no units have a scale that could be redrawn: {declared}")
-    _check_not_centred(bound)
-    checked = _complete(bound, priors, shared["posterior"])
+    _check_not_centred(resolved)
+    checked = _complete(resolved, priors, shared["posterior"])
     n_sweeps = None if n_sweeps is None else integer("n_sweeps", n_sweeps, low=1)
     seed = seed_of(rng)
     with reporting(progress) as report:
-        drawn = _draw(shared, bound, checked, np.random.default_rng(seed), n_sweeps, report)
-    moved = drawn.scales.apply(shared, bound)
+        drawn = _draw(shared, resolved, checked, np.random.default_rng(seed), n_sweeps, report)
+    moved = drawn.scales.apply(shared, resolved)
     changed: dict[str, xr.Dataset | None] = {g: d for g, d in moved.items() if d is not shared[g]}
     own, record = groups["relabel"], Provenance.within(groups)
     stored = own.drop_vars(record.added, errors="ignore")
@@ -171,10 +171,10 @@ class _Drawn:
     n_left: dict[str, int]
 
 
-def _check_not_centred(bound: Bound) -> None:
+def _check_not_centred(resolved: ResolvedSpec) -> None:
     """Raise SpecError for centred weights: the law of the scales is that of whole weights."""
-    scaled = scaled_units(bound)
-    for variable in centred_variables(bound).values():
+    scaled = scaled_units(resolved)
+    for variable in centred_variables(resolved).values():
         units = next((u for _, u, _ in variable.unit_axes() if u in scaled), None)
         if units is not None:
             raise SpecError(
@@ -183,14 +183,16 @@ def _check_not_centred(bound: Bound) -> None:
             )
 
 
-def _complete(bound: Bound, priors: Priors, posterior: xr.Dataset) -> dict[str, float | None]:
+def _complete(
+    resolved: ResolvedSpec, priors: Priors, posterior: xr.Dataset
+) -> dict[str, float | None]:
     """Return the priors; raise SpecError if one is not sound or missing."""
-    checked = checked_priors(bound, priors)
+    checked = checked_priors(resolved, priors)
     for name in checked:
         if name not in posterior:
             known = [str(variable) for variable in posterior.data_vars]
             raise SpecError(f"priors: unknown variable {name!r}{closest(name, known)}")
-    missing = without_prior(bound, checked)
+    missing = without_prior(resolved, checked)
     if missing:
         raise SpecError(
             f"priors lack {', '.join(map(repr, missing))}: the law of the scales needs the prior "
@@ -201,23 +203,23 @@ def _complete(bound: Bound, priors: Priors, posterior: xr.Dataset) -> dict[str, 
 
 def _draw(
     groups: Mapping[str, xr.Dataset],
-    bound: Bound,
+    resolved: ResolvedSpec,
     priors: Mapping[str, float | None],
     rng: np.random.Generator,
     n_sweeps: int | None,
     report: Report,
 ) -> _Drawn:
     """Draw the scales of all units, set by set."""
-    kept = ~non_finite(bound, groups)
+    kept = ~non_finite(resolved, groups)
     arrays = {
         v.name: chain_draw_values(groups["posterior"][v.name])[kept]
-        for v in bound.measured()
+        for v in resolved.measured()
         if priors.get(v.name) is not None
     }
-    terms = precision_terms(arrays, bound, priors)
+    terms = precision_terms(arrays, resolved, priors)
     sweeps = enough_sweeps(terms) if n_sweeps is None else n_sweeps
-    scaled = scaled_units(bound)
-    scales = {units: np.ones((int(kept.sum()), bound.sizes[units])) for units in scaled}
+    scaled = scaled_units(resolved)
+    scales = {units: np.ones((int(kept.sum()), resolved.sizes[units])) for units in scaled}
     n_left = {}
     for sweep in range(sweeps):
         for units, degree in scaled.items():
@@ -226,7 +228,7 @@ def _draw(
             scales[units] = scales[units] * np.exp(np.where(no_law, 0.0, t))
             n_left[units] = int(no_law.sum())
         report("redraw scales", sweep + 1, sweeps)
-    elements = Transformation.identity(bound.sizes, kept.shape).elements
+    elements = Transformation.identity(resolved.sizes, kept.shape).elements
     for units, scale in scales.items():
         monomial(elements[units]).factor[kept] = scale
     return _Drawn(Transformation(elements), sweeps, n_left)

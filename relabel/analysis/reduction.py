@@ -22,8 +22,8 @@ from relabel.errors import DataError, SpecError
 from relabel.groups import Group, activation_of
 from relabel.models.forward_pass import Layer, Network
 from relabel.spec.arrays import SAMPLE_DIMS, draw_values
-from relabel.spec.spec import Bound
-from relabel.spec.variables import BoundVariable
+from relabel.spec.spec import ResolvedSpec
+from relabel.spec.variables import ResolvedVariable
 
 __all__ = ["reduce"]
 
@@ -167,7 +167,7 @@ def reduce(
     if _reduced_before(unpack(aligned), options, inputs):
         return aligned
     read = Aligned.read(aligned)
-    plan = _Plan.of(read.bound, read.groups["posterior"], n_ulps)
+    plan = _Plan.of(read.resolved, read.groups["posterior"], n_ulps)
     points, where = read.inputs(inputs)
     known = points is not None
     before = plan.read(read)
@@ -296,22 +296,22 @@ class _Plan:
 
     network: Network
     hidden: tuple[_Hidden, ...]
-    stored: dict[str, tuple[BoundVariable, str | None]]
+    stored: dict[str, tuple[ResolvedVariable, str | None]]
     dtypes: dict[str, np.dtype[Any]]
     rounding: float
 
     @classmethod
-    def of(cls, bound: Bound, posterior: xr.Dataset, n_ulps: float) -> _Plan:
+    def of(cls, resolved: ResolvedSpec, posterior: xr.Dataset, n_ulps: float) -> _Plan:
         """Read the plan off the arrows of the spec."""
         try:
-            network = Network.of(bound)
+            network = Network.of(resolved)
         except SpecError as error:
             raise SpecError(
                 f"only a network that can be evaluated can be reduced: {error}. Name the "
                 "activations of all units, and the axes of all weights and biases with arrows, as "
                 "in axes={'W1': 'x -> h', 'b1': '-> h', 'W2': 'h -> y', 'b2': '-> y'}"
             ) from error
-        stored: dict[str, tuple[BoundVariable, str | None]] = {}
+        stored: dict[str, tuple[ResolvedVariable, str | None]] = {}
         for layer in network.layers:
             stored |= {v.key: (v, tail) for v, tail in layer.weights}
             stored |= {v.key: (v, None) for v in layer.biases}
@@ -323,7 +323,7 @@ class _Plan:
                     "convert it to float64 first"
                 )
         rounding = n_ulps * max(float(np.finfo(dtype).eps) for dtype in dtypes.values())
-        hidden = tuple(_hidden(layer, network, bound) for layer in network.layers)
+        hidden = tuple(_hidden(layer, network, resolved) for layer in network.layers)
         return cls(network, tuple(h for h in hidden if h), stored, dtypes, rounding)
 
     def read(self, read: Aligned) -> _Block:
@@ -333,12 +333,12 @@ class _Plan:
         for key, (variable, _) in self.stored.items():
             flat = variable.of(draw_values(read.groups["posterior"][variable.name]))
             arrays[key] = np.ascontiguousarray(flat[read.draws.rows], dtype=work)
-        sizes = read.bound.sizes
+        sizes = read.resolved.sizes
         kept = {h.units: np.ones((len(read.draws.rows), sizes[h.units]), bool) for h in self.hidden}
         return _Block(self, arrays, kept)
 
 
-def _hidden(layer: Layer, network: Network, bound: Bound) -> _Hidden | None:
+def _hidden(layer: Layer, network: Network, resolved: ResolvedSpec) -> _Hidden | None:
     """Return the hidden units of one layer; None for outputs."""
     outgoing = tuple(
         (variable.key, reader.biases[0].key if reader.biases else None)
@@ -352,7 +352,7 @@ def _hidden(layer: Layer, network: Network, bound: Bound) -> _Hidden | None:
     return _Hidden(
         layer.name,
         function,
-        bound.group(layer.name),
+        resolved.group(layer.name),
         tuple(variable.key for variable, _ in layer.weights),
         tuple(variable.key for variable in layer.biases),
         outgoing,
@@ -744,7 +744,7 @@ def _left(read: Aligned, after: _Block) -> list[str]:
     units = set(after.kept)
     left = [
         v.address
-        for v in read.bound.variables
+        for v in read.resolved.variables
         if v.address not in reduced
         and (v.labels_of in units or any(u in units for _, u, _ in v.unit_axes()))
     ]

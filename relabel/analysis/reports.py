@@ -24,7 +24,7 @@ from relabel.matching.probes import input_values
 from relabel.matching.solve import STARTS
 from relabel.models.forward_pass import Network, outputs_of
 from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
-from relabel.spec.spec import Bound
+from relabel.spec.spec import ResolvedSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,23 +111,25 @@ def alignment_report(
     """
     record = Provenance.of(aligned)
     before, after = unpack(data), unpack(aligned)
-    bound = record.spec.bind(sharing(after))
+    resolved = record.spec.bind(sharing(after))
     table = [
-        ("weights before", convergence(weights_of(bound, before["posterior"]))),
-        ("weights after", convergence(weights_of(bound, after["posterior"]))),
+        ("weights before", convergence(weights_of(resolved, before["posterior"]))),
+        ("weights after", convergence(weights_of(resolved, after["posterior"]))),
     ]
-    notes = [*record.warnings, *_on_allocations(bound, record.criterion)]
-    network = _network(bound)
+    notes = [*record.warnings, *_on_allocations(resolved, record.criterion)]
+    network = _network(resolved)
     if network is not None:
         points, reason = _points(network, before, inputs, record.options["inputs"])
         if points is not None:
-            old, new = (outputs_of(network, bound, g["posterior"], points) for g in (before, after))
+            old, new = (
+                outputs_of(network, resolved, g["posterior"], points) for g in (before, after)
+            )
             table.append(("outputs", convergence(old.values())))
             notes.append(_change_of_outputs(old, new))
         notes.append(reason)
     notes += _on_the_table(table)
     notes += _on_the_chains(table, after["relabel"])
-    return AlignmentReport(_facts(record, bound, after["relabel"]), table, notes)
+    return AlignmentReport(_facts(record, resolved, after["relabel"]), table, notes)
 
 
 def as_planted(aligned: DrawsLike) -> float | None:
@@ -165,10 +167,12 @@ def as_planted(aligned: DrawsLike) -> float | None:
     return float(np.mean(right))
 
 
-def _on_allocations(bound: Bound, described: Mapping[str, Any]) -> list[str]:
+def _on_allocations(resolved: ResolvedSpec, described: Mapping[str, Any]) -> list[str]:
     """Return a hint at criteria that compare allocations, if there are some that were not used."""
-    labels = [v.address for v in bound.variables if v.labels_of is not None]
-    prob = [v.address for v in bound.variables if v.group == "allocation" and v.labels_of is None]
+    labels = [v.address for v in resolved.variables if v.labels_of is not None]
+    prob = [
+        v.address for v in resolved.variables if v.group == "allocation" and v.labels_of is None
+    ]
     criterion = rebuilt(described).criterion
     if not (labels or prob) or criterion is None or criterion.reads:
         return []
@@ -203,11 +207,11 @@ def _on_the_chains(table: list[tuple[str, Convergence]], own: xr.Dataset) -> lis
     return [note]
 
 
-def _facts(record: Provenance, bound: Bound, own: xr.Dataset) -> list[tuple[str, str]]:
+def _facts(record: Provenance, resolved: ResolvedSpec, own: xr.Dataset) -> list[tuple[str, str]]:
     """Return the lines above the table; `own` is the group ``relabel``."""
     facts = [
-        ("units", f"{name}: {bound.sizes[name]} × {symmetry} ({bound.group(name).label})")
-        for name, symmetry in bound.spec.units.items()
+        ("units", f"{name}: {resolved.sizes[name]} × {symmetry} ({resolved.group(name).label})")
+        for name, symmetry in resolved.spec.units.items()
     ]
     chains, draws = (own.sizes[dim] for dim in SAMPLE_DIMS)
     left_out = int(own["excluded"].sum()) if "excluded" in own else 0
@@ -229,7 +233,7 @@ def _facts(record: Provenance, bound: Bound, own: xr.Dataset) -> list[tuple[str,
     codes, counts = np.unique(own["start"].values, return_counts=True)
     starts = [f"{STARTS[c]} {n}" for c, n in zip(codes, counts, strict=True) if c >= 0]
     facts.append(("starts", ", ".join(starts)))
-    return facts + [("margin", _margins(units, own)) for units in bound.sizes]
+    return facts + [("margin", _margins(units, own)) for units in resolved.sizes]
 
 
 def _margins(units: str, own: xr.Dataset) -> str:
@@ -250,9 +254,9 @@ def _margins(units: str, own: xr.Dataset) -> str:
     )
 
 
-def _network(bound: Bound) -> Network | None:
+def _network(resolved: ResolvedSpec) -> Network | None:
     try:
-        return Network.of(bound)
+        return Network.of(resolved)
     except SpecError:
         return None
 

@@ -19,7 +19,7 @@ from relabel.diagnostics.diagnosing import label_confidence
 from relabel.diagnostics.kernels.rhat_ess import pointwise
 from relabel.errors import SpecError
 from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values, closest, draw_values
-from relabel.spec.variables import BoundVariable
+from relabel.spec.variables import ResolvedVariable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,15 +83,15 @@ def slots(aligned: DrawsLike, units: str | Sequence[str] | None = None) -> pd.Da
 
     read = Aligned.read(aligned)
     stored = read.groups["relabel"]
-    chosen = _chosen(units, read.bound.sizes)
+    chosen = _chosen(units, read.resolved.sizes)
     sound, confidence = _confidence(read, chosen)
     tables = []
     for name in chosen:
-        size = read.bound.sizes[name]
+        size = read.resolved.sizes[name]
         columns = {"confidence": confidence[name], "margin": np.full(size, np.nan)}
         if f"{name}_margin" in stored:
             columns["margin"] = _mean_over_draws(read, stored[f"{name}_margin"], name, sound)
-        labels = [v for v in read.bound.variables if v.labels_of == name]
+        labels = [v for v in read.resolved.variables if v.labels_of == name]
         if labels:
             columns["empty"] = _empty(read, labels, size, read.draws.rows[sound])
         tables.append(pd.DataFrame(columns, index=_index([name] * size, range(size))))
@@ -173,10 +173,10 @@ def summary(
 
     ci_prob = real("ci_prob", ci_prob, 0, 1, open_ends=True)
     read = Aligned.read(aligned)
-    chosen = _chosen(units, read.bound.sizes)
+    chosen = _chosen(units, read.resolved.sizes)
     variables = _carrying(read, chosen, strings("var_names", var_names), group)
     by_name = {variable.name: variable for variable in variables}
-    selected = positions_of(read.groups[group][list(by_name)], coords, read.bound.sizes)
+    selected = positions_of(read.groups[group][list(by_name)], coords, read.resolved.sizes)
     entries = {name: _selected_entries(read, v, selected) for name, v in by_name.items()}
     tables, share = _entry_tables(read, by_name, entries, selected, ci_prob, progress)
     rows = []
@@ -225,12 +225,12 @@ def entries_per_slot(
     {'mu': 2, 'sigma': 2, 'w': 1}
     """
     read = Aligned.read(aligned)
-    chosen = _chosen(units, read.bound.sizes)
+    chosen = _chosen(units, read.resolved.sizes)
     carrying = _carrying(read, chosen, None, "posterior")
     counts = {v.name: dict.fromkeys(chosen, 0) for v in carrying}
     for v in carrying:
         for name in {u for _, u, _ in v.unit_axes() if u in chosen}:
-            counts[v.name][name] += int(np.prod(v.shape)) // read.bound.sizes[name]
+            counts[v.name][name] += int(np.prod(v.shape)) // read.resolved.sizes[name]
     return {name: max(of_units.values()) for name, of_units in counts.items()}
 
 
@@ -254,11 +254,11 @@ def _chosen(units: str | Sequence[str] | None, sizes: dict[str, int]) -> list[st
 
 def _carrying(
     read: Aligned, units: Sequence[str], var_names: Sequence[str] | None, group: str
-) -> list[BoundVariable]:
+) -> list[ResolvedVariable]:
     """Return the quantities of a group that carry some of these units."""
     carrying = [
         variable
-        for variable in read.bound.in_group(group)
+        for variable in read.resolved.in_group(group)
         if variable.labels_of is None and any(name in units for _, name, _ in variable.unit_axes())
     ]
     known = list(dict.fromkeys(variable.name for variable in carrying))
@@ -288,7 +288,7 @@ def _confidence(read: Aligned, units: Sequence[str]) -> tuple[Array, dict[str, A
     names = {name: f"{name}_label_probability" for name in units}
     if not all(name in stored for name in names.values()):
         sound, known = label_confidence(read)
-        unknown = {name: np.full(read.bound.sizes[name], np.nan) for name in units}
+        unknown = {name: np.full(read.resolved.sizes[name], np.nan) for name in units}
         return sound, unknown | {name: known[name] for name in units if name in known}
     sound = np.ones(len(read.draws.chain), dtype=bool)
     if "chain_flagged" in stored:
@@ -310,7 +310,7 @@ def _mean_over_draws(read: Aligned, array: xr.DataArray, units: str, sound: Arra
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _empty(read: Aligned, labels: Sequence[BoundVariable], size: int, rows: Array) -> Array:
+def _empty(read: Aligned, labels: Sequence[ResolvedVariable], size: int, rows: Array) -> Array:
     """Return the share of some draws in which no label names a slot."""
     named = np.zeros((len(rows), size), dtype=bool)
     for variable in labels:
@@ -329,7 +329,7 @@ def _empty(read: Aligned, labels: Sequence[BoundVariable], size: int, rows: Arra
 # ---------------------------------------------------------------------- entries
 
 
-def _places(read: Aligned, variable: BoundVariable) -> Array:
+def _places(read: Aligned, variable: ResolvedVariable) -> Array:
     """Return the position of every entry of a variable, or part of one, in the stored variable."""
     stored = read.groups[variable.group][variable.name]
     shape = [stored.sizes[dim] for dim in variable.dims]
@@ -337,7 +337,7 @@ def _places(read: Aligned, variable: BoundVariable) -> Array:
 
 
 def _selected_entries(
-    read: Aligned, variable: BoundVariable, selected: Mapping[str, Array]
+    read: Aligned, variable: ResolvedVariable, selected: Mapping[str, Array]
 ) -> Array:
     """Return the positions of the entries of a stored variable that are selected."""
     shape = [read.groups[variable.group][variable.name].sizes[dim] for dim in variable.dims]
@@ -347,7 +347,7 @@ def _selected_entries(
             others = np.setdiff1d(np.arange(shape[axis]), selected[dim])
             np.moveaxis(kept, axis, 0)[others] = False
     kept = kept.reshape(-1)
-    for part in read.bound.in_group(variable.group) if selected else ():
+    for part in read.resolved.in_group(variable.group) if selected else ():
         if part.name == variable.name:
             for units in {units for _, units, _ in part.unit_axes()} - set(variable.dims):
                 axis = next(axis for axis, name, _ in part.unit_axes() if name == units)
@@ -358,7 +358,7 @@ def _selected_entries(
 
 def _entry_tables(
     read: Aligned,
-    variables: Mapping[str, BoundVariable],
+    variables: Mapping[str, ResolvedVariable],
     entries: Mapping[str, Array],
     selected: Mapping[str, Array],
     ci_prob: float,
@@ -398,7 +398,7 @@ def _entry_tables(
     return tables, box.share
 
 
-def _labels(read: Aligned, variable: BoundVariable) -> Array:
+def _labels(read: Aligned, variable: ResolvedVariable) -> Array:
     """Name every entry of a stored variable by its coordinates, or by numbers without them."""
     array = read.groups[variable.group][variable.name]
     whole = variable.window is None

@@ -12,7 +12,7 @@ from relabel.cli.output import print_comment, print_table
 from relabel.errors import SpecError
 
 if TYPE_CHECKING:
-    from relabel.spec.spec import Bound
+    from relabel.spec.spec import ResolvedSpec
 
 __all__ = ["command"]
 
@@ -27,26 +27,26 @@ def command(source: SourceOptions, spec: SpecFile = None) -> None:
     draws = source.open()
     groups = unpack(draws)
     shared = sharing(groups)
-    bound = read_spec(spec)[0].bind(shared) if spec else None
-    _print_variables(shared, bound)
-    if bound is None and "relabel" in groups:
-        bound = stored_elements(groups, "")[0].bind(shared)
+    resolved = read_spec(spec)[0].bind(shared) if spec else None
+    _print_variables(shared, resolved)
+    if resolved is None and "relabel" in groups:
+        resolved = stored_elements(groups, "")[0].bind(shared)
         print_comment("these draws were aligned before, with this spec")
-        typer.echo(bound.spec.to_toml())
-    elif bound is None:
+        typer.echo(resolved.spec.to_toml())
+    elif resolved is None:
         proposal = propose(draws)
         if proposal.spec is not None:
             typer.echo("# proposed spec: check it, save it as TOML, and pass it with --spec")
-            bound = proposal.spec.bind(shared)
+            resolved = proposal.spec.bind(shared)
         typer.echo(proposal.to_toml())
-    if bound is not None:
-        _print_units(bound)
-        _print_inputs(bound, groups)
+    if resolved is not None:
+        _print_units(resolved)
+        _print_inputs(resolved, groups)
 
 
-def _print_variables(shared: Mapping[str, Any], bound: Bound | None) -> None:
+def _print_variables(shared: Mapping[str, Any], resolved: ResolvedSpec | None) -> None:
     """Print names, sizes and dtypes, and the axes where there is a spec."""
-    axes = {v.address: _axes_text(v) for v in bound.variables} if bound else {}
+    axes = {v.address: _axes_text(v) for v in resolved.variables} if resolved else {}
     rows = [
         [
             f"{group}/{name}",
@@ -69,23 +69,23 @@ def _axes_text(variable: Any) -> str:
     return f"{text} (values: {variable.labels_of})" if variable.labels_of else text
 
 
-def _print_units(bound: Bound) -> None:
+def _print_units(resolved: ResolvedSpec) -> None:
     """Print every set of units with its symmetry."""
     rows = []
-    for name, activation in bound.spec.units.items():
-        group = bound.group(name)
+    for name, activation in resolved.spec.units.items():
+        group = resolved.group(name)
         kept = "exact" if group.exact else "likelihood only"
-        rows.append([name, str(bound.sizes[name]), activation, group.label, kept])
+        rows.append([name, str(resolved.sizes[name]), activation, group.label, kept])
     print_table(["units", "size", "activation", "group", "symmetry"], rows, beside_spec=True)
 
 
-def _print_inputs(bound: Bound, groups: Mapping[str, Any]) -> None:
+def _print_inputs(resolved: ResolvedSpec, groups: Mapping[str, Any]) -> None:
     """Say which stored variables could be the inputs of a network."""
     from relabel.data.roles import find_inputs
     from relabel.models.forward_pass import Network
 
     try:
-        n_inputs = Network.of(bound).n_inputs
+        n_inputs = Network.of(resolved).n_inputs
     except SpecError:
         return
     found = find_inputs(groups, n_inputs)

@@ -23,7 +23,7 @@ from relabel.matching.moments import pooled_moments
 from relabel.matching.probes import input_values
 from relabel.models.forward_pass import ONLY_DENSE, Network, NotDenseError
 from relabel.spec.gauges import in_circles
-from relabel.spec.spec import SAMPLE_DIMS, Bound, BoundVariable, Spec
+from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec, ResolvedVariable, Spec
 from relabel.spec.transformation import Transformation
 
 __all__ = ["Aligned", "SlotFeatures"]
@@ -92,13 +92,13 @@ class Aligned:
     def unaligned(cls, groups: Groups, spec: Spec) -> Aligned:
         """Take draws as they are, for checks that do not depend on labels."""
         draws = Draws.read(sharing(groups), spec, "skip")
-        identity = Transformation.identity(draws.bound.sizes, draws.excluded.shape)
+        identity = Transformation.identity(draws.resolved.sizes, draws.excluded.shape)
         return cls(groups, None, draws, identity)
 
     @property
-    def bound(self) -> Bound:
+    def resolved(self) -> ResolvedSpec:
         """The spec, bound to the draws."""
-        return self.draws.bound
+        return self.draws.resolved
 
     @property
     def was_aligned(self) -> bool:
@@ -125,7 +125,7 @@ class Aligned:
     def original(self) -> xr.Dataset:
         """The posterior as it was before the alignment."""
         shared = self.draws.groups
-        return self.transformation.inverse().apply(shared, self.bound)["posterior"]
+        return self.transformation.inverse().apply(shared, self.resolved)["posterior"]
 
     @cached_property
     def rebuilt(self) -> Rebuilt:
@@ -146,7 +146,7 @@ class Aligned:
     @cached_property
     def arrays(self) -> dict[str, Array]:
         """Values of every declared variable of the posterior, (draws, ...), by part."""
-        return self.bound.by_part(self.problem.arrays)
+        return self.resolved.by_part(self.problem.arrays)
 
     @cached_property
     def compared(self) -> tuple[Problem, Criterion]:
@@ -157,14 +157,14 @@ class Aligned:
         """
         read = self.rebuilt.reads
         for kind in ("prob", "z"):
-            for variable in self.bound.variables:
+            for variable in self.resolved.variables:
                 if read.get(kind) in (variable.address, variable.name):
                     return self._allocations(variable), Mean(scale="none")
         return self.problem, self.criterion
 
-    def _allocations(self, variable: BoundVariable) -> Problem:
+    def _allocations(self, variable: ResolvedVariable) -> Problem:
         """Allocations, or their probabilities, at some observations, as features of units."""
-        ((units, size),) = self.bound.sizes.items()
+        ((units, size),) = self.resolved.sizes.items()
         array = self.draws.groups[variable.group][variable.name]
         carrying = [variable.dims[place] for place, _, _ in variable.unit_axes()]
         rest = [dim for dim in variable.dims if dim not in carrying]
@@ -180,7 +180,7 @@ class Aligned:
         allocation = xr.Dataset(
             {"allocation": ((*SAMPLE_DIMS, "obs", "unit"), np.nan_to_num(values.astype(float)))}
         )
-        spec = Spec({units: self.bound.spec.units[units]}, {"allocation": f"_ {units}"})
+        spec = Spec({units: self.resolved.spec.units[units]}, {"allocation": f"_ {units}"})
         draws = Draws.read({"posterior": allocation}, spec, "skip")
         return replace(draws, excluded=self.draws.excluded).problem(Mean(scale="none"))
 
@@ -196,16 +196,18 @@ class Aligned:
         Where an outgoing weight changes its sign, balanced features turn with the root of its size,
         which no Gaussian describes; with incoming norms one they pass through zero.
         """
-        bound = self.bound
-        without = in_circles(bound.variables)  # recurrent units have no such scales
-        scaled = [u for u in bound.sizes if "unit" in bound.group(u).gauges() and u not in without]
+        resolved = self.resolved
+        without = in_circles(resolved.variables)  # recurrent units have no such scales
+        scaled = [
+            u for u in resolved.sizes if "unit" in resolved.group(u).gauges() and u not in without
+        ]
         if not scaled:
             return self.problem
         gauges = dict.fromkeys(scaled, "unit")
-        spec = replace(bound.spec, gauges={**bound.spec.gauges, **gauges})
+        spec = replace(resolved.spec, gauges={**resolved.spec.gauges, **gauges})
         used = [variable.name for variable in self.problem.used]
         return Problem(
-            replace(bound, spec=spec), self.problem.arrays, used, rules=self.problem.rules
+            replace(resolved, spec=spec), self.problem.arrays, used, rules=self.problem.rules
         )
 
     def features(self, units: str) -> SlotFeatures:
@@ -232,7 +234,7 @@ class Aligned:
     def network(self) -> Network | None:
         """The network that the spec describes, if it does describe one."""
         try:
-            return Network.of(self.bound)
+            return Network.of(self.resolved)
         except SpecError:
             return None
 
@@ -240,7 +242,7 @@ class Aligned:
     def not_dense(self) -> NotDenseError | None:
         """Why the network cannot be evaluated, if that is because of its layers, not the spec."""
         try:
-            Network.of(self.bound)
+            Network.of(self.resolved)
         except NotDenseError as error:
             return error
         except SpecError:
@@ -250,7 +252,7 @@ class Aligned:
     @property
     def has_arrows(self) -> bool:
         """Whether the spec has arrows, as those of networks do."""
-        axes = [axis for variable in self.bound.measured() for axis in variable.axes]
+        axes = [axis for variable in self.resolved.measured() for axis in variable.axes]
         return any(axis.role in ("head", "tail") for axis in axes)
 
     def inputs(self, wanted: Array | str | None = "auto") -> tuple[Array | None, str]:

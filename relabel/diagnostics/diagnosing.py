@@ -149,7 +149,7 @@ def diagnose(
     schema()  # refuses checks that do not go together
     groups = unpack(data)
     aligned = Aligned.read(data) if "relabel" in groups else _as_it_is(data, groups)
-    _check_priors(priors, [v.name for v in aligned.bound.measured()])
+    _check_priors(priors, [v.name for v in aligned.resolved.measured()])
     checks = [thresholds.applied(check) for check in in_order(registered())]
     with reporting(progress) as report:
         case = Case(aligned, inputs, targets, likelihood, priors, seed, report)
@@ -249,7 +249,7 @@ def _slots(case: Case, done: Mapping[str, Outcome]) -> list[dict[str, Any]]:
     """One row for every slot of every set of units, with the columns of all checks."""
     rows = []
     outcomes = [done[check.name] for check in by_place() if check.slot is not None]
-    for units, size in case.aligned.bound.sizes.items():
+    for units, size in case.aligned.resolved.sizes.items():
         for slot in range(size):
             row: dict[str, Any] = {"units": units, "slot": slot}
             for outcome in outcomes:

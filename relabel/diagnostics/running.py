@@ -175,7 +175,7 @@ def _check_storable(outcome: Outcome, case: Case, done: Mapping[str, Outcome]) -
     found = [asdict(finding) for finding in outcome.findings]
     json.dumps([outcome.numbers, outcome.slots, found], allow_nan=False)
     for units, rows in outcome.slots.items():
-        size = case.aligned.bound.sizes[units]
+        size = case.aligned.resolved.sizes[units]
         if len(rows) != size:
             raise ValueError(f"there are {len(rows)} rows for the {size} slots of {units!r}")
     if not outcome.variables:

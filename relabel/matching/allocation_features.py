@@ -16,7 +16,7 @@ from relabel.errors import DataError, SpecError
 from relabel.matching.draws import Draws
 from relabel.matching.features import Block, Layout, slices_of
 from relabel.numerics.labels import checked_labels, checked_probabilities
-from relabel.spec.spec import SAMPLE_DIMS, BoundVariable, Spec
+from relabel.spec.spec import SAMPLE_DIMS, ResolvedVariable, Spec
 
 if TYPE_CHECKING:
     from relabel.matching.criteria import Criterion
@@ -120,7 +120,7 @@ class AllocationProblem:
             kept[name] = read(given)
         reader.check_sizes(self.beside, self.fixed)
         units, size = reader.units, reader.size
-        group = draws.bound.group(units)
+        group = draws.resolved.group(units)
         self.layout = Layout({units: size}, {units: group}, {units: ()}, ())
         largest = max(math.prod(array.shape[1:]) for array in self.beside.values())
         numbers = max(largest, criterion.numbers_per_draw(size))
@@ -185,25 +185,25 @@ class _Reader:
     @classmethod
     def of(cls, draws: Draws, criterion: Criterion) -> _Reader:
         """Build the reader for the one set of units there is."""
-        sizes = draws.bound.sizes
+        sizes = draws.resolved.sizes
         if len(sizes) != 1:
             raise SpecError(
                 f"criterion {criterion.name} relabels one set of units, and the spec has "
                 f"{len(sizes)} ({', '.join(sizes)}); use mean"
             )
         (units,) = sizes
-        if draws.bound.group(units).signs:
+        if draws.resolved.group(units).signs:
             raise SpecError(
                 f"criterion {criterion.name} cannot determine signs, and the units {units!r} "
-                f"({draws.bound.spec.units[units]}) have them; declare them 'permutation', or use "
-                "mean"
+                f"({draws.resolved.spec.units[units]}) have them; declare them 'permutation', or "
+                "use mean"
             )
         return cls(criterion.name, draws, units)
 
     @property
     def size(self) -> int:
         """Number of units."""
-        return self.draws.bound.sizes[self.units]
+        return self.draws.resolved.sizes[self.units]
 
     def z(self, given: str | Array) -> Array:
         """Allocations, shape (draws, n), -1 where missing."""
@@ -286,9 +286,9 @@ class _Reader:
 
     # ------------------------------------------------------------------ where things are
 
-    def _bound(self, given: str, what: str) -> BoundVariable:
+    def _bound(self, given: str, what: str) -> ResolvedVariable:
         """The bound variable of an address, or of a name that only one group has."""
-        found = [v for v in self.draws.bound.variables if given in (v.address, v.name)]
+        found = [v for v in self.draws.resolved.variables if given in (v.address, v.name)]
         if any(v.window is not None for v in found):
             raise SpecError(
                 f"criterion {self.criterion}: {given!r} is several blocks ({found[0].text!r}), and "
@@ -319,7 +319,7 @@ class _Reader:
             f"{what}; there are {', '.join(stored)}"
         )
 
-    def _units_last(self, variable: BoundVariable, *, lazy: bool = False) -> Any:
+    def _units_last(self, variable: ResolvedVariable, *, lazy: bool = False) -> Any:
         """Values of a variable with its units on the last axis, shape (draws, ..., K)."""
         places = [i for i, axis in enumerate(variable.axes) if axis.units == self.units]
         if len(places) != 1 or len(variable.axes) != len(variable.dims):
@@ -331,7 +331,7 @@ class _Reader:
         others = [dim for i, dim in enumerate(variable.dims) if i != place]
         return self._flat(variable, (*others, variable.dims[place]), lazy)
 
-    def _flat(self, variable: BoundVariable, dims: tuple[str, ...], lazy: bool = False) -> Any:
+    def _flat(self, variable: ResolvedVariable, dims: tuple[str, ...], lazy: bool = False) -> Any:
         """Values of a variable, one draw after the other; those backed by dask may stay lazy."""
         array = self.draws.groups[variable.group][variable.name].transpose(*SAMPLE_DIMS, *dims)
         if lazy and array.chunks is not None and array.size:

@@ -49,7 +49,7 @@ def with_covariances(problem: Problem, posterior: xr.Dataset, *, diagonal: bool)
     for name in dict.fromkeys(wanted):
         if name in posterior:
             covered[name] = _rows_of(posterior, name)
-    declared = {v.name for v in problem.bound.measured()}
+    declared = {v.name for v in problem.resolved.measured()}
     for name in (*covered, *(SD_OF.format(name) for name in means)):
         if name in posterior and name not in declared:
             raise SpecError(

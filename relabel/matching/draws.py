@@ -17,7 +17,7 @@ from relabel.groups.elements import Element
 from relabel.matching.features import Problem
 from relabel.numerics.labels import check_range
 from relabel.spec.centring import Offsets
-from relabel.spec.spec import SAMPLE_DIMS, Bound, Spec, non_finite
+from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec, Spec, non_finite
 from relabel.spec.transformation import Transformation
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Draws:
 
     Attributes
     ----------
-    bound : Bound
+    resolved : ResolvedSpec
         The spec, bound to the groups.
     groups : dict of str to Dataset
         The groups that share the draws.
@@ -46,7 +46,7 @@ class Draws:
         What is subtracted over centred axes; None where no axis is centred.
     """
 
-    bound: Bound
+    resolved: ResolvedSpec
     groups: dict[str, xr.Dataset]
     excluded: Array
     beside: Mapping[str, xr.Dataset] = field(default_factory=dict)
@@ -69,19 +69,19 @@ class Draws:
             ``"raise"``.
         """
         choice("nonfinite", nonfinite, ("raise", "skip"))
-        bound = spec.bind(groups)
-        for variable in bound.variables:
+        resolved = spec.bind(groups)
+        for variable in resolved.variables:
             if variable.labels_of is not None:
                 found = labels_of(variable.chosen(groups[variable.group][variable.name]))
-                n_units = bound.sizes[variable.labels_of]
+                n_units = resolved.sizes[variable.labels_of]
                 check_range(found, n_units, variable.address, variable.labels_of)
-        excluded = non_finite(bound, groups)
+        excluded = non_finite(resolved, groups)
         if excluded.any() and nonfinite == "raise":
             raise DataError(_name_draws(excluded, groups["posterior"]))
         if excluded.all():
             raise DataError("every draw has a NaN or an infinity; there is nothing to align")
-        offsets = Offsets.of(bound, groups["posterior"], excluded)
-        return cls(bound, groups, excluded, groups if beside is None else beside, offsets)
+        offsets = Offsets.of(resolved, groups["posterior"], excluded)
+        return cls(resolved, groups, excluded, groups if beside is None else beside, offsets)
 
     @property
     def rows(self) -> Array:
@@ -103,23 +103,23 @@ class Draws:
     def problem(self, criterion: Criterion) -> Problem:
         """Lay out the posterior's variables for the loop, as a criterion matches them."""
         posterior = self.groups["posterior"]
-        if not self.bound.measured():
+        if not self.resolved.measured():
             raise SpecError(
-                f"no variable of the posterior carries the units {', '.join(self.bound.sizes)}: "
+                f"no variable of the posterior carries the units {', '.join(self.resolved.sizes)}: "
                 "they are compared by their parameters; declare those, or move what carries the "
                 "units (allocation probabilities) into the posterior"
             )
         arrays = {
             name: self._laid_out(posterior[name].transpose(*SAMPLE_DIMS, ...).values)
-            for name in self.bound.names()
+            for name in self.resolved.names()
         }
         offsets = {} if self.offsets is None else self.offsets.values
         return Problem(
-            self.bound,
+            self.resolved,
             arrays,
             criterion.matched_variables,
-            rules=criterion.rules(self.bound),
-            spreads=criterion.spreads(self.bound),
+            rules=criterion.rules(self.resolved),
+            spreads=criterion.spreads(self.resolved),
             offsets={name: self._laid_out(values) for name, values in offsets.items()},
         )
 
@@ -130,7 +130,7 @@ class Draws:
 
     def transformation(self, elements: Mapping[str, Element]) -> Transformation:
         """Return elements and offsets of all draws; those left out stay as they are."""
-        whole = Transformation.identity(self.bound.sizes, self.excluded.shape)
+        whole = Transformation.identity(self.resolved.sizes, self.excluded.shape)
         whole = replace(whole, offsets=self.offsets)
         for units, element in elements.items():
             flat = type(element).identity((self.excluded.size,), element.size)

@@ -41,7 +41,7 @@ def given_elements(draws: Draws, index: Any, factor: Any) -> dict[str, Monomial]
     DataError
         If what is given is no permutation, or no signs.
     """
-    sizes = draws.bound.sizes
+    sizes = draws.resolved.sizes
     by_units = _by_units(index, sizes, "index")
     signs_by_units = _by_units(factor, sizes, "factor") if factor is not None else {}
     missing = [units for units in sizes if units not in by_units]
@@ -129,9 +129,9 @@ def _signs(values: Array, draws: Draws, units: str) -> Array:
             f"criterion permutations: the factor of {units!r} holds other numbers than 1 and -1; "
             "scales are fixed by the gauge, so leave them out"
         )
-    if (values < 0).any() and not draws.bound.group(units).signs:
+    if (values < 0).any() and not draws.resolved.group(units).signs:
         raise DataError(
             f"criterion permutations: the factor of {units!r} changes signs, which these units "
-            f"({draws.bound.spec.units[units]}) do not have"
+            f"({draws.resolved.spec.units[units]}) do not have"
         )
     return values.astype(float)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from relabel.data.roles import find_inputs
 from relabel.errors import SpecError
 from relabel.models.forward_pass import Network, NotDenseError
-from relabel.spec.spec import Bound
+from relabel.spec.spec import ResolvedSpec
 
 if TYPE_CHECKING:
     from relabel.matching.criteria import Criterion
@@ -44,7 +44,7 @@ class Probes:
 
 
 def find_probes(
-    bound: Bound,
+    resolved: ResolvedSpec,
     groups: Mapping[str, xr.Dataset],
     inputs: Array | str | None,
     criterion: Criterion,
@@ -54,7 +54,7 @@ def find_probes(
 
     Parameters
     ----------
-    bound : Bound
+    resolved : ResolvedSpec
     groups : mapping of str to Dataset
         All groups of the data.
     inputs : ndarray, str or None
@@ -77,7 +77,7 @@ def find_probes(
     needed = criterion.n_inputs is not None
     named = not (inputs is None or (isinstance(inputs, str) and inputs == "auto"))
     try:
-        network = Network.of(bound)
+        network = Network.of(resolved)
     except SpecError as error:
         if named or needed:
             raise _no_network(error, needed) from error

@@ -16,8 +16,8 @@ from relabel.spec.arrays import SAMPLE_DIMS, draw_values
 from relabel.spec.centring import centred
 from relabel.spec.gauges import centred_axes
 from relabel.spec.notation import parse
-from relabel.spec.spec import Bound
-from relabel.spec.variables import BoundVariable
+from relabel.spec.spec import ResolvedSpec
+from relabel.spec.variables import ResolvedVariable
 
 __all__ = [
     "ONLY_DENSE",
@@ -51,8 +51,8 @@ class Layer:
 
     name: str
     activation: str | None
-    weights: tuple[tuple[BoundVariable, str], ...]
-    biases: tuple[BoundVariable, ...]
+    weights: tuple[tuple[ResolvedVariable, str], ...]
+    biases: tuple[ResolvedVariable, ...]
 
     def apply(self, sums: Array) -> Array:
         """Apply the activation; outputs have none."""
@@ -128,7 +128,7 @@ class Network:
     layers: tuple[Layer, ...]
 
     @classmethod
-    def of(cls, bound: Bound) -> Network:
+    def of(cls, resolved: ResolvedSpec) -> Network:
         """Read the network off the arrows of the posterior's variables.
 
         Raises
@@ -137,17 +137,17 @@ class Network:
             If the arrows do not describe a feed-forward network of dense layers with activations
             that are known as functions; a NotDenseError where other layers are the reason.
         """
-        weights, biases = _weights_and_biases(bound)
+        weights, biases = _weights_and_biases(resolved)
         heads = {h for _, _, h in weights}
         sources = {t for _, t, _ in weights} - heads
         if len(sources) != 1:
-            raise _error_of(bound)(
+            raise _error_of(resolved)(
                 "the arrows do not describe one feed-forward network: "
                 f"inputs {sorted(sources) or 'none'} (there must be exactly one)"
             )
-        if not heads >= set(bound.sizes):
-            raise _error_of(bound)(
-                f"no dense layer writes the units {', '.join(sorted(set(bound.sizes) - heads))}"
+        if not heads >= set(resolved.sizes):
+            raise _error_of(resolved)(
+                f"no dense layer writes the units {', '.join(sorted(set(resolved.sizes) - heads))}"
             )
         (source,) = sources
         layers: list[Layer] = []
@@ -158,7 +158,7 @@ class Network:
                 raise NotDenseError(
                     f"the arrows run in a circle through {', '.join(sorted(heads))}"
                 )
-            layers += [_layer(name, bound, weights, biases) for name in ready]
+            layers += [_layer(name, resolved, weights, biases) for name in ready]
             done |= set(ready)
             heads -= set(ready)
         first = next(v for v, t, _ in weights if t == source)
@@ -305,37 +305,37 @@ class Network:
         return {name: values[name] for name in self.ends}
 
 
-def matrix_of(variable: BoundVariable, tail: str, values: Array) -> Array:
+def matrix_of(variable: ResolvedVariable, tail: str, values: Array) -> Array:
     """Return the draws of a weight as matrices from `tail` to its reader, (draws, in, out)."""
     matrix = values.reshape(-1, *variable.shape, *_single(variable))
     return matrix if variable.axes[0].name == tail else matrix.swapaxes(1, 2)
 
 
-def _single(variable: BoundVariable) -> tuple[int, ...]:
+def _single(variable: ResolvedVariable) -> tuple[int, ...]:
     """Return the size of the axis that a single output lacks; nothing for several outputs."""
     return () if variable.between()[1] else (1,)
 
 
-def _error_of(bound: Bound) -> type[SpecError]:
+def _error_of(resolved: ResolvedSpec) -> type[SpecError]:
     """Return the type of error for layers that do not follow one another."""
-    arrows = [variable for variable in bound.measured() if any(variable.between())]
+    arrows = [variable for variable in resolved.measured() if any(variable.between())]
     blocks = any(v.window is not None or len(v.axes) > 2 for v in arrows)
     normed = any(all(v.between()) and any(a.exponent == 0 for a in v.axes) for v in arrows)
     return NotDenseError if blocks or normed else SpecError
 
 
 def _weights_and_biases(
-    bound: Bound,
-) -> tuple[list[tuple[BoundVariable, str, str]], list[tuple[BoundVariable, str]]]:
+    resolved: ResolvedSpec,
+) -> tuple[list[tuple[ResolvedVariable, str, str]], list[tuple[ResolvedVariable, str]]]:
     """Sort the posterior's variables into weights (tail, head) and biases.
 
     A single output is often stored without an axis of its own: ``h ->`` with a scalar bias. Its
     node has no name.
     """
-    weights: list[tuple[BoundVariable, str, str]] = []
-    biases: list[tuple[BoundVariable, str]] = []
+    weights: list[tuple[ResolvedVariable, str, str]] = []
+    biases: list[tuple[ResolvedVariable, str]] = []
     seen: set[tuple[Any, ...]] = set()
-    for variable in bound.measured():
+    for variable in resolved.measured():
         tail, head = variable.between()
         if variable.carried and parse(variable.text).relates_parameters():
             continue
@@ -364,15 +364,15 @@ def _weights_and_biases(
 
 def _layer(
     name: str,
-    bound: Bound,
-    weights: list[tuple[BoundVariable, str, str]],
-    biases: list[tuple[BoundVariable, str]],
+    resolved: ResolvedSpec,
+    weights: list[tuple[ResolvedVariable, str, str]],
+    biases: list[tuple[ResolvedVariable, str]],
 ) -> Layer:
     """Collect what is written to one node."""
-    activation = bound.spec.units.get(name)
+    activation = resolved.spec.units.get(name)
     if activation is not None and activation_of(activation).function is None:
         raise SpecError(f"units {name!r}: {activation!r} does not name one activation function")
-    if name in centred_axes(bound.spec.gauges) and any(tail == name for _, tail, _ in weights):
+    if name in centred_axes(resolved.spec.gauges) and any(tail == name for _, tail, _ in weights):
         raise NotDenseError(
             f"{name!r} is centred and read on: the layer between (a LayerNorm) is not known"
         )
@@ -385,14 +385,14 @@ def _layer(
 
 
 def outputs_of(
-    network: Network, bound: Bound, posterior: xr.Dataset, points: Array
+    network: Network, resolved: ResolvedSpec, posterior: xr.Dataset, points: Array
 ) -> dict[str, Array]:
     """Evaluate the network of every draw.
 
     Parameters
     ----------
     network : Network
-    bound : Bound
+    resolved : ResolvedSpec
     posterior : Dataset
     points : ndarray of shape (n, n_inputs)
 
@@ -403,15 +403,17 @@ def outputs_of(
         after an alignment. Draws that are not finite have outputs that are not finite.
     """
     shape = tuple(posterior.sizes[dim] for dim in SAMPLE_DIMS)
-    parts = bound.by_part({name: draw_values(posterior[name]) for name in bound.names()})
-    for variable in bound.measured():
-        parts[variable.key] = centred(bound, variable, parts[variable.key])
+    parts = resolved.by_part({name: draw_values(posterior[name]) for name in resolved.names()})
+    for variable in resolved.measured():
+        parts[variable.key] = centred(resolved, variable, parts[variable.key])
     with np.errstate(invalid="ignore", over="ignore"):
         outputs = network.outputs(parts, points)
     return {name: value.reshape(*shape, *value.shape[1:]) for name, value in outputs.items()}
 
 
-def all_outputs(network: Network, bound: Bound, posterior: xr.Dataset, points: Array) -> Array:
+def all_outputs(
+    network: Network, resolved: ResolvedSpec, posterior: xr.Dataset, points: Array
+) -> Array:
     """Evaluate as :func:`outputs_of`; all outputs on one axis, shape (chain, draw, n · outputs)."""
-    found = outputs_of(network, bound, posterior, points).values()
+    found = outputs_of(network, resolved, posterior, points).values()
     return np.concatenate([values.reshape(*values.shape[:2], -1) for values in found], axis=2)

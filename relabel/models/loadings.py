@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from relabel.errors import SpecError
 from relabel.numerics.rotations import varimax
-from relabel.spec.spec import Bound
-from relabel.spec.variables import BoundVariable
+from relabel.spec.spec import ResolvedSpec
+from relabel.spec.variables import ResolvedVariable
 
 __all__ = ["loadings_of", "rotations_of"]
 
@@ -22,20 +22,20 @@ _NAMED = re.compile(r"lambda|load", re.IGNORECASE)
 
 
 def loadings_of(
-    bound: Bound,
+    resolved: ResolvedSpec,
     units: str,
     *,
-    among: Sequence[BoundVariable] | None = None,
+    among: Sequence[ResolvedVariable] | None = None,
     wanted: str | None = None,
-) -> BoundVariable:
+) -> ResolvedVariable:
     """Find the variable of the posterior that holds the loadings of some factors.
 
     Parameters
     ----------
-    bound : Bound
+    resolved : ResolvedSpec
     units : str
         The factors.
-    among : sequence of BoundVariable, optional
+    among : sequence of ResolvedVariable, optional
         Variables to choose from; all of the posterior by default.
     wanted : str, optional
         Its name. Without it, the only variable with an axis of the factors and one other, or the
@@ -43,7 +43,7 @@ def loadings_of(
 
     Returns
     -------
-    BoundVariable
+    ResolvedVariable
 
     Raises
     ------
@@ -52,7 +52,7 @@ def loadings_of(
     """
     fitting = [
         v
-        for v in (bound.measured() if among is None else among)
+        for v in (resolved.measured() if among is None else among)
         if [u for _, u, _ in v.unit_axes()] == [units]
     ]
     if wanted is not None:
@@ -85,12 +85,12 @@ def loadings_of(
     )
 
 
-def rotations_of(variable: BoundVariable, values: Array, gauge: str) -> Array:
+def rotations_of(variable: ResolvedVariable, values: Array, gauge: str) -> Array:
     """Return the rotations that bring every draw to its gauge.
 
     Parameters
     ----------
-    variable : BoundVariable
+    variable : ResolvedVariable
         The loadings.
     values : ndarray of shape (draws, *variable.shape)
     gauge : {"varimax", "varimax-kaiser"}
@@ -107,5 +107,5 @@ def rotations_of(variable: BoundVariable, values: Array, gauge: str) -> Array:
     return turned
 
 
-def _names(variables: Sequence[BoundVariable]) -> str:
+def _names(variables: Sequence[ResolvedVariable]) -> str:
     return ", ".join(v.name for v in variables) or "none"

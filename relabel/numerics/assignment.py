@@ -139,7 +139,7 @@ def settle_gauges(
         A draw is settled when no logarithm of a scale moved by more than this, or by more than a
         few units in the last place.
     max_cycles : int, default 10000
-        Bound on the cycles, for draws with units of (nearly) zero norm.
+        ResolvedSpec on the cycles, for draws with units of (nearly) zero norm.
 
     Returns
     -------

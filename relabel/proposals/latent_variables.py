@@ -119,7 +119,7 @@ def _without(groups: Mapping[str, xr.Dataset], names: Collection[str]) -> dict[s
 def _lines_of(spec: Spec, groups: Mapping[str, xr.Dataset]) -> dict[str, str]:
     """Return the axes of all variables that carry units by their dimensions."""
     try:
-        axes = Spec(dict.fromkeys(spec.units, "permutation")).bind(groups).resolved().axes
+        axes = Spec(dict.fromkeys(spec.units, "permutation")).bind(groups).complete_spec().axes
     except RelabelError:
         return {}
     return {address.removeprefix("posterior/"): line for address, line in axes.items()}

@@ -131,14 +131,14 @@ def planted_draws(
         if name.endswith("running_var"):
             truth[name], clean[name] = np.exp(truth[name]), np.exp(clean[name])
     known = dataset_of(clean, SAMPLE_DIMS)
-    bound = spec.bind(known)
+    resolved = spec.bind(known)
     planted = Transformation(
         {
             units: random_element(group_of(spec.units[units]), (1, draws), size, "draw", rng)
-            for units, size in bound.sizes.items()
+            for units, size in resolved.sizes.items()
         }
     )
-    posterior = planted.apply({"posterior": known}, bound)["posterior"]
+    posterior = planted.apply({"posterior": known}, resolved)["posterior"]
     groups = {"posterior": posterior, "truth": dataset_of(truth, ())}
     return Simulated(xr.DataTree.from_dict(groups), spec, truth, planted, known)
 

@@ -130,11 +130,11 @@ def planted_allocations(
     index = assign(agreement.reshape(-1, size, size)).reshape(*batch, size)
     oracle = Transformation({units: Monomial(index, np.ones(index.shape))})
     groups = {"posterior": posterior, "allocation": allocation}
-    bound = spec.bind(groups)
-    clean = oracle.apply(groups, bound)
+    resolved = spec.bind(groups)
+    clean = oracle.apply(groups, resolved)
     element = random_element(group_of("permutation"), batch, size, switching, rng)
     planted = Transformation({units: element})
-    moved = planted.apply(clean, bound)
+    moved = planted.apply(clean, resolved)
     if missing:
         lost = rng.random(z.shape) < missing
         moved["allocation"] = moved["allocation"].assign(

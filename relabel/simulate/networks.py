@@ -89,9 +89,9 @@ def network(
 
     The oracle carries every draw back:
 
-    >>> bound = simulated.spec.bind(simulated.clean)
+    >>> resolved = simulated.spec.bind(simulated.clean)
     >>> draws = {"posterior": simulated.data["posterior"].to_dataset()}
-    >>> back = simulated.planted.inverse().apply(draws, bound)["posterior"]
+    >>> back = simulated.planted.inverse().apply(draws, resolved)["posterior"]
     >>> bool((back["W1"] == simulated.clean["W1"]).all())
     True
     """

@@ -333,7 +333,7 @@ def _lines(spec: Spec, posterior: xr.Dataset) -> dict[str, str]:
     beside = {str(n) for n, array in posterior.data_vars.items() if "layout" in array.attrs}
     beside |= {SD_OF.format(name) for name in posterior.data_vars}
     means = posterior.drop_vars([name for name in posterior.data_vars if str(name) in beside])
-    found = spec.bind(means).resolved().axes
+    found = spec.bind(means).complete_spec().axes
     return {name.removeprefix("posterior/"): line for name, line in found.items()}
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from relabel.errors import DataError
 from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
 from relabel.spec.gauges import centred_axes, centred_axis
-from relabel.spec.spec import Bound
-from relabel.spec.variables import BoundVariable, Shift
+from relabel.spec.spec import ResolvedSpec
+from relabel.spec.variables import ResolvedVariable, Shift
 
 __all__ = ["Offsets", "centred", "centred_variables", "means_over", "said_of", "subtract"]
 
@@ -74,26 +74,26 @@ def subtract(values: Array, offset: Array, axis: int) -> Array:
     return moved.astype(values.dtype)
 
 
-def centred(bound: Bound, variable: BoundVariable, values: Array) -> Array:
+def centred(resolved: ResolvedSpec, variable: ResolvedVariable, values: Array) -> Array:
     """Return the values of one variable, (draws, *axes), in the gauge of the spec."""
-    axis = centred_axis(variable, bound.spec.gauges)
+    axis = centred_axis(variable, resolved.spec.gauges)
     if axis is None:
         return values
     return subtract(values, means_over(values, axis + 1), axis + 1)
 
 
-def centred_variables(bound: Bound) -> dict[str, BoundVariable]:
+def centred_variables(resolved: ResolvedSpec) -> dict[str, ResolvedVariable]:
     """Return the variables that are centred, by the names of their offsets."""
     return {
         _name(variable): variable
-        for variable in bound.variables
-        if centred_axis(variable, bound.spec.gauges) is not None
+        for variable in resolved.variables
+        if centred_axis(variable, resolved.spec.gauges) is not None
     }
 
 
-def said_of(bound: Bound) -> str:
+def said_of(resolved: ResolvedSpec) -> str:
     """Return the sentence of the record on centred axes; empty if there are none."""
-    names = " and ".join(map(repr, centred_axes(bound.spec.gauges)))
+    names = " and ".join(map(repr, centred_axes(resolved.spec.gauges)))
     return f"what is written to {names} was centred" if names else ""
 
 
@@ -103,48 +103,48 @@ class Offsets:
 
     Attributes
     ----------
-    bound : Bound
+    resolved : ResolvedSpec
         The spec, bound to the draws.
     values : dict of str to ndarray
         ``{variable}_offset`` -> an array (chain, draw, *axes but the centred one), in the labels
         of the draws before any element acts.
     """
 
-    bound: Bound
+    resolved: ResolvedSpec
     values: dict[str, Array]
 
     @classmethod
-    def of(cls, bound: Bound, posterior: xr.Dataset, excluded: Array) -> Offsets | None:
+    def of(cls, resolved: ResolvedSpec, posterior: xr.Dataset, excluded: Array) -> Offsets | None:
         """Compute the offsets of all draws; None if no axis is centred.
 
         Excluded draws, bool of shape (chain, draw), have the offset zero.
         """
         found = {}
-        for name, variable in centred_variables(bound).items():
+        for name, variable in centred_variables(resolved).items():
             stored = chain_draw_values(posterior[variable.name])
-            means = means_over(variable.of(stored), _place(bound, variable))
+            means = means_over(variable.of(stored), _place(resolved, variable))
             means[excluded] = 0.0
             found[name] = means
-        return cls(bound, found) if found else None
+        return cls(resolved, found) if found else None
 
-    def subtracted(self, dataset: xr.Dataset, bound: Bound) -> xr.Dataset:
-        """Subtract the offsets from the variables of a dataset that `bound` says are centred.
+    def subtracted(self, dataset: xr.Dataset, resolved: ResolvedSpec) -> xr.Dataset:
+        """Subtract the offsets from the variables of a dataset that `resolved` says are centred.
 
         Dimensions, coordinates, attributes, encodings and dtypes stay, and what is lazy stays so.
         """
         fresh: dict[str, xr.DataArray] = {}
-        for name, variable in centred_variables(bound).items():
+        for name, variable in centred_variables(resolved).items():
             if name in self.values:
                 old = fresh.get(variable.name, dataset[variable.name])
-                new = _without(old, variable, self.values[name], _place(bound, variable))
+                new = _without(old, variable, self.values[name], _place(resolved, variable))
                 fresh[variable.name] = new
         return dataset.assign(fresh)
 
-    def restricted(self, bound: Bound) -> Offsets | None:
+    def restricted(self, resolved: ResolvedSpec) -> Offsets | None:
         """Return the offsets of other data that share the draws; zero where none are known."""
         found = {}
-        for name, variable in centred_variables(bound).items():
-            shape = _shape(bound, variable)
+        for name, variable in centred_variables(resolved).items():
+            shape = _shape(resolved, variable)
             batch = next(iter(self.values.values())).shape[:2]
             known = self.values.get(name, np.zeros((*batch, *shape)))
             if known.shape[2:] != shape:
@@ -153,7 +153,7 @@ class Offsets:
                     f"draw; these draws need {shape}: is this another variable of that name?"
                 )
             found[name] = known
-        return Offsets(bound, found) if found else None
+        return Offsets(resolved, found) if found else None
 
     def plus(self, other: Offsets | None) -> Offsets:
         """Add other offsets of the same draws."""
@@ -164,24 +164,24 @@ class Offsets:
 
     # ------------------------------------------------------------------ as variables of their own
 
-    def as_draws(self) -> tuple[xr.Dataset, Bound]:
+    def as_draws(self) -> tuple[xr.Dataset, ResolvedSpec]:
         """Return the offsets as draws, and their axes, so that elements can act on them.
 
         The offsets of each variable are one without the centred axis.
         """
         slim = {
-            variable: _reduced(self.bound, variable)
-            for name, variable in centred_variables(self.bound).items()
+            variable: _reduced(self.resolved, variable)
+            for name, variable in centred_variables(self.resolved).items()
             if name in self.values
         }
         shifts = tuple(
             Shift(shift.units, slim[shift.reader], slim[shift.bias])
-            for shift in self.bound.shifts
+            for shift in self.resolved.shifts
             if shift.reader in slim and shift.bias in slim
         )
         kept = tuple(slim.values())
         arrays = {v.name: ((*SAMPLE_DIMS, *v.dims), self.values[v.name]) for v in kept}
-        return xr.Dataset(arrays), replace(self.bound, variables=kept, shifts=shifts)
+        return xr.Dataset(arrays), replace(self.resolved, variables=kept, shifts=shifts)
 
     def from_draws(self, dataset: xr.Dataset) -> Offsets:
         """Return offsets of the same variables from the form of :meth:`as_draws`."""
@@ -191,17 +191,17 @@ class Offsets:
 
     def to_dataset(self) -> xr.Dataset:
         """Return the labelled arrays ``{variable}_offset``."""
-        draws, bound = self.as_draws()
-        whole = centred_variables(self.bound)
-        for variable in bound.variables:
+        draws, resolved = self.as_draws()
+        whole = centred_variables(self.resolved)
+        for variable in resolved.variables:
             old = whole[variable.name]
-            axis = old.axes[_place(bound, old) - len(SAMPLE_DIMS)].name
+            axis = old.axes[_place(resolved, old) - len(SAMPLE_DIMS)].name
             about = f"what was subtracted from {old.name}: its mean over {axis}"
             draws[variable.name].attrs = {"long_name": about}
         return draws
 
     @classmethod
-    def from_dataset(cls, dataset: xr.Dataset, bound: Bound) -> Offsets | None:
+    def from_dataset(cls, dataset: xr.Dataset, resolved: ResolvedSpec) -> Offsets | None:
         """Read the labelled arrays back.
 
         Raises
@@ -210,55 +210,57 @@ class Offsets:
             If one is missing, has another shape, or is not finite.
         """
         found = {}
-        for name, variable in centred_variables(bound).items():
+        for name, variable in centred_variables(resolved).items():
             if name not in dataset:
                 raise DataError(f"the group 'relabel' has no variable {name!r}; it is damaged")
             values = chain_draw_values(dataset[name]).astype(float)
-            if values.shape[2:] != _shape(bound, variable) or not np.isfinite(values).all():
+            if values.shape[2:] != _shape(resolved, variable) or not np.isfinite(values).all():
                 raise DataError(
                     f"relabel/{name} does not fit the variable {variable.name!r}, or is not finite"
                 )
             found[name] = values
-        return cls(bound, found) if found else None
+        return cls(resolved, found) if found else None
 
 
-def _place(bound: Bound, variable: BoundVariable) -> int:
+def _place(resolved: ResolvedSpec, variable: ResolvedVariable) -> int:
     """Return the position of the centred axis in stored values, chain and draw counted."""
-    axis = centred_axis(variable, bound.spec.gauges)
+    axis = centred_axis(variable, resolved.spec.gauges)
     assert axis is not None
     return axis + len(SAMPLE_DIMS)
 
 
-def _shape(bound: Bound, variable: BoundVariable) -> tuple[int, ...]:
+def _shape(resolved: ResolvedSpec, variable: ResolvedVariable) -> tuple[int, ...]:
     """Return the sizes of the axes of a variable but the centred one."""
-    return _reduced(bound, variable).shape
+    return _reduced(resolved, variable).shape
 
 
-def _name(variable: BoundVariable) -> str:
+def _name(variable: ResolvedVariable) -> str:
     """Return the name of the offsets of one variable, or part of it (``theta[1]_offset``)."""
     return f"{variable.key}_offset"
 
 
-def _reduced(bound: Bound, variable: BoundVariable) -> BoundVariable:
+def _reduced(resolved: ResolvedSpec, variable: ResolvedVariable) -> ResolvedVariable:
     """Return the offsets of a variable as a variable: without the axis over which it is centred.
 
     Dimensions keep their names, unless one stored axis is the product of several, or the name is
     that of other units.
     """
-    name, left_out = _name(variable), _place(bound, variable) - len(SAMPLE_DIMS)
+    name, left_out = _name(variable), _place(resolved, variable) - len(SAMPLE_DIMS)
     kept = [i for i in range(len(variable.axes)) if i != left_out]
     axes = tuple(variable.axes[i] for i in kept)
     dims = tuple(f"{name}_dim_{i}" for i in range(len(axes)))
     if variable.window is None and len(variable.dims) == len(variable.axes):
         stored = [variable.dims[i] for i in kept]
         dims = tuple(
-            own if dim in bound.sizes and axis.units != dim else dim
+            own if dim in resolved.sizes and axis.units != dim else dim
             for own, dim, axis in zip(dims, stored, axes, strict=True)
         )
     return replace(variable, name=name, dims=dims, axes=axes, window=None, part=0)
 
 
-def _without(old: xr.DataArray, variable: BoundVariable, offset: Array, place: int) -> xr.DataArray:
+def _without(
+    old: xr.DataArray, variable: ResolvedVariable, offset: Array, place: int
+) -> xr.DataArray:
     """Return one variable minus its offset; a lazy one stays lazy."""
     labels = [f"__offset_{i}" for i in range(offset.ndim - len(SAMPLE_DIMS))]
     new: xr.DataArray = xr.apply_ufunc(
@@ -277,6 +279,6 @@ def _without(old: xr.DataArray, variable: BoundVariable, offset: Array, place: i
     return new
 
 
-def _kernel(values: Array, offset: Array, *, variable: BoundVariable, axis: int) -> Array:
+def _kernel(values: Array, offset: Array, *, variable: ResolvedVariable, axis: int) -> Array:
     """Subtract on stored values, whose two sample axes lead."""
     return variable.placed(values, subtract(variable.of(values), offset, axis))

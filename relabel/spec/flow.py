@@ -10,13 +10,13 @@ from relabel.errors import DataError, SpecError
 from relabel.groups import group_of
 from relabel.spec.arrays import variable_text
 from relabel.spec.lines import has_effect
-from relabel.spec.variables import BoundVariable, Shift
+from relabel.spec.variables import ResolvedVariable, Shift
 
 __all__ = ["check_two_sides", "shifts_of"]
 
 
 def check_two_sides(
-    units: str, symmetries: Mapping[str, str], variables: Sequence[BoundVariable]
+    units: str, symmetries: Mapping[str, str], variables: Sequence[ResolvedVariable]
 ) -> None:
     """Raise SpecError if nothing makes up for changes of sign or scale of some units.
 
@@ -25,7 +25,7 @@ def check_two_sides(
     units : str
     symmetries : mapping of str to str
         Table of all sets of units.
-    variables : sequence of BoundVariable
+    variables : sequence of ResolvedVariable
     """
     symmetry = symmetries[units]
     heads = [v for v in variables if v.has_side(units, "head")]
@@ -55,7 +55,7 @@ def check_two_sides(
 
 def shifts_of(
     symmetries: Mapping[str, str],
-    variables: Sequence[BoundVariable],
+    variables: Sequence[ResolvedVariable],
     groups: Mapping[str, xr.Dataset],
 ) -> tuple[Shift, ...]:
     """Find the bias that each affine flip moves: the one with the head of the reader.
@@ -93,8 +93,8 @@ def shifts_of(
 
 
 def _bias_of(
-    units: str, symmetry: str, reader: BoundVariable, variables: Sequence[BoundVariable]
-) -> BoundVariable:
+    units: str, symmetry: str, reader: ResolvedVariable, variables: Sequence[ResolvedVariable]
+) -> ResolvedVariable:
     """Return the only bias that is written to the axes that a reader writes to."""
     biases = [v for v in variables if _is_bias(v, reader)]
     if len(biases) > 1:
@@ -110,7 +110,7 @@ def _bias_of(
     return biases[0]
 
 
-def _is_bias(variable: BoundVariable, reader: BoundVariable) -> bool:
+def _is_bias(variable: ResolvedVariable, reader: ResolvedVariable) -> bool:
     """Whether a variable is written to the axes that a reader writes to, and has no others."""
     head = _head(reader)
     return (
@@ -121,19 +121,19 @@ def _is_bias(variable: BoundVariable, reader: BoundVariable) -> bool:
     )
 
 
-def _head(variable: BoundVariable) -> list[tuple[str | None, int, bool]]:
+def _head(variable: ResolvedVariable) -> list[tuple[str | None, int, bool]]:
     """Axes at the head of the arrow; a companion (``h^2``) is another axis than a weight."""
     return [(a.name, a.exponent, a.absolute) for a in variable.axes if a.role == "head"]
 
 
-def _written_windows(variable: BoundVariable) -> list[tuple[int, int]]:
+def _written_windows(variable: ResolvedVariable) -> list[tuple[int, int]]:
     """Where a part lies on the stored axes that are written; empty for a whole variable."""
     if variable.window is None:
         return []
     return [variable.window[axis.place] for axis in variable.axes if axis.role == "head"]
 
 
-def _check_not_normed(units: str, symmetries: Mapping[str, str], reader: BoundVariable) -> None:
+def _check_not_normed(units: str, symmetries: Mapping[str, str], reader: ResolvedVariable) -> None:
     """Raise SpecError if a BatchNorm follows: its running mean would shift the other way."""
     for axis in reader.axes:
         if axis.units and axis.role == "head" and not group_of(symmetries[axis.units]).biases_count:
@@ -145,7 +145,7 @@ def _check_not_normed(units: str, symmetries: Mapping[str, str], reader: BoundVa
             )
 
 
-def _check_no_covariance(units: str, symmetry: str, variable: BoundVariable) -> None:
+def _check_no_covariance(units: str, symmetry: str, variable: ResolvedVariable) -> None:
     """Raise SpecError for covariances of parameters that a flip adds to one another."""
     if variable.carried and any(axis.units == units for axis in variable.axes):
         raise SpecError(

@@ -16,7 +16,7 @@ from relabel.errors import DataError, SpecError
 from relabel.groups import Role, group_of
 from relabel.spec.arrays import closest
 from relabel.spec.notation import Axes, terms_of
-from relabel.spec.variables import BoundVariable
+from relabel.spec.variables import ResolvedVariable
 
 __all__ = [
     "CENTRED",
@@ -46,7 +46,7 @@ def centred_axes(gauges: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(name for name, gauge in gauges.items() if gauge == CENTRED)
 
 
-def centred_axis(variable: BoundVariable, gauges: Mapping[str, str]) -> int | None:
+def centred_axis(variable: ResolvedVariable, gauges: Mapping[str, str]) -> int | None:
     """Return the position of the axis over which a variable is centred; None if it is not.
 
     Centred are quantities of the posterior, over the axis at the head of their arrow. Companions
@@ -114,7 +114,7 @@ def _check_may_centre(name: str, units: Mapping[str, str], lines: Collection[Axe
 
 
 def check_centred(
-    variables: Collection[BoundVariable],
+    variables: Collection[ResolvedVariable],
     gauges: Mapping[str, str],
     groups: Mapping[str, xr.Dataset],
 ) -> None:
@@ -148,7 +148,7 @@ def check_centred(
             )
 
 
-def in_circles(variables: Collection[BoundVariable]) -> set[str]:
+def in_circles(variables: Collection[ResolvedVariable]) -> set[str]:
     """Return the scaled units that read one another in a circle, as recurrent ones do.
 
     A scale cancels on the way round, so their incoming norms need not have any scale at which they
@@ -168,7 +168,7 @@ def in_circles(variables: Collection[BoundVariable]) -> set[str]:
     return {units for units, reached in readers.items() if units in reached}
 
 
-def check_norms(variables: Collection[BoundVariable], gauges: Mapping[str, str]) -> None:
+def check_norms(variables: Collection[ResolvedVariable], gauges: Mapping[str, str]) -> None:
     """Check that no units with the gauge ``unit`` read one another in a circle.
 
     Raises
@@ -185,7 +185,7 @@ def check_norms(variables: Collection[BoundVariable], gauges: Mapping[str, str])
             )
 
 
-def _check_entries(variable: BoundVariable, axis: int, groups: Mapping[str, xr.Dataset]) -> None:
+def _check_entries(variable: ResolvedVariable, axis: int, groups: Mapping[str, xr.Dataset]) -> None:
     """Raise an error unless a variable can be centred: floats, and more than one entry."""
     name = variable.axes[axis].name
     if variable.axes[axis].size == 1:
@@ -201,7 +201,7 @@ def _check_entries(variable: BoundVariable, axis: int, groups: Mapping[str, xr.D
         )
 
 
-def _written_axes(variable: BoundVariable, gauges: Mapping[str, str]) -> list[int]:
+def _written_axes(variable: ResolvedVariable, gauges: Mapping[str, str]) -> list[int]:
     """Return the positions of the axes over which a variable is centred."""
     names = centred_axes(gauges)
     if variable.group != "posterior" or variable.labels_of is not None or variable.carried:

@@ -22,7 +22,7 @@ from relabel.spec.axis_sizes import adding_up, blocks_of, solve_sizes
 from relabel.spec.flow import check_two_sides, shifts_of
 from relabel.spec.lines import declared_lines, expanded, lines_from_dims, located
 from relabel.spec.notation import Axes, Axis, Blocks, parse
-from relabel.spec.variables import BoundAxis, BoundVariable, Shift
+from relabel.spec.variables import ResolvedAxis, ResolvedVariable, Shift
 
 __all__ = ["check_draws", "closest", "resolve"]
 
@@ -36,7 +36,7 @@ def resolve(
     axes: Mapping[str, str],
     values: Mapping[str, str],
     sizes: Mapping[str, int],
-) -> tuple[dict[str, int], tuple[BoundVariable, ...], tuple[Shift, ...]]:
+) -> tuple[dict[str, int], tuple[ResolvedVariable, ...], tuple[Shift, ...]]:
     """Resolve all axes of the draws.
 
     Parameters
@@ -50,7 +50,7 @@ def resolve(
     -------
     sizes : dict of str to int
         Number of units of each set.
-    variables : tuple of BoundVariable
+    variables : tuple of ResolvedVariable
         Everything that carries units.
     shifts : tuple of Shift
         Biases that affine flips move.
@@ -110,7 +110,7 @@ def _parts(
     sizes: Mapping[str, int],
     units: Mapping[str, str],
     labels_of: str | None,
-) -> Iterator[BoundVariable]:
+) -> Iterator[ResolvedVariable]:
     """Resolve the axes of one variable, or of every part of it."""
     dims, shape = core_dims(variable), core_shape(variable)
     laid_out = [blocks_of(stored, n, sizes) for stored, n in zip(axes.stored, shape, strict=True)]
@@ -118,13 +118,13 @@ def _parts(
     parts = []
     for number, chosen in enumerate(axes.parts()):
         blocks = [terms[n] for terms, n in zip(laid_out, chosen, strict=True)]
-        resolved = tuple(
+        own = tuple(
             replace(_resolved_axis(address, axis, size, units), place=place)
             for place, block in enumerate(blocks)
             for axis, size in zip(block.product, block.sizes, strict=True)
         )
         window = None if whole else tuple((block.start, block.stop) for block in blocks)
-        part = BoundVariable(*address, dims, resolved, labels_of, window, number, text=axes.text)
+        part = ResolvedVariable(*address, dims, own, labels_of, window, number, text=axes.text)
         _check_dtype(part, variable)
         parts.append(part)
     if labels_of is not None:
@@ -134,10 +134,12 @@ def _parts(
     yield from (replace(part, carried=carried) for part in _with_companions(parts))
 
 
-def _resolved_axis(address: Address, axis: Axis, size: int, units: Mapping[str, str]) -> BoundAxis:
+def _resolved_axis(
+    address: Address, axis: Axis, size: int, units: Mapping[str, str]
+) -> ResolvedAxis:
     """Resolve how the factor of its units acts on one axis."""
     if axis.name is None or axis.name not in units:
-        return BoundAxis(axis.name, None, axis.role, size, axis.exponent, _NONE, axis.absolute)
+        return ResolvedAxis(axis.name, None, axis.role, size, axis.exponent, _NONE, axis.absolute)
     group = group_of(units[axis.name])
     if group.rotates and (axis.exponent != 1 or axis.absolute):
         raise SpecError(
@@ -155,10 +157,10 @@ def _resolved_axis(address: Address, axis: Axis, size: int, units: Mapping[str, 
     action = action.raised(axis.exponent)
     if axis.absolute:
         action = Action(action.power, False)
-    return BoundAxis(axis.name, axis.name, axis.role, size, axis.exponent, action, axis.absolute)
+    return ResolvedAxis(axis.name, axis.name, axis.role, size, axis.exponent, action, axis.absolute)
 
 
-def _with_companions(parts: Sequence[BoundVariable]) -> Iterator[BoundVariable]:
+def _with_companions(parts: Sequence[ResolvedVariable]) -> Iterator[ResolvedVariable]:
     """Mark the axes without units of companions: what belongs to weights is no weight itself.
 
     So the standard deviations ``(|h| -> y + -> y)`` are neither centred over *y* nor biases of it.
@@ -174,7 +176,7 @@ def _with_companions(parts: Sequence[BoundVariable]) -> Iterator[BoundVariable]:
             yield replace(part, axes=tuple(axes))
 
 
-def _check_dtype(part: BoundVariable, variable: xr.DataArray) -> None:
+def _check_dtype(part: ResolvedVariable, variable: xr.DataArray) -> None:
     """Raise DataError unless the dtype can hold what relabelling makes of it."""
     kind, what = variable.dtype.kind, variable_text((part.group, part.name))
     if kind not in "fiub":
@@ -192,7 +194,7 @@ def _check_dtype(part: BoundVariable, variable: xr.DataArray) -> None:
 
 
 def _check_label_dtype(
-    part: BoundVariable, variable: xr.DataArray, units: str, n_units: int
+    part: ResolvedVariable, variable: xr.DataArray, units: str, n_units: int
 ) -> None:
     """Raise DataError unless the dtype can hold every label: any unit may move to the last slot."""
     dtype = variable.dtype

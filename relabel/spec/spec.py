@@ -25,13 +25,13 @@ from relabel.spec.arrays import (
 from relabel.spec.gauges import CENTRED, check_centred, check_gauge, check_norms, written
 from relabel.spec.notation import parse
 from relabel.spec.resolve import resolve
-from relabel.spec.variables import BoundAxis, BoundVariable, Shift
+from relabel.spec.variables import ResolvedAxis, ResolvedVariable, Shift
 
 __all__ = [
     "SAMPLE_DIMS",
-    "Bound",
-    "BoundAxis",
-    "BoundVariable",
+    "ResolvedAxis",
+    "ResolvedSpec",
+    "ResolvedVariable",
     "Shift",
     "Spec",
     "non_finite",
@@ -213,7 +213,7 @@ class Spec:
 
     # ------------------------------------------------------------------ against draws
 
-    def bind(self, data: xr.Dataset | Mapping[str, xr.Dataset]) -> Bound:
+    def bind(self, data: xr.Dataset | Mapping[str, xr.Dataset]) -> ResolvedSpec:
         """Check the spec against draws, once; all later code trusts the result.
 
         Parameters
@@ -223,7 +223,7 @@ class Spec:
 
         Returns
         -------
-        Bound
+        ResolvedSpec
 
         Raises
         ------
@@ -240,11 +240,11 @@ class Spec:
         {'component': 2}
         """
         groups = {"posterior": data} if isinstance(data, xr.Dataset) else dict(data)
-        resolved = resolve(groups, self.units, self.axes, self.values, self.sizes)
-        bound = Bound(self, *resolved)
-        check_centred(bound.variables, self.gauges, groups)
-        check_norms(bound.variables, self.gauges)
-        return bound
+        found = resolve(groups, self.units, self.axes, self.values, self.sizes)
+        resolved = ResolvedSpec(self, *found)
+        check_centred(resolved.variables, self.gauges, groups)
+        check_norms(resolved.variables, self.gauges)
+        return resolved
 
     def present_in(self, groups: Mapping[str, xr.Dataset]) -> Spec:
         """Return the spec without the variables that some groups lack.
@@ -270,7 +270,7 @@ class Spec:
 
 
 @dataclass(frozen=True)
-class Bound:
+class ResolvedSpec:
     """A spec that fits the draws: all axes resolved.
 
     Attributes
@@ -278,7 +278,7 @@ class Bound:
     spec : Spec
     sizes : dict of str to int
         Number of units of each set.
-    variables : tuple of BoundVariable
+    variables : tuple of ResolvedVariable
         Every variable that carries units, in all groups; one whose axes are several blocks is
         there once for each of its parts.
     shifts : tuple of Shift
@@ -287,7 +287,7 @@ class Bound:
 
     spec: Spec
     sizes: dict[str, int]
-    variables: tuple[BoundVariable, ...]
+    variables: tuple[ResolvedVariable, ...]
     shifts: tuple[Shift, ...]
 
     def group(self, units: str) -> Group:
@@ -299,7 +299,7 @@ class Bound:
         known = self.group(units).gauges()
         return self.spec.gauges.get(units, known[0]) if known else None
 
-    def resolved(self) -> Spec:
+    def complete_spec(self) -> Spec:
         """Return a spec that names all axes, for one that left them to the dimension names."""
         if self.spec.axes:
             return self.spec
@@ -318,11 +318,11 @@ class Bound:
         """Return the names of :meth:`measured` variables, each once."""
         return list(dict.fromkeys(v.name for v in self.measured()))
 
-    def measured(self) -> tuple[BoundVariable, ...]:
+    def measured(self) -> tuple[ResolvedVariable, ...]:
         """Return the variables of the posterior that are quantities, not labels."""
         return tuple(v for v in self.in_group("posterior") if v.labels_of is None)
 
-    def in_group(self, group: str) -> tuple[BoundVariable, ...]:
+    def in_group(self, group: str) -> tuple[ResolvedVariable, ...]:
         """Return the variables of one group of the data."""
         return tuple(v for v in self.variables if v.group == group)
 
@@ -365,7 +365,7 @@ def _check_units_name(name: str) -> None:
         raise SpecError(f"spec: units cannot be named {name!r}, which has a meaning of its own")
 
 
-def non_finite(bound: Bound, groups: Mapping[str, xr.Dataset]) -> np.ndarray[Any, Any]:
+def non_finite(resolved: ResolvedSpec, groups: Mapping[str, xr.Dataset]) -> np.ndarray[Any, Any]:
     """Return which draws have a NaN or an infinity in a declared variable: bool (chain, draw).
 
     NaN among labels are missing labels and do not count; nor do NaN among probabilities in the
@@ -373,7 +373,7 @@ def non_finite(bound: Bound, groups: Mapping[str, xr.Dataset]) -> np.ndarray[Any
     """
     posterior = groups["posterior"]
     bad = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]), bool)
-    for variable in {v.address: v for v in bound.variables}.values():
+    for variable in {v.address: v for v in resolved.variables}.values():
         values = groups[variable.group][variable.name]
         if values.dtype.kind == "f" and variable.labels_of is None:
             core = core_dims(values)

@@ -15,8 +15,8 @@ from relabel.groups.elements import ELEMENTS, Element, Monomial, Stored, monomia
 from relabel.numerics.labels import moved_labels
 from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
 from relabel.spec.centring import Offsets
-from relabel.spec.spec import Bound
-from relabel.spec.variables import BoundVariable, Shift
+from relabel.spec.spec import ResolvedSpec
+from relabel.spec.variables import ResolvedVariable, Shift
 
 __all__ = ["Transformation"]
 
@@ -39,9 +39,9 @@ class Transformation:
     >>> import numpy as np, xarray as xr
     >>> from relabel.spec.spec import Spec
     >>> draws = xr.Dataset({"mu": (("chain", "draw", "component"), [[[3.0, 1.0]]])})
-    >>> bound = Spec({"component": "permutation"}).bind(draws)
+    >>> resolved = Spec({"component": "permutation"}).bind(draws)
     >>> swap = Transformation({"component": Monomial(np.array([[[1, 0]]]), np.ones((1, 1, 2)))})
-    >>> swap.apply({"posterior": draws}, bound)["posterior"]["mu"].values
+    >>> swap.apply({"posterior": draws}, resolved)["posterior"]["mu"].values
     array([[[1., 3.]]])
     """
 
@@ -74,23 +74,25 @@ class Transformation:
 
     def _carried(self, offsets: Offsets) -> Offsets:
         """Return offsets on whose axes the elements have acted."""
-        draws, bound = offsets.as_draws()
-        moved = Transformation(self.elements).apply({"posterior": draws}, bound)
+        draws, resolved = offsets.as_draws()
+        moved = Transformation(self.elements).apply({"posterior": draws}, resolved)
         return offsets.from_draws(moved["posterior"])
 
-    def apply(self, groups: Mapping[str, xr.Dataset], bound: Bound) -> dict[str, xr.Dataset]:
+    def apply(
+        self, groups: Mapping[str, xr.Dataset], resolved: ResolvedSpec
+    ) -> dict[str, xr.Dataset]:
         """Transform every variable that carries units, in all groups.
 
-        Offsets are subtracted first, from variables of the posterior that `bound` says are centred.
-        Dimensions, coordinates, attributes, encodings and dtypes stay. Variables backed by dask
-        stay lazy. Signs and permutations gather and negate only, so that they can be undone bit
-        by bit; scales multiply.
+        Offsets are subtracted first, from variables of the posterior that `resolved` says are
+        centred. Dimensions, coordinates, attributes, encodings and dtypes stay. Variables backed by
+        dask stay lazy. Signs and permutations gather and negate only, so that they can be undone
+        bit by bit; scales multiply.
 
         Parameters
         ----------
         groups : mapping of str to Dataset
             The groups that share the draws.
-        bound : Bound
+        resolved : ResolvedSpec
             The spec, bound to these groups.
 
         Returns
@@ -98,19 +100,19 @@ class Transformation:
         dict of str to Dataset
         """
         result = dict(groups)
-        for name in dict.fromkeys(variable.group for variable in bound.variables):
+        for name in dict.fromkeys(variable.group for variable in resolved.variables):
             dataset = groups[name]
             if self.offsets is not None and name == "posterior":
-                dataset = self.offsets.subtracted(dataset, bound)
-            parts: dict[str, list[BoundVariable]] = {}
-            for variable in bound.in_group(name):
+                dataset = self.offsets.subtracted(dataset, resolved)
+            parts: dict[str, list[ResolvedVariable]] = {}
+            for variable in resolved.in_group(name):
                 parts.setdefault(variable.name, []).append(variable)
-            fresh = {v: self._transformed(dataset, parts[v], bound.shifts) for v in parts}
+            fresh = {v: self._transformed(dataset, parts[v], resolved.shifts) for v in parts}
             result[name] = dataset.assign(fresh)
         return result
 
     def _transformed(
-        self, dataset: xr.Dataset, parts: Sequence[BoundVariable], shifts: Sequence[Shift]
+        self, dataset: xr.Dataset, parts: Sequence[ResolvedVariable], shifts: Sequence[Shift]
     ) -> xr.DataArray:
         """Transform one variable, of which these are all parts."""
         old = dataset[parts[0].name]
@@ -159,7 +161,7 @@ class Transformation:
         new.attrs, new.encoding = old.attrs, old.encoding
         return new
 
-    def _used(self, parts: Sequence[BoundVariable], moving: Sequence[Shift]) -> list[str]:
+    def _used(self, parts: Sequence[ResolvedVariable], moving: Sequence[Shift]) -> list[str]:
         """Return the sets of units that act on these parts of a variable."""
         used = dict.fromkeys(units for part in parts for _, units, _ in part.unit_axes())
         used |= dict.fromkeys(shift.units for shift in moving if shift.bias in parts)
@@ -187,9 +189,9 @@ class Transformation:
 
     @classmethod
     def from_dataset(
-        cls, dataset: xr.Dataset, units: Sequence[str], bound: Bound | None = None
+        cls, dataset: xr.Dataset, units: Sequence[str], resolved: ResolvedSpec | None = None
     ) -> Transformation:
-        """Read the labelled arrays back; offsets if `bound`, the spec on the draws, is given.
+        """Read the labelled arrays back; offsets if `resolved`, the spec on the draws, is given.
 
         Raises
         ------
@@ -208,7 +210,7 @@ class Transformation:
                     raise DataError(f"the group 'relabel' has no variable {key!r}; it is damaged")
                 arrays.append(chain_draw_values(dataset[key], *_dims(stored, name)))
             elements[name] = kind.checked(name, *arrays)
-        return cls(elements, None if bound is None else Offsets.from_dataset(dataset, bound))
+        return cls(elements, None if resolved is None else Offsets.from_dataset(dataset, resolved))
 
 
 def _labelled(units: str, element: Element) -> list[xr.DataArray]:
@@ -226,7 +228,7 @@ def _dims(stored: Stored, units: str) -> tuple[str, ...]:
     return tuple(dim.format(units=units) for dim in stored.dims)
 
 
-def act_on(variable: BoundVariable, values: Array, elements: Mapping[str, Element]) -> Array:
+def act_on(variable: ResolvedVariable, values: Array, elements: Mapping[str, Element]) -> Array:
     """Act with all elements on the values of one variable, batch axes first, products split."""
     result = values
     for axis, units, action in variable.unit_axes():

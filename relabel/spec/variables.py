@@ -13,8 +13,8 @@ from relabel.spec.arrays import SAMPLE_DIMS, is_drawn
 
 __all__ = [
     "SAMPLE_DIMS",
-    "BoundAxis",
-    "BoundVariable",
+    "ResolvedAxis",
+    "ResolvedVariable",
     "Shift",
     "is_drawn",
 ]
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class BoundAxis:
+class ResolvedAxis:
     """One axis of a bound variable; `units` is None where it carries none.
 
     `place` is the position of the stored axis that it is, or is a factor of.
@@ -45,7 +45,7 @@ class BoundAxis:
 
 
 @dataclass(frozen=True)
-class BoundVariable:
+class ResolvedVariable:
     """One variable that carries units, or one part of it where an axis is several blocks.
 
     Attributes
@@ -54,7 +54,7 @@ class BoundVariable:
         Where it is.
     dims : tuple of str
         Its dimensions after chain and draw, as stored.
-    axes : tuple of BoundAxis
+    axes : tuple of ResolvedAxis
         Its axes; products are split, so there may be more than `dims`.
     labels_of : str or None
         The units that its values name.
@@ -73,7 +73,7 @@ class BoundVariable:
     group: str
     name: str
     dims: tuple[str, ...]
-    axes: tuple[BoundAxis, ...]
+    axes: tuple[ResolvedAxis, ...]
     labels_of: str | None = None
     window: tuple[tuple[int, int], ...] | None = None
     part: int = 0
@@ -86,8 +86,8 @@ class BoundVariable:
         Examples
         --------
         >>> import numpy as np
-        >>> axes = (BoundAxis("h", "h", "head", 2, 1, Action(0, True)),)
-        >>> part = BoundVariable("posterior", "b", ("gates",), axes, window=((2, 4),))
+        >>> axes = (ResolvedAxis("h", "h", "head", 2, 1, Action(0, True)),)
+        >>> part = ResolvedVariable("posterior", "b", ("gates",), axes, window=((2, 4),))
         >>> part.of(np.arange(12).reshape(3, 4))
         array([[ 2,  3],
                [ 6,  7],
@@ -157,5 +157,5 @@ class Shift:
     """An affine flip of `units` adds what `reader` reads of them to `bias`."""
 
     units: str
-    reader: BoundVariable
-    bias: BoundVariable
+    reader: ResolvedVariable
+    bias: ResolvedVariable

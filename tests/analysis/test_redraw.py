@@ -144,8 +144,8 @@ def test_a_real_posterior():
         f, tree["posterior_predictive"]["f_grid"].values, rtol=1e-8, atol=1e-9
     )
     assert_close(raw, weights(relabel.undo(drawn)))
-    bound = spec.bind(tree["posterior"].to_dataset())
-    found = scale_law(w, bound, RELU_PRIORS)["h"]
+    resolved = spec.bind(tree["posterior"].to_dataset())
+    found = scale_law(w, resolved, RELU_PRIORS)["h"]
     assert found.p_value > 0.01
     assert found.ess > 10_000  # of 12800; of the sampler's own scales less than 500
     for name in ("W1", "b1", "W2"):

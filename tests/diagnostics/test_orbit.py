@@ -94,17 +94,17 @@ def test_scales_are_no_copies():
 def test_draws_and_chains_that_are_left_out_do_not_count():
     rng = np.random.default_rng(0)
     element = random_elements(rng, (6, 10), 3)
-    bound = bound_to("tanh", 3, 6, 10)
+    resolved = bound_to("tanh", 3, 6, 10)
     excluded = np.zeros((6, 10), bool)
     excluded[1:3, 4] = True
     flagged = np.array([True, False, False, False, False, False])
-    found = orbit({"h": element}, bound, excluded=excluded, flagged=flagged)["h"]
+    found = orbit({"h": element}, resolved, excluded=excluded, flagged=flagged)["h"]
     assert found.n_chains == 5
     assert math.isnan(found.switching_of_chains[0])
     kept = ~excluded & ~flagged[:, None]
     labels = (2 * element.index + (element.factor < 0))[kept]
     assert found.visited == len(np.unique(labels, axis=0))
-    others = orbit({"h": element[1:]}, bound, excluded=excluded[1:])["h"]
+    others = orbit({"h": element[1:]}, resolved, excluded=excluded[1:])["h"]
     row, same = (plain_values(OrbitRow.of(one)) for one in (found, others))
     assert row == {
         **same,
@@ -137,10 +137,10 @@ def test_the_rank_numbers_all_elements(signs):
 
 def p_values(make, *, size, symmetry="tanh", n=150, chains=6, draws=20):
     """P-values of many simulated posteriors."""
-    bound = bound_to(symmetry, size, chains, draws)
+    resolved = bound_to(symmetry, size, chains, draws)
     rng = np.random.default_rng(1)
     runs = [
-        orbit({"h": make(rng, (chains, draws), size)}, bound, n_simulations=99, seed=run)["h"]
+        orbit({"h": make(rng, (chains, draws), size)}, resolved, n_simulations=99, seed=run)["h"]
         for run in range(n)
     ]
     return np.array([run.p_value for run in runs])
@@ -195,18 +195,18 @@ def test_the_p_value_does_not_depend_on_the_reference():
     element = started_together(rng, (5, 30), 3)
     other = held(random_elements(rng, (1, 1), 3), 30)
     moved = Monomial(*(np.broadcast_to(part, (5, 30, 3)) for part in (other.index, other.factor)))
-    bound = bound_to("tanh", 3, 5, 30)
-    one, two = (orbit({"h": g}, bound)["h"] for g in (element, moved @ element))
+    resolved = bound_to("tanh", 3, 5, 30)
+    one, two = (orbit({"h": g}, resolved)["h"] for g in (element, moved @ element))
     assert one.overlap == pytest.approx(two.overlap, abs=1e-12)
     assert one.p_value == pytest.approx(two.p_value, abs=0.01)
 
 
 def test_too_few_chains_to_tell():
     element = random_elements(np.random.default_rng(0), (3, 10), 3)
-    bound = bound_to("tanh", 3, 3, 10)
-    assert math.isnan(orbit({"h": element}, bound)["h"].p_value)
-    assert orbit({"h": element}, bound, min_chains=3)["h"].p_value <= 1
-    one = orbit({"h": element[:1]}, bound, min_chains=1)["h"]
+    resolved = bound_to("tanh", 3, 3, 10)
+    assert math.isnan(orbit({"h": element}, resolved)["h"].p_value)
+    assert orbit({"h": element}, resolved, min_chains=3)["h"].p_value <= 1
+    one = orbit({"h": element[:1]}, resolved, min_chains=1)["h"]
     assert math.isnan(one.p_value)
     assert math.isnan(one.overlap)
 
@@ -219,9 +219,9 @@ def test_planted_elements_are_found(switching):
     simulated = network((2, 3, 1), "tanh", chains=6, draws=30, switching=switching, rng=2)
     aligned = relabel.align(simulated.data, simulated.spec)
     stored = Transformation.from_dataset(aligned["relabel"].to_dataset(), ["h"])
-    bound = simulated.spec.bind(simulated.clean)
-    found = orbit(stored.elements, bound)["h"]
-    truth = orbit(simulated.planted.inverse().elements, bound)["h"]
+    resolved = simulated.spec.bind(simulated.clean)
+    found = orbit(stored.elements, resolved)["h"]
+    truth = orbit(simulated.planted.inverse().elements, resolved)["h"]
     assert found.visited == truth.visited
     assert found.switching == truth.switching
     np.testing.assert_allclose(found.shares, truth.shares)
@@ -234,7 +234,7 @@ def test_scrambled_chains_of_a_deep_network():
         tree = file.load()
     aligned = relabel.align(tree, relabel.propose(tree).spec)
     stored = Transformation.from_dataset(aligned["relabel"].to_dataset(), ["h1", "h2"])
-    bound = relabel.propose(tree).spec.bind(tree["posterior"].to_dataset())
-    for found in orbit(stored.elements, bound).values():
+    resolved = relabel.propose(tree).spec.bind(tree["posterior"].to_dataset())
+    for found in orbit(stored.elements, resolved).values():
         assert (found.order, found.visited, found.switching) == (384, 8, 0.0)
         assert found.p_value > 0.5

@@ -374,8 +374,8 @@ def test_elimination_totals_stay_below_their_limit():
 @pytest.mark.parametrize("sizes", [(2, 4, 1), (2, 3, 3, 1)])
 def test_nothing_depends_on_labels_signs_or_scales(activation, sizes):
     planted_draws = simulate.network(sizes, activation, chains=1, draws=6, rng=1)
-    bound = planted_draws.spec.bind(planted_draws.clean)
-    network = Network.of(bound)
+    resolved = planted_draws.spec.bind(planted_draws.clean)
+    network = Network.of(resolved)
     x = planted_draws.data["constant_data"]["X"].values
     names = list(planted_draws.spec.axes)
     fitted = gaussian(6, 0.05)

@@ -170,9 +170,9 @@ def test_weights_are_counted_by_their_arrows():
         "W3": "h2 -> y",
         "b3": "-> y",
     }
-    bound = Spec({"h1": "relu", "h2": "square"}, axes).bind(draws)
+    resolved = Spec({"h1": "relu", "h2": "square"}, axes).bind(draws)
     w = {name: values[0] for name, values in values_of(draws).items()}
-    terms = precision_terms(w, bound, priors)
+    terms = precision_terms(w, resolved, priors)
     scales = {"h1": rng.lognormal(size=(5, 3)), "h2": rng.lognormal(size=(5, 4))}
     one, two = scales["h1"], scales["h2"]
     n_in, n_out, a, b = scale_parameters(terms, scales, "h1")
@@ -184,25 +184,25 @@ def test_weights_are_counted_by_their_arrows():
     moved = w["W2"] / 0.5 / one[:, :, None] * two[:, None]
     np.testing.assert_allclose(a, (moved**2).sum(1) + (w["b2"] * two) ** 2)
     np.testing.assert_allclose(b, (w["W3"][:, :, 0] / 3 / two**2) ** 2)
-    assert without_prior(bound, {"W1": 1.0, "W2": 1.0}) == ("b1", "b2", "W3")
-    assert without_prior(bound, {"W1": 1.0, "W2": 1.0}, "h1") == ("b1",)
+    assert without_prior(resolved, {"W1": 1.0, "W2": 1.0}) == ("b1", "b2", "W3")
+    assert without_prior(resolved, {"W1": 1.0, "W2": 1.0}, "h1") == ("b1",)
 
 
 def test_sweeps_are_enough_from_any_start():
     """Starts that differ by factors of e^2 come together, when they meet the same numbers."""
     priors = {"W1": 1.0, "b1": 1.0, "W2": 0.4, "b2": 1.0, "W3": 1.0, "b3": 1.0}
     draws = from_the_prior((2, 6, 6, 1), priors, chains=1, draws=20)
-    bound = Spec({"h1": "relu", "h2": "relu"}, DEEP).bind(draws)
+    resolved = Spec({"h1": "relu", "h2": "relu"}, DEEP).bind(draws)
     w = {name: values[0] for name, values in values_of(draws).items()}
-    terms = precision_terms(w, bound, priors)
+    terms = precision_terms(w, resolved, priors)
     shares = [36 / math.sqrt(54 * 48), math.cos(math.pi / 3)]
     assert enough_sweeps(terms) == math.ceil(math.log(1e-3) / math.log(max(shares)))
     ends = []
     for start in (math.exp(-1), math.exp(1)):
-        scales = {units: np.full((20, 6), start) for units in bound.sizes}
+        scales = {units: np.full((20, 6), start) for units in resolved.sizes}
         rng = np.random.default_rng(0)
         for _ in range(enough_sweeps(terms)):
-            for units in bound.sizes:
+            for units in resolved.sizes:
                 t = draw_scale(*scale_parameters(terms, scales, units), rng)
                 scales[units] = scales[units] * np.exp(t)
         ends.append(np.log(np.stack(list(scales.values()))))
@@ -233,9 +233,9 @@ def test_layouts_of_arrays_do_not_matter():
         flat
     )
     found = []
-    for bound, draws in ((first, plain), (second, flat)):
+    for resolved, draws in ((first, plain), (second, flat)):
         arrays = {name: values[0] for name, values in values_of(draws).items()}
-        terms = precision_terms(arrays, bound, {"w": 1.0, "v": 2.0})
+        terms = precision_terms(arrays, resolved, {"w": 1.0, "v": 2.0})
         found.append(scale_parameters(terms, {"h": np.ones((6, 5))}, "h"))
     assert found[0][:2] == found[1][:2] == (6, 8)
     for one, two in zip(found[0][2:], found[1][2:], strict=True):
@@ -276,11 +276,11 @@ def test_wrong_priors_are_refused(priors, message):
 
 @pytest.mark.parametrize("line", ["h^0", "-> h^2"])
 def test_companions_must_be_explained(line):
-    bound = shallow(tau=(line, 3))
+    resolved = shallow(tau=(line, 3))
     with pytest.raises(SpecError, match="'tau' is a companion of the units 'h'"):
-        checked_priors(bound, RELU_PRIORS)
-    assert checked_priors(bound, RELU_PRIORS | {"tau": None})["tau"] is None
-    assert without_prior(bound, RELU_PRIORS) == ()
+        checked_priors(resolved, RELU_PRIORS)
+    assert checked_priors(resolved, RELU_PRIORS | {"tau": None})["tau"] is None
+    assert without_prior(resolved, RELU_PRIORS) == ()
 
 
 def test_recurrent_units_are_not_supported():
@@ -290,9 +290,9 @@ def test_recurrent_units_are_not_supported():
     draws = xr.Dataset(
         {n: ((*sample, f"{n}0", f"{n}1"), rng.normal(size=(1, 4, *s))) for n, s in shapes.items()}
     )
-    bound = Spec({"h": "relu"}, {"W": "x -> h", "U": "h -> h", "V": "h -> y"}).bind(draws)
+    resolved = Spec({"h": "relu"}, {"W": "x -> h", "U": "h -> h", "V": "h -> y"}).bind(draws)
     with pytest.raises(SpecError, match="'U' carries the units 'h' on two axes"):
-        checked_priors(bound, {"W": 1.0, "U": 1.0, "V": 1.0})
+        checked_priors(resolved, {"W": 1.0, "U": 1.0, "V": 1.0})
 
 
 # ---------------------------------------------------------------------- the check of a sampler
@@ -301,8 +301,8 @@ def test_recurrent_units_are_not_supported():
 @pytest.mark.parametrize("symmetry", ["relu", "square", "x^3", "linear"])
 def test_draws_of_the_prior_follow_the_law(symmetry):
     draws = from_the_prior((2, 3, 1), RELU_PRIORS, seed=1)
-    bound = Spec({"h": symmetry}, SHALLOW).bind(draws)
-    found = scale_law(values_of(draws), bound, RELU_PRIORS)["h"]
+    resolved = Spec({"h": symmetry}, SHALLOW).bind(draws)
+    found = scale_law(values_of(draws), resolved, RELU_PRIORS)["h"]
     assert found.p_value > 0.01
     assert (found.n, found.n_left) == (4 * 500 * 3, 0)
     assert 3000 < found.ess <= 6000
@@ -311,8 +311,8 @@ def test_draws_of_the_prior_follow_the_law(symmetry):
 
 def test_wrong_scales_are_found():
     draws = from_the_prior((2, 3, 1), RELU_PRIORS)
-    bound = Spec({"h": "relu"}, SHALLOW).bind(draws)
-    found = scale_law(values_of(draws), bound, RELU_PRIORS | {"W1": 2.0})["h"]
+    resolved = Spec({"h": "relu"}, SHALLOW).bind(draws)
+    found = scale_law(values_of(draws), resolved, RELU_PRIORS | {"W1": 2.0})["h"]
     assert found.p_value < 1e-6
     assert found.mean < 0.45
 
@@ -320,14 +320,14 @@ def test_wrong_scales_are_found():
 def test_the_stored_factor_tells_the_first_scale():
     draws = from_the_prior((2, 3, 2), RELU_PRIORS, draws=100)
     spec = Spec({"h": "relu"}, SHALLOW)
-    bound = spec.bind(draws)
+    resolved = spec.bind(draws)
     aligned = relabel.align(xr.DataTree.from_dict({"posterior": draws}), spec)
     stored = Transformation.from_dataset(aligned["relabel"].to_dataset(), ["h"])
     fresh = values_of(aligned["posterior"].to_dataset())
-    before = scale_law(values_of(draws), bound, RELU_PRIORS)["h"]
-    after = scale_law(fresh, bound, RELU_PRIORS, elements=stored.elements)["h"]
+    before = scale_law(values_of(draws), resolved, RELU_PRIORS)["h"]
+    after = scale_law(fresh, resolved, RELU_PRIORS, elements=stored.elements)["h"]
     assert after.statistic == pytest.approx(before.statistic, abs=1e-9)
-    assert scale_law(fresh, bound, RELU_PRIORS)["h"].p_value < 1e-6  # the gauge is no draw
+    assert scale_law(fresh, resolved, RELU_PRIORS)["h"].p_value < 1e-6  # the gauge is no draw
 
 
 def test_deep_networks_use_the_scales_of_all_sets():
@@ -335,32 +335,32 @@ def test_deep_networks_use_the_scales_of_all_sets():
     draws = from_the_prior((2, 3, 3, 1), priors, draws=300)
     axes = {"W1": "x -> h1", "b1": "-> h1", "W2": "h1 -> h2", "b2": "-> h2", "W3": "h2 -> y"}
     spec = Spec({"h1": "relu", "h2": "relu"}, axes)
-    bound = spec.bind(draws)
+    resolved = spec.bind(draws)
     aligned = relabel.align(xr.DataTree.from_dict({"posterior": draws}), spec, n_perturbations=0)
     stored = Transformation.from_dataset(aligned["relabel"].to_dataset(), ["h1", "h2"])
     fresh = values_of(aligned["posterior"].to_dataset())
-    before = scale_law(values_of(draws), bound, priors)
-    after = scale_law(fresh, bound, priors, elements=stored.elements)
+    before = scale_law(values_of(draws), resolved, priors)
+    after = scale_law(fresh, resolved, priors, elements=stored.elements)
     for units, found in before.items():
         assert found.p_value > 0.01
         assert after[units].statistic == pytest.approx(found.statistic, abs=1e-9)
 
 
 def test_without_priors_the_question_stays_open():
-    bound = shallow()
+    resolved = shallow()
     arrays = values_of(from_the_prior((2, 3, 1), RELU_PRIORS, chains=1, draws=4))
-    found = scale_law(arrays, bound, None)["h"]
+    found = scale_law(arrays, resolved, None)["h"]
     assert found.missing == ("W1", "b1", "W2")
     assert plain_values(ScaleRow.of(found))["p_value"] is None
-    assert scale_law(arrays, bound, {"W1": 1.0, "W2": 1.0})["h"].missing == ("b1",)
+    assert scale_law(arrays, resolved, {"W1": 1.0, "W2": 1.0})["h"].missing == ("b1",)
     assert scale_law(arrays, shallow("tanh"), None) == {}
 
 
 def test_a_missing_prior_leaves_other_layers_alone():
     priors = {"W1": 1.0, "b1": 1.0, "W2": 1.0, "b2": 1.0}
     draws = from_the_prior((2, 3, 3, 1), priors | {"W3": 1.0, "b3": 1.0}, draws=50)
-    bound = Spec({"h1": "relu", "h2": "relu"}, DEEP).bind(draws)
-    found = scale_law(values_of(draws), bound, priors)
+    resolved = Spec({"h1": "relu", "h2": "relu"}, DEEP).bind(draws)
+    found = scale_law(values_of(draws), resolved, priors)
     assert (found["h1"].missing, found["h2"].missing) == ((), ("W3",))
     assert found["h1"].p_value > 0.01
     assert math.isnan(found["h2"].p_value)
@@ -368,25 +368,25 @@ def test_a_missing_prior_leaves_other_layers_alone():
 
 def test_of_many_units_some_tell_the_effective_size(monkeypatch):
     draws = from_the_prior((2, 12, 1), RELU_PRIORS)
-    bound = Spec({"h": "relu"}, SHALLOW).bind(draws)
-    full = scale_law(values_of(draws), bound, RELU_PRIORS)["h"]
+    resolved = Spec({"h": "relu"}, SHALLOW).bind(draws)
+    full = scale_law(values_of(draws), resolved, RELU_PRIORS)["h"]
     monkeypatch.setattr("relabel.diagnostics.kernels.scales._SLOTS", 4)
-    part = scale_law(values_of(draws), bound, RELU_PRIORS)["h"]
+    part = scale_law(values_of(draws), resolved, RELU_PRIORS)["h"]
     assert part.statistic == full.statistic
     assert part.ess == pytest.approx(full.ess, rel=0.1)
 
 
 def test_draws_and_units_without_a_law_are_left_out():
     draws = from_the_prior((2, 3, 1), RELU_PRIORS, draws=100)
-    bound = Spec({"h": "relu"}, SHALLOW).bind(draws)
+    resolved = Spec({"h": "relu"}, SHALLOW).bind(draws)
     arrays = values_of(draws)
     arrays["W2"][0, 3, 1] = 0.0
     arrays["W1"][2, 7] = np.nan
     excluded = np.isnan(arrays["W1"]).any(axis=(2, 3))
-    found = scale_law(arrays, bound, RELU_PRIORS, excluded=excluded)["h"]
+    found = scale_law(arrays, resolved, RELU_PRIORS, excluded=excluded)["h"]
     assert (found.n, found.n_left) == (399 * 3 - 1, 1)
     assert found.p_value > 0.01
-    nothing = scale_law(arrays, bound, RELU_PRIORS, excluded=np.ones((4, 100), bool))["h"]
+    nothing = scale_law(arrays, resolved, RELU_PRIORS, excluded=np.ones((4, 100), bool))["h"]
     assert plain_values(ScaleRow.of(nothing))["statistic"] is None
 
 
@@ -394,13 +394,13 @@ def test_nuts_explores_the_scales_of_a_relu_network():
     """All chains, those in lesser modes as well: given the rest, the law is the same everywhere."""
     with xr.open_datatree(DATA / "relu_3-4-1.nc", engine="h5netcdf") as file:
         draws = file["posterior"].to_dataset().load()
-    bound = Spec({"h": "relu"}, SHALLOW).bind(draws)
+    resolved = Spec({"h": "relu"}, SHALLOW).bind(draws)
     arrays = values_of(draws)
-    found = scale_law(arrays, bound, RELU_PRIORS)["h"]
+    found = scale_law(arrays, resolved, RELU_PRIORS)["h"]
     assert found.p_value > 0.1
     assert found.statistic < 0.03
     assert found.ess < 500  # of 12800: the sampler wanders slowly along the orbits
-    assert scale_law(arrays, bound, RELU_PRIORS | {"W1": 1.0})["h"].p_value < 1e-4
+    assert scale_law(arrays, resolved, RELU_PRIORS | {"W1": 1.0})["h"].p_value < 1e-4
 
 
 def test_drawn_scales_are_uniform_in_their_law():

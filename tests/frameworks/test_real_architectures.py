@@ -35,14 +35,14 @@ def check(spec, shapes, forward):
     """The same outputs in every draw: as they are, after a random element, after align."""
     rng = np.random.default_rng(0)
     truth, draws = draws_of(shapes, rng)
-    bound = spec.bind(draws)
+    resolved = spec.bind(draws)
     planted = Transformation(
         {
             units: random_element(group_of(spec.units[units]), (1, N_DRAWS), size, "draw", rng)
-            for units, size in bound.sizes.items()
+            for units, size in resolved.sizes.items()
         }
     )
-    moved = planted.apply({"posterior": draws}, bound)["posterior"]
+    moved = planted.apply({"posterior": draws}, resolved)["posterior"]
     for units, element in planted.elements.items():
         assert element.size == 1 or element.moves().any(), units
     aligned = relabel.align(moved, spec, criterion=relabel.criteria.ToReference(truth))

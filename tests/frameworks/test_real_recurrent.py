@@ -53,9 +53,9 @@ def check(spec, data, outputs, width=4):
 
     assert set(spec.axes) == set(data.data_vars)
     before = every(data)
-    bound = spec.bind(data)
-    assert set(bound.sizes.values()) == {width}
-    moved = random_element(rng, spec, width).apply({"posterior": data}, bound)["posterior"]
+    resolved = spec.bind(data)
+    assert set(resolved.sizes.values()) == {width}
+    moved = random_element(rng, spec, width).apply({"posterior": data}, resolved)["posterior"]
     assert not moved.equals(data)
     for after in (moved, relabel.align(moved, spec)):
         np.testing.assert_allclose(every(after), before, rtol=1e-10, atol=1e-12)

@@ -136,8 +136,8 @@ def test_draws_are_transformed_stored_and_undone(rng):
             "V": (("chain", "draw", "c", "d"), rng.normal(size=(*BATCH, K, 2))),
         }
     )
-    bound = Spec({"h": "general"}, {"W": "x -> h", "V": "h -> y"}).bind(draws)
-    moved = Transformation({"h": general}).apply({"posterior": draws}, bound)
+    resolved = Spec({"h": "general"}, {"W": "x -> h", "V": "h -> y"}).bind(draws)
+    moved = Transformation({"h": general}).apply({"posterior": draws}, resolved)
     one, two = draws, moved["posterior"]
     assert not np.allclose(one["W"], two["W"])
     np.testing.assert_allclose(
@@ -147,7 +147,7 @@ def test_draws_are_transformed_stored_and_undone(rng):
     assert dict(stored.sizes) == {"chain": 2, "draw": 5, "h": K, "h_unit": K}
     assert stored["h_matrix"].attrs == {"long_name": "slot k of h mixes"}
     read = Transformation.from_dataset(stored, ["h"])
-    back = read.inverse().apply(moved, bound)["posterior"]
+    back = read.inverse().apply(moved, resolved)["posterior"]
     xr.testing.assert_allclose(back, draws, rtol=1e-10)
     with pytest.raises(DataError, match="relabel/h_matrix holds matrices that cannot be inverted"):
         Transformation.from_dataset(stored * 0, ["h"])

@@ -267,11 +267,11 @@ def up_to_rotation(values, other):
 def test_greedy_choices_are_kept_where_labels_as_they_came_are_nearer():
     """Slot 0 (at 1) takes 1.4, and leaves 0 to slot 1 (at 2)."""
     draws = dataset(np.array([[[[1.0, 2.0]], [[0.0, 1.4]]]]))
-    bound = Spec({"factor": "signed"}, {"Lambda": "item factor"}).bind(draws)
+    resolved = Spec({"factor": "signed"}, {"Lambda": "item factor"}).bind(draws)
     arrays = {"Lambda": draws["Lambda"].values[0]}
     indices = []
     for group in (GreedySigned(), SignedPermutation()):
-        problem = Problem(bound, arrays, ["Lambda"], rules={"factor": MatchingRule(group)})
+        problem = Problem(resolved, arrays, ["Lambda"], rules={"factor": MatchingRule(group)})
         found = solve(problem, MatchAlign(variable="Lambda"), problem.draw(0))
         indices.append(found.elements["factor"].index.tolist())
     assert indices == [[[0, 1], [1, 0]], [[0, 1], [0, 1]]]
@@ -470,10 +470,10 @@ def test_invariants_do_not_depend_on_the_rotation():
     draws = model(rng)
     found = []
     for some in (draws, moved(draws, rotations(rng, 2, 15, size=3))):
-        bound = ROTATES.bind(some)
+        resolved = ROTATES.bind(some)
         arrays = {n: v.values.reshape(30, *v.shape[2:]) for n, v in some.data_vars.items()}
-        rules = Procrustes(variable="Lambda").rules(bound)
-        problem = Problem(bound, arrays, ["Lambda"], rules=rules)
+        rules = Procrustes(variable="Lambda").rules(resolved)
+        problem = Problem(resolved, arrays, ["Lambda"], rules=rules)
         found.append(invariants(problem, problem.layout)["factor"])
     np.testing.assert_allclose(*found, atol=1e-12)
     assert found[0].shape[1] > 20

@@ -188,9 +188,9 @@ def test_profiles_do_not_depend_on_labels(symmetry):
 def least_losses(draws, point, spec):
     """Least loss of every draw over the whole group of `h`, by applying every element."""
     axes = {name: line.replace("->", " ").split() for name, line in spec.axes.items()}
-    bound = spec.bind(draws)
+    resolved = spec.bind(draws)
     best = np.full((draws.sizes["chain"], draws.sizes["draw"]), np.inf)
-    everything = whole_group(bound.group("h"), bound.sizes["h"])
+    everything = whole_group(resolved.group("h"), resolved.sizes["h"])
     for index, factor in zip(everything.index, everything.factor, strict=True):
         loss = np.zeros(best.shape)
         for name, words in axes.items():
@@ -386,11 +386,11 @@ def test_never_worse_than_the_labels_as_they_are():
 @pytest.mark.parametrize("case", ["elman 16", "transitions"])
 def test_any_block_size_gives_the_same(case):
     draws, spec, _, _ = planted(*CASES[case], 0.6, draws=8)
-    bound = spec.bind(draws)
+    resolved = spec.bind(draws)
     values = {n: v.values.reshape(16, *v.shape[2:]) for n, v in draws.data_vars.items()}
     found = []
     for size in (None, 5):
-        problem = Problem(bound, values, block_size=size)
+        problem = Problem(resolved, values, block_size=size)
         found.append(solve(problem, Mean(), problem.draw(3), rng=2))
     for units in spec.units:
         assert found[0].elements[units].equals(found[1].elements[units]).all()

@@ -31,9 +31,9 @@ def dense_layouts(net):
 @given(nets(max_layers=3).filter(dense_layouts), batches, rngs)
 def test_outputs(net, batch, rng):
     draws = net.store(net.random_weights(rng, batch))
-    bound = net.spec.bind(draws)
+    resolved = net.spec.bind(draws)
     inputs = rng.normal(size=(6, N_IN))
-    found = Network.of(bound).outputs(bound.by_part(arrays_of(draws)), inputs)
+    found = Network.of(resolved).outputs(resolved.by_part(arrays_of(draws)), inputs)
     expected = net.outputs(draws, inputs)
     assert list(found) == ["y"]
     np.testing.assert_allclose(found["y"].reshape(expected.shape), expected, rtol=1e-9, atol=1e-9)
@@ -44,8 +44,8 @@ def test_activations_of_all_layers(net, rng):
     draws = net.store(net.random_weights(rng, (1, 3)))
     weights = net.load(draws)
     inputs = rng.normal(size=(6, N_IN))
-    bound = net.spec.bind(draws)
-    found = Network.of(bound).activations(bound.by_part(arrays_of(draws)), inputs)
+    resolved = net.spec.bind(draws)
+    found = Network.of(resolved).activations(resolved.by_part(arrays_of(draws)), inputs)
     assert list(found) == [*net.units, "y"]
     first = inputs @ weights["W1"][0] + weights["b1"][0][:, None]
     np.testing.assert_allclose(found["h1"], FUNCTIONS[net.activations[0]](first), rtol=1e-12)

@@ -148,9 +148,9 @@ def test_mixture():
         "allocation": ones(prob=(9, 4)).assign(ones(z=(9,)).astype(int)),
         "new": ones(z=(2, 3)).astype(int),
     }
-    bound = spec.bind(data)
-    assert bound.sizes == {"k": 4}
-    carried = {v.address: [axis for axis, _, _ in v.unit_axes()] for v in bound.variables}
+    resolved = spec.bind(data)
+    assert resolved.sizes == {"k": 4}
+    carried = {v.address: [axis for axis, _, _ in v.unit_axes()] for v in resolved.variables}
     assert carried["allocation/prob"] == [1]
 
 
@@ -158,8 +158,8 @@ def test_hmm():
     spec = hmm(["mu"], transition="A", initial="p0", z="path", prob="prob", units="s")
     data = ones(A=(3, 3), p0=(3,), mu=(3,), prob=(7, 3))
     data = data.assign(ones(path=(7,)).astype(int))
-    bound = spec.bind(data)
-    carried = {v.name: [axis for axis, _, _ in v.unit_axes()] for v in bound.variables}
+    resolved = spec.bind(data)
+    carried = {v.name: [axis for axis, _, _ in v.unit_axes()] for v in resolved.variables}
     assert carried == {"A": [0, 1], "p0": [0], "mu": [0], "prob": [1], "path": []}
 
 
@@ -167,9 +167,9 @@ def test_topic_model():
     spec = topic_model(z="z", parameters=["alpha"])
     data = ones(beta=(4, 9), theta=(6, 4), alpha=(4,))
     data = data.assign(ones(z=(6, 20)).astype(int))
-    bound = spec.bind(data)
-    assert bound.sizes == {"topic": 4}
-    carried = {v.name: [axis for axis, _, _ in v.unit_axes()] for v in bound.variables}
+    resolved = spec.bind(data)
+    assert resolved.sizes == {"topic": 4}
+    carried = {v.name: [axis for axis, _, _ in v.unit_axes()] for v in resolved.variables}
     assert carried == {"beta": [0], "theta": [1], "alpha": [0], "z": []}
     assert topic_model(documents=None).axes == {"beta": "topic _"}
 

@@ -125,9 +125,9 @@ def test_no_output_changes(case):
     data = scattered(rng, point(rng, kind, n_layers, both=both, initial=initial), batch, 0.3)
     xs = rng.normal(size=(5, 3))
     before = all_outputs(kind, data, xs, n_layers, both=both, nonlinearity=nonlinearity)
-    bound = spec.bind(data)
-    g = random_element(rng, spec, bound.sizes, batch)
-    moved = g.apply({"posterior": data}, bound)["posterior"]
+    resolved = spec.bind(data)
+    g = random_element(rng, spec, resolved.sizes, batch)
+    moved = g.apply({"posterior": data}, resolved)["posterior"]
     for name in data.data_vars:  # but for what reads no units, everything is moved
         assert (moved[name].values != data[name].values).any() == (name != "fc.bias")
     aligned = relabel.align(moved, spec)
@@ -164,9 +164,9 @@ def recovered(kind, spec, *, width=16, n_draws=20, noise=0.05, seed=0, n_layers=
     rng = np.random.default_rng(seed)
     centre = point(rng, kind, n_layers, width=width)
     data, batch = scattered(rng, centre, (2, n_draws // 2), noise), (2, n_draws // 2)
-    bound = spec.bind(data)
-    g = random_element(rng, spec, bound.sizes, batch)
-    mixed = g.apply({"posterior": data}, bound)["posterior"]
+    resolved = spec.bind(data)
+    g = random_element(rng, spec, resolved.sizes, batch)
+    mixed = g.apply({"posterior": data}, resolved)["posterior"]
     aligned = relabel.align(mixed, spec)
     stored = {n.removeprefix("relabel_"): v for n, v in aligned.items() if n.startswith("relabel_")}
     total = Transformation.from_dataset(xr.Dataset(stored), list(spec.units)) @ g

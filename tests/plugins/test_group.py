@@ -89,11 +89,11 @@ def test_the_function_stays(simulated, aligned):
 def test_align_is_equivariant_and_idempotent(simulated, aligned):
     again = relabel.align(aligned, simulated.spec)
     xr.testing.assert_allclose(values(again), values(aligned), rtol=1e-12)
-    bound = simulated.spec.bind(values(simulated.data))
+    resolved = simulated.spec.bind(values(simulated.data))
     move = relabel.Transformation(
         {"h": group_of(NAME).random((2, 60), 4, np.random.default_rng(1))}
     )
-    moved = move.apply({"posterior": simulated.clean}, bound)["posterior"]
+    moved = move.apply({"posterior": simulated.clean}, resolved)["posterior"]
     one, two = (
         relabel.Transformation.from_dataset(relabel.align(draws, spec)["relabel"].to_dataset(), "h")
         for draws in (xr.DataTree.from_dict({"posterior": d}) for d in (simulated.clean, moved))

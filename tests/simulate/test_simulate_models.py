@@ -28,8 +28,8 @@ MODELS = {
 def test_the_planted_transformation_leads_back_to_clean(name):
     made = MODELS[name]()
     groups = {k: v.to_dataset() for k, v in made.data.children.items() if "chain" in v.dims}
-    bound = made.spec.bind(groups)
-    back = made.planted.inverse().apply(groups, bound)
+    resolved = made.spec.bind(groups)
+    back = made.planted.inverse().apply(groups, resolved)
     for variable, values in made.clean.items():
         np.testing.assert_array_equal(back["posterior"][variable].values, values)
     assert recovery(made.planted.inverse(), made.planted)["draws"] == 1.0

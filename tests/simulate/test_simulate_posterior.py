@@ -63,9 +63,9 @@ def test_the_planted_transformation_leads_back_to_clean(activation, prior_sd):
     made = posterior(
         (2, 3, 1), activation, regression=Regression(prior_sd=prior_sd), draws=20, switching="draw"
     )
-    bound = made.spec.bind(made.clean)
+    resolved = made.spec.bind(made.clean)
     draws = {"posterior": made.data["posterior"].to_dataset()}
-    back = made.planted.inverse().apply(draws, bound)["posterior"]
+    back = made.planted.inverse().apply(draws, resolved)["posterior"]
     for name, values in made.clean.items():
         np.testing.assert_allclose(back[name].values, values, atol=1e-12)
     np.testing.assert_allclose(

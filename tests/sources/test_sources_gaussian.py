@@ -162,7 +162,7 @@ def test_covariances_are_transformed_exactly(symmetry):
     mean, cov = members(n_units, n_members, seed=2)
     tree = relabel.sources.from_gaussian(mean, cov=cov, layout=shapes(n_units))
     groups = {"posterior": tree["posterior"].to_dataset()}
-    bound = relabel.sources.gaussian_spec(tree, spec_of(symmetry)).bind(groups)
+    resolved = relabel.sources.gaussian_spec(tree, spec_of(symmetry)).bind(groups)
     rng = np.random.default_rng(3)
     index = np.array([[rng.permutation(n_units) for _ in range(n_members)]])
     factor = np.ones(index.shape)
@@ -171,7 +171,7 @@ def test_covariances_are_transformed_exactly(symmetry):
     elif symmetry == "relu":
         factor = rng.uniform(0.2, 5.0, size=index.shape)
     move = Transformation({"h": Monomial(index, factor)})
-    out = move.apply(groups, bound)["posterior"]
+    out = move.apply(groups, resolved)["posterior"]
     for t in range(n_members):
         g = matrix_of(index[0, t], factor[0, t], n_units, TAILS[symmetry])
         flat = np.concatenate([out[name].values[0, t].ravel() for name in "WbVc"])

@@ -95,8 +95,8 @@ def test_the_change_with_eps_is_as_the_docstring_says(rng):
     draws, scale, eps = draws_of(rng), 0.1, 1e-4
     element = group_of("batchnorm").identity((C, D), K)
     element.factor[:] = scale
-    bound = SPEC.bind(draws)
-    moved = Transformation({"c": element}).apply({"posterior": draws}, bound)["posterior"]
+    resolved = SPEC.bind(draws)
+    moved = Transformation({"c": element}).apply({"posterior": draws}, resolved)["posterior"]
     var = draws["var"].values
     for name, factor in (("conv", scale), ("bias", scale), ("mean", scale), ("var", scale**2)):
         np.testing.assert_allclose(moved[name], factor * draws[name])

@@ -178,15 +178,15 @@ def test_every_block_follows_its_own_units():
     )
     shapes = {"Wa": (2, 3), "Wb": (4, 2), "V": (7, 5), "G": (5, 4, 2), "qkv": (10, 3)}
     data, rng = draws(**shapes), RNG(1)
-    bound = spec.bind(data)
-    assert bound.sizes == {"a": 3, "b": 4, "head": 2}
+    resolved = spec.bind(data)
+    assert resolved.sizes == {"a": 3, "b": 4, "head": 2}
     g = Transformation(
         {
             **element(rng, (2, 3), a=3, b=4).elements,
             **element(rng, (2, 3), signs=False, head=2).elements,
         }
     )
-    moved = g.apply({"posterior": data}, bound)["posterior"]
+    moved = g.apply({"posterior": data}, resolved)["posterior"]
     a, b, head = (matrices(g, units) for units in ("a", "b", "head"))
     old, new = data["V"].values, moved["V"].values
     np.testing.assert_array_equal(new[..., :3, :], a @ old[..., :3, :])
@@ -201,9 +201,9 @@ def test_every_block_follows_its_own_units():
         expected = np.einsum("cdij,cdjkl->cdikl", head, rows).reshape(2, 3, 4, 3)
         np.testing.assert_array_equal(new[..., start : start + 4, :], expected)
     np.testing.assert_array_equal(new[..., 8:, :], old[..., 8:, :])
-    back = g.inverse().apply({"posterior": moved}, bound)["posterior"]
+    back = g.inverse().apply({"posterior": moved}, resolved)["posterior"]
     assert back.identical(data)
-    lazy = g.apply({"posterior": data.chunk(draw=2)}, bound)["posterior"]
+    lazy = g.apply({"posterior": data.chunk(draw=2)}, resolved)["posterior"]
     assert lazy["V"].chunks is not None
     assert lazy.compute().identical(moved)
 
@@ -292,9 +292,9 @@ def test_a_covariance_follows_on_both_axes(activation):
 def test_three_axes_of_units_are_carried_along():
     spec = Spec({"a": "tanh", "b": "tanh"}, {"A": "a _", "B": "b _", "T": "a b a", "P": "a b"})
     data = draws(A=(3, 4), B=(4, 5), T=(3, 4, 3), P=(3, 4))
-    bound = spec.bind(data)
-    assert [v.name for v in bound.variables if v.carried] == ["T"]
-    problem = Problem(bound, {n: v.values.reshape(6, *v.shape[2:]) for n, v in data.items()})
+    resolved = spec.bind(data)
+    assert [v.name for v in resolved.variables if v.carried] == ["T"]
+    problem = Problem(resolved, {n: v.values.reshape(6, *v.shape[2:]) for n, v in data.items()})
     assert {v.name for v in problem.used} == {"A", "B", "P"}
     aligned = relabel.align(data, spec)
     g = Transformation.from_dataset(
@@ -332,8 +332,8 @@ LSTM = {
 
 def test_parts_are_features_and_pairs():
     data = draws(W=(12, 2), U=(12, 3), b=(12,), V=(4, 3))
-    bound = Spec({"h": "tanh"}, LSTM).bind(data)
-    problem = Problem(bound, {n: v.values.reshape(6, *v.shape[2:]) for n, v in data.items()})
+    resolved = Spec({"h": "tanh"}, LSTM).bind(data)
+    problem = Problem(resolved, {n: v.values.reshape(6, *v.shape[2:]) for n, v in data.items()})
     assert [pair.signed for pair in problem.layout.pairs] == [
         (False, True),
         (False, True),
@@ -352,7 +352,7 @@ def test_parts_are_features_and_pairs():
         block.own["h"][:, :, chosen], data["b"].values.reshape(6, 4, 3).swapaxes(1, 2)
     )
     assert [columns[i].signed for i in chosen] == [False, False, True, False]
-    only = Problem(bound, problem.arrays, ("W", "V"))
+    only = Problem(resolved, problem.arrays, ("W", "V"))
     assert len(only.used) == 5
     assert not only.layout.pairs
 
@@ -383,14 +383,14 @@ def test_record_questions_and_summaries():
 
 
 def test_stacks_are_no_network():
-    bound = Spec({"h": "tanh"}, LSTM).bind(draws(W=(12, 2), U=(12, 3), b=(12,), V=(4, 3)))
+    resolved = Spec({"h": "tanh"}, LSTM).bind(draws(W=(12, 2), U=(12, 3), b=(12,), V=(4, 3)))
     with pytest.raises(SpecError, match=r"'W' is several blocks \('\(h\^0 \+"):
-        Network.of(bound)
+        Network.of(resolved)
     for line, size in (("h <- (x + x)", 6), ("(h + h) <- x", 3)):
         spec = Spec({"h": "tanh"}, {"W": line, "V": "h -> y"})
-        bound = spec.bind(draws(W=(6, 4), V=(size, 2)))
+        resolved = spec.bind(draws(W=(6, 4), V=(size, 2)))
         with pytest.raises(SpecError, match="not layers of their own"):
-            Network.of(bound)
+            Network.of(resolved)
 
 
 def flat_and_apart(activation, rng, batch=(4, 20), sizes=(2, 3, 1)):
@@ -460,8 +460,8 @@ def test_batch_norm_carries_the_scale():
     """The convolution is only permuted, since the norm after it takes its scale out."""
     axes = {"conv": "c^0 <- x ...", "gamma": "-> c", "beta": "-> c", "next": "y <- c ..."}
     shapes = {"conv": (4, 2, 3, 3), "gamma": (4,), "beta": (4,), "next": (5, 4, 3, 3)}
-    bound = Spec({"c": "relu"}, axes).bind(draws(**shapes))
-    assert bound.sizes == {"c": 4}
+    resolved = Spec({"c": "relu"}, axes).bind(draws(**shapes))
+    assert resolved.sizes == {"c": 4}
     for wrong in ("c^0 -> x ...", "_ x ...", "..."):
         with pytest.raises(SpecError, match=r"only biases \(gamma, beta\) write"):
             Spec({"c": "relu"}, axes | {"conv": wrong}).bind(draws(**shapes))
@@ -473,9 +473,9 @@ def test_a_flip_moves_the_bias_of_its_own_block():
         {"h": "sigmoid"}, {"W": "h <- x", "b": "-> h", "V": "(y + y) <- h", "c": "-> (y + y)"}
     )
     data = draws(W=(3, 2), b=(3,), V=(8, 3), c=(8,))
-    bound = spec.bind(data)
+    resolved = spec.bind(data)
     g = element(RNG(5), (2, 3), h=3)
-    moved = g.apply({"posterior": data}, bound)["posterior"]
+    moved = g.apply({"posterior": data}, resolved)["posterior"]
 
     x = RNG(6).normal(size=2)
 

@@ -47,13 +47,13 @@ def draws_of(rng, names, noise=0.1, batch=(C, D), dtype=float):
 def scrambled(rng, draws, spec):
     """The same draws with a random element each."""
     batch = (draws.sizes["chain"], draws.sizes["draw"])
-    bound = spec.bind(draws)
+    resolved = spec.bind(draws)
     elements = {
-        units: random_element(group_of(symmetry), batch, bound.sizes[units], "draw", rng)
+        units: random_element(group_of(symmetry), batch, resolved.sizes[units], "draw", rng)
         for units, symmetry in spec.units.items()
     }
     planted = Transformation(elements)
-    return planted.apply({"posterior": draws}, bound)["posterior"], planted
+    return planted.apply({"posterior": draws}, resolved)["posterior"], planted
 
 
 def shifted(rng, draws, names, size=10.0):
@@ -150,16 +150,16 @@ def test_laws(activation, gauge, rng):
 def test_transformations_compose(activation, rng):
     """Offsets follow the elements, whatever comes first."""
     spec, draws, moved, _ = case(activation, rng)
-    bound = spec.bind(draws)
+    resolved = spec.bind(draws)
     none = np.zeros((C, D), bool)
     parts = []
     for data in (draws, moved):
         element = random_element(group_of(activation), (C, D), H, "draw", rng)
-        parts.append(Transformation({"h": element}, Offsets.of(bound, data, none)))
+        parts.append(Transformation({"h": element}, Offsets.of(resolved, data, none)))
     first, second = parts
 
     def apply(transformation, data):
-        return transformation.apply({"posterior": data}, bound)["posterior"]
+        return transformation.apply({"posterior": data}, resolved)["posterior"]
 
     assert largest(apply(second @ first, moved), apply(second, apply(first, moved))) < 1e-11
     plain = Transformation(second.elements)
@@ -168,7 +168,7 @@ def test_transformations_compose(activation, rng):
     for part in (first, second, second @ first):
         assert largest(apply(part.inverse(), apply(part, moved)), moved) < 1e-11
         assert largest(apply(part, apply(part.inverse(), moved)), moved) < 1e-11
-        read = Transformation.from_dataset(part.to_dataset(), ["h"], bound)
+        read = Transformation.from_dataset(part.to_dataset(), ["h"], resolved)
         assert same_bits(apply(read, moved), apply(part, moved))
 
 

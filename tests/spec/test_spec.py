@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relabel.errors import DataError, RelabelError, SpecError
 from relabel.groups import GROUPS, Action, group_of
-from relabel.spec.spec import Bound, Spec, non_finite
+from relabel.spec.spec import ResolvedSpec, Spec, non_finite
 
 SAMPLE = ("chain", "draw")
 NET = {"W1": "x -> h", "b1": "-> h", "W2": "h -> y", "b2": "-> y"}
@@ -49,9 +49,9 @@ def message(call, *arguments, kind=SpecError) -> str:
     return str(caught.value)
 
 
-def axes_of(bound: Bound) -> dict[str, list]:
+def axes_of(resolved: ResolvedSpec) -> dict[str, list]:
     """Address -> (units, role, exponent) of each axis."""
-    return {v.address: [(a.units, a.role, a.exponent) for a in v.axes] for v in bound.variables}
+    return {v.address: [(a.units, a.role, a.exponent) for a in v.axes] for v in resolved.variables}
 
 
 # ---------------------------------------------------------------------- declaration
@@ -237,25 +237,25 @@ def test_json_is_json():
 
 
 def test_bind_a_network():
-    bound = Spec({"h": "tanh"}, NET).bind(net())
-    assert bound.sizes == {"h": 4}
-    assert axes_of(bound) == {
+    resolved = Spec({"h": "tanh"}, NET).bind(net())
+    assert resolved.sizes == {"h": 4}
+    assert axes_of(resolved) == {
         "posterior/W1": [(None, "tail", 1), ("h", "head", 1)],
         "posterior/b1": [("h", "head", 1)],
         "posterior/W2": [("h", "tail", 1), (None, "head", 1)],
         "posterior/b2": [(None, "head", 1)],
     }
-    w1 = bound.variables[0]
+    w1 = resolved.variables[0]
     assert (w1.dims, w1.shape) == (("W1_dim_0", "W1_dim_1"), (3, 4))
     assert w1.between() == (("x",), ("h",))
-    assert bound.shifts == ()
+    assert resolved.shifts == ()
 
 
 def test_out_in_is_the_other_way_round():
     axes = {"W1": "h <- x", "b1": "-> h", "W2": "y <- h"}
-    bound = Spec({"h": "tanh"}, axes).bind(net(W1=(4, 3), W2=(2, 4)))
-    assert axes_of(bound)["posterior/W1"] == [("h", "head", 1), (None, "tail", 1)]
-    assert bound.variables[2].between() == (("h",), ("y",))
+    resolved = Spec({"h": "tanh"}, axes).bind(net(W1=(4, 3), W2=(2, 4)))
+    assert axes_of(resolved)["posterior/W1"] == [("h", "head", 1), (None, "tail", 1)]
+    assert resolved.variables[2].between() == (("h",), ("y",))
 
 
 @pytest.mark.parametrize(
@@ -270,8 +270,8 @@ def test_out_in_is_the_other_way_round():
 )
 def test_actions(symmetry, head, tail, square, only):
     axes = {"W1": "x -> h", "s": "-> h^2", "p": "h^0", "W2": "h -> y"}
-    bound = Spec({"h": symmetry}, axes).bind(draws(W1=(3, 4), s=(4,), p=(4,), W2=(4, 2)))
-    found = {v.name: a for v in bound.variables for _, _, a in v.unit_axes()}
+    resolved = Spec({"h": symmetry}, axes).bind(draws(W1=(3, 4), s=(4,), p=(4,), W2=(4, 2)))
+    found = {v.name: a for v in resolved.variables for _, _, a in v.unit_axes()}
     assert found == {
         "W1": Action(*head),
         "s": Action(*square),
@@ -282,30 +282,30 @@ def test_actions(symmetry, head, tail, square, only):
 
 def test_the_same_units_on_both_sides():
     axes = {"U": "h -> h", "W": "x -> h", "V": "h -> y", "K": "h h"}
-    bound = Spec({"h": "tanh"}, axes).bind(draws(U=(4, 4), W=(2, 4), V=(4, 1), K=(4, 4)))
-    assert axes_of(bound)["posterior/U"] == [("h", "tail", 1), ("h", "head", 1)]
-    assert axes_of(bound)["posterior/K"] == [("h", "neutral", 1)] * 2
+    resolved = Spec({"h": "tanh"}, axes).bind(draws(U=(4, 4), W=(2, 4), V=(4, 1), K=(4, 4)))
+    assert axes_of(resolved)["posterior/U"] == [("h", "tail", 1), ("h", "head", 1)]
+    assert axes_of(resolved)["posterior/K"] == [("h", "neutral", 1)] * 2
 
 
 def test_unnamed_axes_and_the_rest():
     axes = {"W": "_ -> h", "V": "h -> ...", "s": "h^0 ..."}
-    bound = Spec({"h": "tanh"}, axes).bind(draws(W=(3, 4), V=(4, 2, 5), s=(4,)))
-    assert [v.shape for v in bound.variables] == [(3, 4), (4, 2, 5), (4,)]
-    assert [a.name for a in bound.variables[1].axes] == ["h", None, None]
+    resolved = Spec({"h": "tanh"}, axes).bind(draws(W=(3, 4), V=(4, 2, 5), s=(4,)))
+    assert [v.shape for v in resolved.variables] == [(3, 4), (4, 2, 5), (4,)]
+    assert [a.name for a in resolved.variables[1].axes] == ["h", None, None]
 
 
 def test_products_are_split():
     axes = {"W": "(x -> h)", "V": "(h p) -> y", "b": "-> h"}
-    bound = Spec({"h": "tanh"}, axes).bind(draws(W=(12,), V=(8, 5), b=(4,)))
-    shapes = {v.name: v.shape for v in bound.variables}
+    resolved = Spec({"h": "tanh"}, axes).bind(draws(W=(12,), V=(8, 5), b=(4,)))
+    shapes = {v.name: v.shape for v in resolved.variables}
     assert shapes == {"W": (3, 4), "V": (4, 2, 5), "b": (4,)}
-    assert bound.variables[0].dims == ("W_dim_0",)
+    assert resolved.variables[0].dims == ("W_dim_0",)
 
 
 def test_sizes_split_a_product_that_nothing_else_tells():
     axes = {"W": "(x -> h)", "V": "(h -> y)"}
-    bound = Spec({"h": "tanh"}, axes, sizes={"x": 3}).bind(draws(W=(12,), V=(8,)))
-    assert [v.shape for v in bound.variables] == [(3, 4), (4, 2)]
+    resolved = Spec({"h": "tanh"}, axes, sizes={"x": 3}).bind(draws(W=(12,), V=(8,)))
+    assert [v.shape for v in resolved.variables] == [(3, 4), (4, 2)]
 
 
 def test_values_are_labels():
@@ -318,8 +318,8 @@ def test_values_are_labels():
 def test_a_variable_may_carry_units_and_name_them():
     spec = Spec({"k": "permutation"}, {"mu": "k", "next": "k"}, values={"next": "k"})
     data = draws(mu=(3,)).assign(next=((*SAMPLE, "i"), np.zeros((2, 3, 3), int)))
-    bound = spec.bind(data)
-    assert [(v.name, v.labels_of) for v in bound.variables] == [("mu", None), ("next", "k")]
+    resolved = spec.bind(data)
+    assert [(v.name, v.labels_of) for v in resolved.variables] == [("mu", None), ("next", "k")]
 
 
 def test_values_alone_need_the_number_of_units():
@@ -348,42 +348,42 @@ def grouped() -> dict[str, xr.Dataset]:
 
 
 def test_a_plain_name_stands_for_every_group():
-    bound = Spec({"c": "permutation"}, {"mu": "c"}).bind(grouped())
-    assert {"posterior/mu", "allocation/mu"} <= set(axes_of(bound))
+    resolved = Spec({"c": "permutation"}, {"mu": "c"}).bind(grouped())
+    assert {"posterior/mu", "allocation/mu"} <= set(axes_of(resolved))
 
 
 def test_a_group_of_its_own():
     spec = Spec({"c": "permutation"}, {"posterior/mu": "c"}, {"allocation/z": "c"})
-    bound = spec.bind(grouped())
-    assert "allocation/mu" not in axes_of(bound)
-    assert [v.address for v in bound.variables if v.labels_of] == ["allocation/z"]
-    assert {v.address for v in bound.in_group("posterior")} == {"posterior/mu", "posterior/w"}
+    resolved = spec.bind(grouped())
+    assert "allocation/mu" not in axes_of(resolved)
+    assert [v.address for v in resolved.variables if v.labels_of] == ["allocation/z"]
+    assert {v.address for v in resolved.in_group("posterior")} == {"posterior/mu", "posterior/w"}
 
 
 @pytest.mark.parametrize("order", [("mu", "allocation/mu"), ("allocation/mu", "mu")])
 def test_the_line_of_one_group_wins(order):
     lines = {"mu": "c", "allocation/mu": "..."}
-    bound = Spec({"c": "permutation"}, {key: lines[key] for key in order}).bind(grouped())
-    assert axes_of(bound)["allocation/mu"] == [(None, "neutral", 1)]
-    assert axes_of(bound)["posterior/mu"] == [("c", "neutral", 1)]
+    resolved = Spec({"c": "permutation"}, {key: lines[key] for key in order}).bind(grouped())
+    assert axes_of(resolved)["allocation/mu"] == [(None, "neutral", 1)]
+    assert axes_of(resolved)["posterior/mu"] == [("c", "neutral", 1)]
 
 
 def test_names_with_slashes_are_variables_where_no_group_is_meant():
     data = draws(**{"nn/W": (3, 4), "nn/V": (4, 2)})
-    bound = Spec({"h": "tanh"}, {"nn/W": "x -> h", "nn/V": "h -> y"}).bind(data)
-    assert [v.name for v in bound.variables] == ["nn/W", "nn/V"]
+    resolved = Spec({"h": "tanh"}, {"nn/W": "x -> h", "nn/V": "h -> y"}).bind(data)
+    assert [v.name for v in resolved.variables] == ["nn/W", "nn/V"]
 
 
 def test_companions_share_a_named_dimension():
-    bound = Spec({"c": "permutation"}, {"mu": "c"}).bind(grouped())
-    assert axes_of(bound)["posterior/w"] == [("c", "neutral", 1)]
-    assert axes_of(bound)["allocation/prob"] == [(None, "neutral", 1), ("c", "neutral", 1)]
-    assert "allocation/z" not in axes_of(bound)
+    resolved = Spec({"c": "permutation"}, {"mu": "c"}).bind(grouped())
+    assert axes_of(resolved)["posterior/w"] == [("c", "neutral", 1)]
+    assert axes_of(resolved)["allocation/prob"] == [(None, "neutral", 1), ("c", "neutral", 1)]
+    assert "allocation/z" not in axes_of(resolved)
 
 
 def test_default_dimensions_have_no_companions():
-    bound = Spec({"h": "gelu"}, {"W1": "x -> h", "W2": "h -> y"}).bind(net())
-    assert set(axes_of(bound)) == {"posterior/W1", "posterior/W2"}
+    resolved = Spec({"h": "gelu"}, {"W1": "x -> h", "W2": "h -> y"}).bind(net())
+    assert set(axes_of(resolved)) == {"posterior/W1", "posterior/W2"}
 
 
 @pytest.mark.parametrize("symmetry", ["tanh", "cos", "sigmoid", "relu"])
@@ -410,19 +410,19 @@ def test_companions_of_two_sets_are_asked_about():
 
 
 def test_dimensions_only():
-    bound = Spec({"k": "permutation"}).bind(grouped())
-    assert axes_of(bound) == {
+    resolved = Spec({"k": "permutation"}).bind(grouped())
+    assert axes_of(resolved) == {
         "posterior/mu": [("k", "neutral", 1)],
         "posterior/w": [("k", "neutral", 1)],
         "allocation/prob": [(None, "neutral", 1), ("k", "neutral", 1)],
     }
-    assert bound.sizes == {"k": 3}
+    assert resolved.sizes == {"k": 3}
 
 
 def test_dimensions_only_with_signs():
-    bound = Spec({"unit": "tanh"}).bind(named())
-    assert set(axes_of(bound)) == {"posterior/W1", "posterior/b1", "posterior/W2"}
-    assert all(a.action.signed for v in bound.variables for a in v.axes if a.units)
+    resolved = Spec({"unit": "tanh"}).bind(named())
+    assert set(axes_of(resolved)) == {"posterior/W1", "posterior/b1", "posterior/W2"}
+    assert all(a.action.signed for v in resolved.variables for a in v.axes if a.units)
 
 
 def test_dimensions_only_unknown_dimension():
@@ -587,8 +587,8 @@ def test_wrong_arrow():
 
 
 def test_neutral_axes_need_no_sides():
-    bound = Spec({"f": "tanh"}, {"L": "item f"}).bind(draws(L=(6, 2)))
-    assert bound.variables[0].unit_axes()[0][2] == Action(0, True)
+    resolved = Spec({"f": "tanh"}, {"L": "item f"}).bind(draws(L=(6, 2)))
+    assert resolved.variables[0].unit_axes()[0][2] == Action(0, True)
 
 
 def test_no_units():
@@ -741,12 +741,12 @@ def test_non_finite():
     data["W1"][0, 1, 2, 3] = np.nan
     data["b2"][1, 2, 0] = -np.inf
     data["sigma"][1, 0] = np.nan  # not declared
-    bound = Spec({"h": "tanh"}, NET).bind(data)
-    bad = non_finite(bound, {"posterior": data})
+    resolved = Spec({"h": "tanh"}, NET).bind(data)
+    bad = non_finite(resolved, {"posterior": data})
     assert bad.shape == (2, 3)
     assert np.argwhere(bad).tolist() == [[0, 1], [1, 2]]
     turned = {"posterior": data.transpose("draw", ..., "chain")}
-    assert np.array_equal(non_finite(bound, turned), bad)
+    assert np.array_equal(non_finite(resolved, turned), bad)
 
 
 def test_missing_labels_are_finite():
@@ -758,5 +758,5 @@ def test_missing_labels_are_finite():
 def test_non_finite_of_integers():
     data = net()
     data["b1"] = data["b1"].astype(int)
-    bound = Spec({"h": "tanh"}, NET).bind(data)
-    assert not non_finite(bound, {"posterior": data}).any()
+    resolved = Spec({"h": "tanh"}, NET).bind(data)
+    assert not non_finite(resolved, {"posterior": data}).any()

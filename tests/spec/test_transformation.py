@@ -152,8 +152,8 @@ def test_labels_out_of_range_are_refused():
 def test_the_oracle_undoes_what_was_planted(activation, switching):
     sim = network((2, 4, 3, 1), activation, chains=3, draws=6, switching=switching, rng=1)
     draws = sim.data["posterior"].to_dataset()
-    bound = sim.spec.bind(draws)
-    back = sim.planted.inverse().apply({"posterior": draws}, bound)["posterior"]
+    resolved = sim.spec.bind(draws)
+    back = sim.planted.inverse().apply({"posterior": draws}, resolved)["posterior"]
     assert_close(back, sim.clean, 1e-12)
     assert any((draws[name] != sim.clean[name]).any() for name in draws.data_vars)
     assert recovery(sim.planted.inverse(), sim.planted)["draws"] == 1.0

@@ -77,7 +77,7 @@ class AlignmentCheck(Check[Course]):
             )
         elif result.n_sweeps > self.sweeps or not result.converged:
             end = "" if result.converged else " and did not converge"
-            rotations = rotations_left(case.aligned.bound)
+            rotations = rotations_left(case.aligned.resolved)
             yield Finding(
                 "many-sweeps",
                 "warning" if rotations else "info",

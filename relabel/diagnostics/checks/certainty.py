@@ -129,11 +129,11 @@ class CertaintyCheck(Check[LabelProbabilities]):
             return Open("certainty", why, f"at least {FEWEST} are needed")
         empty = case.get(OccupancyCheck)
         found = {}
-        for units in aligned.bound.sizes:
+        for units in aligned.resolved.sizes:
             features = aligned.features(units)
             if not features.values.shape[2]:
                 continue
-            group = aligned.bound.group(units).remaining("varimax")
+            group = aligned.resolved.group(units).remaining("varimax")
             found[units] = soft_labels(
                 features.values, features.signed, group, fit=sound, seed=case.seed
             )
@@ -165,7 +165,7 @@ class CertaintyCheck(Check[LabelProbabilities]):
         if result is None:
             yield _few(case)
             return
-        for units in case.aligned.bound.sizes:
+        for units in case.aligned.resolved.sizes:
             if units not in result.by_units:
                 yield Open(
                     f"certainty of {units!r}",

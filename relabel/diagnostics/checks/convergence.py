@@ -90,10 +90,10 @@ class ConvergenceCheck(Check[dict[str, Convergence]]):
         aligned = case.aligned
         if aligned.members:
             return None
-        found = {"weights_before": convergence(weights_of(aligned.bound, aligned.original))}
+        found = {"weights_before": convergence(weights_of(aligned.resolved, aligned.original))}
         outputs, flags = case.get(OutputsCheck), case[ChainsCheck].flags
         if aligned.was_aligned:
-            after = weights_of(aligned.bound, aligned.groups["posterior"])
+            after = weights_of(aligned.resolved, aligned.groups["posterior"])
             found["weights_after"] = convergence(after)
             if flags is not None and flags.reasons:
                 kept = [array[flags.sound] for array in after]

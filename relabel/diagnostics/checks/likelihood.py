@@ -55,7 +55,7 @@ class LikelihoodCheck(Check[Fitted]):
             rows=aligned.draws.rows,
             **named,
         )
-        shifted = centred_axes(aligned.bound.spec.gauges)
+        shifted = centred_axes(aligned.resolved.spec.gauges)
         centred = [end for end in outputs.network.ends if end in shifted]
         if centred and fitted.nats and not fitted.family.shift_invariant:
             return Open(

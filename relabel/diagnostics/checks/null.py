@@ -130,7 +130,7 @@ class NullCheck(Check[Structure]):
                 )
             return
         for units, (explained, shuffled) in result.null.by_units.items():
-            if case.aligned.bound.sizes[units] < 2:
+            if case.aligned.resolved.sizes[units] < 2:
                 continue
             evidence = {
                 "units": units,
@@ -162,7 +162,7 @@ class NullCheck(Check[Structure]):
 
 def _several(case: Case) -> bool:
     """Whether there is a set of two or more units."""
-    return max(case.aligned.bound.sizes.values()) > 1
+    return max(case.aligned.resolved.sizes.values()) > 1
 
 
 def _no_gap(

@@ -76,7 +76,7 @@ class OrbitCheck(Check[dict[str, Orbit]]):
         aligned, flags = case.aligned, case[ChainsCheck].flags
         return orbit(
             aligned.transformation.elements,
-            aligned.bound,
+            aligned.resolved,
             excluded=aligned.draws.excluded,
             flagged=None if flags is None else ~flags.sound,
             seed=case.seed,

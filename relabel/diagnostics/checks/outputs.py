@@ -71,7 +71,7 @@ class OutputsCheck(Check[Outputs]):
             return Open("outputs, chains by outputs, redundancy", where, remedy)
         rows = np.unique(np.linspace(0, len(points) - 1, N_POINTS).round().astype(int))
         posterior = aligned.groups["posterior"]
-        values = all_outputs(network, aligned.bound, posterior, points[rows])
+        values = all_outputs(network, aligned.resolved, posterior, points[rows])
         values[aligned.draws.excluded] = np.nan
         return Outputs(network, points, where, values)
 

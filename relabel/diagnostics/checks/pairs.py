@@ -168,7 +168,7 @@ def _duplicates(case: Case, result: ComparedPairs) -> Iterator[tuple[str, Pair]]
 
 def _known_priors(case: Case) -> tuple[dict[str, float] | None, tuple[str, ...]]:
     """Priors of what is written to units, if all are known; else those that are missing."""
-    declared = case.aligned.bound.measured()
+    declared = case.aligned.resolved.measured()
     written = {
         variable.name
         for variable in declared

@@ -74,11 +74,13 @@ class ScalesCheck(Check[dict[str, ScaleLaw]]):
             posterior, elements = aligned.original, None
         arrays = {
             v.name: posterior[v.name].transpose(*SAMPLE_DIMS, ...).values
-            for v in aligned.bound.measured()
+            for v in aligned.resolved.measured()
             if v.unit_axes()
         }
         excluded = aligned.draws.excluded
-        return scale_law(arrays, aligned.bound, case.priors, elements=elements, excluded=excluded)
+        return scale_law(
+            arrays, aligned.resolved, case.priors, elements=elements, excluded=excluded
+        )
 
     def measure(self, case: Case, result: dict[str, ScaleLaw]) -> ScalesMeasurements:
         """Describe the test of every set of units."""

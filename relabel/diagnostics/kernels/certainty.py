@@ -105,7 +105,7 @@ def soft_labels(
         Draws, evenly spaced, that the Gaussians are fitted to: the error of a mean is then about
         1/30 of a standard deviation.
     max_iterations : int, default 200
-        Bound on the steps of EM.
+        ResolvedSpec on the steps of EM.
     exact_up_to : int, default 10
         Units up to which permutations are summed exactly; beyond, they are sampled.
     seed : int, default 0

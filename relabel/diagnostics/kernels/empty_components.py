@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from relabel.diagnostics.kernels.widths import Widths
 from relabel.matching.draws import Draws
 from relabel.numerics.labels import checked_labels, checked_probabilities
-from relabel.spec.spec import BoundVariable
+from relabel.spec.spec import ResolvedVariable
 from relabel.spec.variables import SAMPLE_DIMS
 
 __all__ = ["Occupancy", "named_by", "occupancy", "probable"]
@@ -77,8 +77,8 @@ def occupancy(draws: Draws) -> dict[str, Occupancy]:
     components that are not empty). https://doi.org/10.1007/s11222-014-9500-2
     """
     found = {}
-    for units, size in draws.bound.sizes.items():
-        labels = [v for v in draws.bound.variables if v.labels_of == units]
+    for units, size in draws.resolved.sizes.items():
+        labels = [v for v in draws.resolved.variables if v.labels_of == units]
         chances = [] if labels else list(_allocations(draws, units))
         occupied = np.zeros((len(draws.rows), size), dtype=bool)
         for variable in labels:
@@ -136,9 +136,9 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _allocations(draws: Draws, units: str) -> Iterator[tuple[BoundVariable, Array]]:
+def _allocations(draws: Draws, units: str) -> Iterator[tuple[ResolvedVariable, Array]]:
     """Variables that hold allocation probabilities, with their values (draws, n, K)."""
-    for variable in draws.bound.variables:
+    for variable in draws.resolved.variables:
         carried = variable.unit_axes()
         named = variable.group == "allocation" or "prob" in variable.name.lower()
         if not named or len(variable.axes) < 2 or [u for _, u, _ in carried] != [units]:
@@ -151,7 +151,7 @@ def _allocations(draws: Draws, units: str) -> Iterator[tuple[BoundVariable, Arra
             yield variable, values
 
 
-def _rows(draws: Draws, variable: BoundVariable) -> Array:
+def _rows(draws: Draws, variable: ResolvedVariable) -> Array:
     """Values of the draws that take part, (draws, everything else)."""
     values = variable.chosen(draws.groups[variable.group][variable.name])
     flat = values.transpose(*SAMPLE_DIMS, ...).values.reshape(draws.excluded.size, -1)

@@ -186,11 +186,11 @@ def _views(problem: Problem, outputs: Array | None, loose: Mapping[str, Array]) 
     """Weights of the slots that have a label, and outputs."""
     kept: list[Array] = []
     elements: dict[str, Element] = {}
-    for units, size in problem.bound.sizes.items():
+    for units, size in problem.resolved.sizes.items():
         elements[units] = Monomial.identity((problem.n_draws,), size)
         kept.append(np.setdiff1d(np.arange(size), loose.get(units, ())))
     values = all_features(problem, elements)
-    mask = np.concatenate(_firm(problem, dict(zip(problem.bound.sizes, kept, strict=True))))
+    mask = np.concatenate(_firm(problem, dict(zip(problem.resolved.sizes, kept, strict=True))))
     views = [values[:, mask]] if mask.any() else []
     if outputs is not None:
         views.append(outputs)
@@ -293,9 +293,13 @@ def _function_distance(one: _Part, two: _Part) -> float:
 
 def _cause(one: _Part, two: _Part, narrow: bool) -> str:
     """Name the likely reason why two modes with the same function have other weights."""
-    bound = one.problem.bound
-    plain = [u for u in bound.sizes if not bound.group(u).signs and not bound.group(u).gauges()]
-    scaled = [u for u in bound.sizes if not bound.group(u).signs and bound.group(u).gauges()]
+    resolved = one.problem.resolved
+    plain = [
+        u for u in resolved.sizes if not resolved.group(u).signs and not resolved.group(u).gauges()
+    ]
+    scaled = [
+        u for u in resolved.sizes if not resolved.group(u).signs and resolved.group(u).gauges()
+    ]
     incoming = [_nearer_if_flipped(one, two, name, incoming_only=True) for name in scaled]
     wholly = [_nearer_if_flipped(one, two, name, incoming_only=False) for name in plain]
     if any(wholly):

@@ -110,7 +110,7 @@ def shuffled_null(
     """
     chosen = _thinned(problem.n_draws if rows is None else rows, _enough(problem, max_draws))
     some = problem.selected(chosen)
-    sizes = some.bound.sizes
+    sizes = some.resolved.sizes
     still: dict[str, Element] = {u: Monomial.identity((some.n_draws,), k) for u, k in sizes.items()}
     actual = variance_explained(some, still)
     rng = np.random.default_rng(seed)
@@ -196,7 +196,7 @@ def agreement_of_starts(
     rng = np.random.default_rng(seed)
     firsts = rng.choice(some.n_draws, size=min(n_starts, some.n_draws), replace=False)
     mixed = _relabelled(some, rng)
-    found: dict[str, list[Array]] = {units: [] for units in some.bound.sizes}
+    found: dict[str, list[Array]] = {units: [] for units in some.resolved.sizes}
     for number, first in enumerate(firsts):
         solution = solve(mixed[0], criterion, mixed[0].draw(int(first)), n_perturbations=0)
         for units, element in solution.elements.items():
@@ -208,7 +208,7 @@ def agreement_of_starts(
 
 def _enough(problem: Problem, most: int) -> int:
     """Number of draws to look at: fewer where there are many units."""
-    return max(_LEAST_DRAWS, min(most, _UNITS // sum(problem.bound.sizes.values())))
+    return max(_LEAST_DRAWS, min(most, _UNITS // sum(problem.resolved.sizes.values())))
 
 
 def _thinned(rows: Array | int, most: int) -> Array:
@@ -226,9 +226,9 @@ def _shuffled(problem: Problem, rng: np.random.Generator) -> Problem:
     """
     arrays = dict(problem.arrays)
     n_draws = problem.n_draws
-    for units, size in problem.bound.sizes.items():
+    for units, size in problem.resolved.sizes.items():
         order = rng.permutation(n_draws * size)
-        for variable in problem.bound.measured():
+        for variable in problem.resolved.measured():
             carried = variable.unit_axes()
             for axis, name, action in carried:
                 if name == units:
@@ -257,10 +257,10 @@ def _relabelled(problem: Problem, rng: np.random.Generator) -> tuple[Problem, di
     """Give every draw a random permutation of its units, so that no start profits from labels."""
     elements: dict[str, Element] = {}
     arrays = dict(problem.arrays)
-    for units, size in problem.bound.sizes.items():
+    for units, size in problem.resolved.sizes.items():
         index = rng.permuted(np.tile(np.arange(size), (problem.n_draws, 1)), axis=1)
         elements[units] = Monomial(index, np.ones(index.shape))
-        for variable in problem.bound.measured():
+        for variable in problem.resolved.measured():
             for axis, name, _ in variable.unit_axes():
                 if name == units:
                     whole = arrays[variable.name]

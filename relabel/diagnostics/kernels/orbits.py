@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.groups.elements import Element
-from relabel.spec.spec import Bound
+from relabel.spec.spec import ResolvedSpec
 
 __all__ = ["Orbit", "orbit"]
 
@@ -69,7 +69,7 @@ class Orbit:
 
 def orbit(
     elements: Mapping[str, Element],
-    bound: Bound,
+    resolved: ResolvedSpec,
     *,
     excluded: Array | None = None,
     flagged: Array | None = None,
@@ -110,7 +110,7 @@ def orbit(
     ----------
     elements : mapping of str to Monomial or Dense
         Units -> elements of the stored transformation, with the batch shape (chain, draw).
-    bound : Bound
+    resolved : ResolvedSpec
         The spec, bound to the draws: it says whether units may change their signs.
     excluded : ndarray of bool, shape (chain, draw), optional
         Draws to leave out.
@@ -146,8 +146,8 @@ def orbit(
     --------
     >>> from relabel.simulate import network
     >>> simulated = network((2, 3, 1), "tanh", chains=6, draws=50, switching="chain")
-    >>> bound = simulated.spec.bind(simulated.clean)
-    >>> found = orbit(simulated.planted.inverse().elements, bound)["h"]
+    >>> resolved = simulated.spec.bind(simulated.clean)
+    >>> found = orbit(simulated.planted.inverse().elements, resolved)["h"]
     >>> found.order, found.visited, found.switching
     (48, 6, 0.0)
     >>> found.overlap, found.p_value > 0.05
@@ -159,7 +159,7 @@ def orbit(
             continue  # a continuum has no copies to count
         kept = np.ones(element.batch, bool) if excluded is None else ~excluded
         kept = kept if flagged is None else kept & ~flagged[:, None]
-        group = bound.group(units)
+        group = resolved.group(units)
         labels = element.labels()
         even_signs = group.signs and not group.shifts  # a flip that shifts moves the prior
         order_tested = _order(element.size, signs=even_signs)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from relabel.matching.features import Layout, Problem
 from relabel.spec.gauges import centred_axis
-from relabel.spec.spec import SAMPLE_DIMS, Bound
+from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec
 
 __all__ = ["N_POINTS", "invariants", "weights_of"]
 
@@ -21,13 +21,13 @@ _ROUNDING = 1e-6  # of the largest summary: draws may be stored with single prec
 _MOST_PRODUCTS = 8  # features whose products are summed, of each kind
 
 
-def weights_of(bound: Bound, posterior: xr.Dataset) -> list[Array]:
+def weights_of(resolved: ResolvedSpec, posterior: xr.Dataset) -> list[Array]:
     """Return every variable of the posterior that relabelling can change, (chain, draw, ...)."""
-    shifted = {shift.bias for shift in bound.shifts}
+    shifted = {shift.bias for shift in resolved.shifts}
     changed = [
         v.name
-        for v in bound.measured()
-        if v.unit_axes() or v in shifted or centred_axis(v, bound.spec.gauges) is not None
+        for v in resolved.measured()
+        if v.unit_axes() or v in shifted or centred_axis(v, resolved.spec.gauges) is not None
     ]
     return [posterior[name].transpose(*SAMPLE_DIMS, ...).values for name in dict.fromkeys(changed)]
 

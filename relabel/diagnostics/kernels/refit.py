@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel.diagnostics.likelihood import Fitted
 from relabel.models.forward_pass import Layer, Network, Pass, matrix_of
-from relabel.spec.spec import BoundVariable
+from relabel.spec.spec import ResolvedVariable
 
 __all__ = ["MOST_COUPLED", "Curve", "Site", "masked_inverse", "outgoing", "stored"]
 
@@ -515,7 +515,7 @@ def _unfolded(sums: Array, n_columns: int, width: int) -> Array:
     return whole.reshape(len(sums), n_columns * width, -1)
 
 
-def stored(variable: BoundVariable, tail: str, matrix: Array) -> Array:
+def stored(variable: ResolvedVariable, tail: str, matrix: Array) -> Array:
     """Store matrices (draws, in, out) as the variable they belong to."""
     turned = matrix if variable.axes[0].name == tail else matrix.swapaxes(1, 2)
     return turned.reshape(-1, *variable.shape)

@@ -29,7 +29,7 @@ from scipy.special import kolmogorov
 from relabel.diagnostics.kernels.rhat_ess import convergence
 from relabel.errors import SpecError
 from relabel.groups.elements import Element, monomial
-from relabel.spec.spec import Bound, BoundVariable
+from relabel.spec.spec import ResolvedSpec, ResolvedVariable
 
 __all__ = [
     "Priors",
@@ -322,21 +322,23 @@ def _quantile(law: _Law, probability: Array) -> Array:
 # ---------------------------------------------------------------------- the weights of the draws
 
 
-def scaled_units(bound: Bound) -> dict[str, int]:
+def scaled_units(resolved: ResolvedSpec) -> dict[str, int]:
     """Return the sets of units that have a scale, and their degree of homogeneity.
 
     Not those that nothing reads with a scale (before a BatchNorm): their law is another.
     """
     found = {}
-    for units in bound.sizes:
-        group = bound.group(units)
+    for units in resolved.sizes:
+        group = resolved.group(units)
         action = group.action("tail")
         if group.gauges() and not group.rotates and action is not None and action.power:
             found[units] = -action.power
     return found
 
 
-def _scaled_axes(variable: BoundVariable, scaled: Mapping[str, int]) -> list[tuple[int, str, int]]:
+def _scaled_axes(
+    variable: ResolvedVariable, scaled: Mapping[str, int]
+) -> list[tuple[int, str, int]]:
     """Position, units and power of every axis that follows a scale as weights do."""
     return [
         (position, units, action.power)
@@ -345,30 +347,32 @@ def _scaled_axes(variable: BoundVariable, scaled: Mapping[str, int]) -> list[tup
     ]
 
 
-def _weights(bound: Bound, units: str | None = None) -> list[BoundVariable]:
+def _weights(resolved: ResolvedSpec, units: str | None = None) -> list[ResolvedVariable]:
     """Variables that count as weights of scaled units, or of one set of them."""
-    scaled = scaled_units(bound)
+    scaled = scaled_units(resolved)
     chosen = set(scaled) if units is None else {units}
     return [
         variable
-        for variable in bound.measured()
+        for variable in resolved.measured()
         if not variable.carried
         and any(name in chosen for _, name, _ in _scaled_axes(variable, scaled))
     ]
 
 
-def without_prior(bound: Bound, priors: Priors | None, units: str | None = None) -> tuple[str, ...]:
+def without_prior(
+    resolved: ResolvedSpec, priors: Priors | None, units: str | None = None
+) -> tuple[str, ...]:
     """Return the weights of scaled units (or of one set) that `priors` does not name."""
-    names = dict.fromkeys(v.name for v in _weights(bound, units))
+    names = dict.fromkeys(v.name for v in _weights(resolved, units))
     return tuple(name for name in names if name not in (priors or {}))
 
 
-def checked_priors(bound: Bound, priors: Any) -> dict[str, float | None]:
+def checked_priors(resolved: ResolvedSpec, priors: Any) -> dict[str, float | None]:
     """Check the priors that are given.
 
     Parameters
     ----------
-    bound : Bound
+    resolved : ResolvedSpec
     priors : mapping of str to float or None
         Variable -> standard deviation; None for a variable that has no prior of its own (computed
         from others) or, being a companion, does not concern the prior of the weights.
@@ -396,14 +400,14 @@ def checked_priors(bound: Bound, priors: Any) -> dict[str, float | None]:
             raise SpecError(
                 f"priors: the standard deviation of {name!r} must be a positive number, not {sd!r}"
             )
-    _check_covered(bound, priors)
+    _check_covered(resolved, priors)
     return {name: None if sd is None else float(sd) for name, sd in priors.items()}
 
 
-def _check_covered(bound: Bound, priors: Priors) -> None:
+def _check_covered(resolved: ResolvedSpec, priors: Priors) -> None:
     """Raise SpecError for what the law does not cover."""
-    scaled = scaled_units(bound)
-    for variable in bound.measured():
+    scaled = scaled_units(resolved)
+    for variable in resolved.measured():
         if variable.carried:
             continue
         names = [name for _, name, _ in _scaled_axes(variable, scaled)]
@@ -424,7 +428,7 @@ def _check_covered(bound: Bound, priors: Priors) -> None:
 
 
 def precision_terms(
-    arrays: Mapping[str, Array], bound: Bound, priors: Mapping[str, float | None]
+    arrays: Mapping[str, Array], resolved: ResolvedSpec, priors: Mapping[str, float | None]
 ) -> list[Term]:
     """Sum squared weights in prior units, over everything but scaled units.
 
@@ -434,7 +438,7 @@ def precision_terms(
     ----------
     arrays : mapping of str to ndarray of shape (draws, ...)
         Variables of the posterior.
-    bound : Bound
+    resolved : ResolvedSpec
     priors : mapping of str to float or None
         As :func:`checked_priors` returns them; variables that it does not name are left out. Every
         entry of a variable is taken for a free parameter.
@@ -443,9 +447,9 @@ def precision_terms(
     -------
     list of Term
     """
-    scaled = scaled_units(bound)
+    scaled = scaled_units(resolved)
     terms: dict[tuple[tuple[str, int], ...], Term] = {}
-    for variable in _weights(bound):
+    for variable in _weights(resolved):
         sd = priors.get(variable.name)
         if sd is None:
             continue
@@ -543,7 +547,7 @@ def enough_sweeps(terms: list[Term], *, tolerance: float = 1e-3) -> int:
 
 def scale_law(
     arrays: Mapping[str, Array],
-    bound: Bound,
+    resolved: ResolvedSpec,
     priors: Priors | None,
     *,
     elements: Mapping[str, Element] | None = None,
@@ -567,7 +571,7 @@ def scale_law(
     ----------
     arrays : mapping of str to ndarray of shape (chain, draw, ...)
         Variables of the posterior that carry units: of aligned draws, or as they were.
-    bound : Bound
+    resolved : ResolvedSpec
         The spec, bound to the draws.
     priors : mapping of str to float or None, optional
         Variable -> standard deviation of its normal prior with mean zero; None for one that has no
@@ -606,20 +610,20 @@ def scale_law(
     >>> arrays = {"W": rng.normal(size=(4, 250, 2, 3)), "V": rng.normal(size=(4, 250, 3))}
     >>> dims = {"W": ("chain", "draw", "x", "unit"), "V": ("chain", "draw", "unit")}
     >>> draws = xr.Dataset({name: (dims[name], values) for name, values in arrays.items()})
-    >>> bound = Spec({"h": "relu"}, {"W": "x -> h", "V": "h ->"}).bind(draws)
+    >>> resolved = Spec({"h": "relu"}, {"W": "x -> h", "V": "h ->"}).bind(draws)
     >>> priors = {"W": 1.0, "V": 1.0}
-    >>> scale_law(arrays, bound, priors)["h"].p_value > 0.05
+    >>> scale_law(arrays, resolved, priors)["h"].p_value > 0.05
     True
     >>> moved = {"W": 2 * arrays["W"], "V": arrays["V"] / 2}
-    >>> found = scale_law(moved, bound, priors)["h"]
+    >>> found = scale_law(moved, resolved, priors)["h"]
     >>> found.p_value < 1e-6, found.mean > 0.6
     (True, True)
     """
-    known = {} if priors is None else checked_priors(bound, priors)
-    missing = {units: without_prior(bound, known, units) for units in scaled_units(bound)}
+    known = {} if priors is None else checked_priors(resolved, priors)
+    missing = {units: without_prior(resolved, known, units) for units in scaled_units(resolved)}
     result = {units: _open(units, missing=missing[units]) for units in missing}
     complete = [units for units in missing if not missing[units]]
-    for units, transforms in _transforms(arrays, bound, known, elements, complete).items():
+    for units, transforms in _transforms(arrays, resolved, known, elements, complete).items():
         result[units] = _tested(units, transforms, excluded)
     return result
 
@@ -632,23 +636,23 @@ def _open(units: str, *, n_left: int = 0, missing: tuple[str, ...] = ()) -> Scal
 
 def _transforms(
     arrays: Mapping[str, Array],
-    bound: Bound,
+    resolved: ResolvedSpec,
     priors: Mapping[str, float | None],
     elements: Mapping[str, Element] | None,
     complete: list[str],
 ) -> dict[str, Array]:
     """Probability integral transforms of the scales of some sets, (chain, draw, K)."""
     batch = next(iter(arrays.values())).shape[:2]
-    n_draws, scaled = math.prod(batch), scaled_units(bound)
+    n_draws, scaled = math.prod(batch), scaled_units(resolved)
     flat = {
         v.name: arrays[v.name].reshape(n_draws, *arrays[v.name].shape[2:])
-        for v in _weights(bound)
+        for v in _weights(resolved)
         if priors.get(v.name) is not None
     }
-    terms = precision_terms(flat, bound, priors)
+    terms = precision_terms(flat, resolved, priors)
     scales = {}
     for units in scaled:
-        shape = (n_draws, bound.sizes[units])
+        shape = (n_draws, resolved.sizes[units])
         own = np.ones(shape) if elements is None else 1 / np.abs(monomial(elements[units]).factor)
         scales[units] = own.reshape(shape)
     found = {}

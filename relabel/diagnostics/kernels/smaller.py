@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from relabel.diagnostics.kernels.refit import Site, masked_inverse, stored
 from relabel.models.forward_pass import Pass, matrix_of
-from relabel.spec.spec import BoundVariable
+from relabel.spec.spec import ResolvedVariable
 
 __all__ = ["MOST_REFITTED", "n_refitted", "nearest_loss"]
 
@@ -104,7 +104,7 @@ class _Parameters:
 
     def __init__(self, site: Site) -> None:
         layer, units = site.layer, site.units
-        self.entries: list[tuple[BoundVariable, str | None, str]] = []
+        self.entries: list[tuple[ResolvedVariable, str | None, str]] = []
         self.entries += [(v, tail, units) for v, tail in layer.weights]
         self.entries += [(v, None, units) for v in layer.biases[:1]]
         for reader in site.readers:

@@ -12,7 +12,7 @@ from relabel.matching.criteria.mean import SCALES, ByMean, Mean
 from relabel.matching.draws import Draws
 from relabel.matching.features import ActivationProblem, Problem, Source
 from relabel.matching.probes import Probes
-from relabel.spec.spec import Bound
+from relabel.spec.spec import ResolvedSpec
 
 __all__ = ["Activations"]
 
@@ -33,7 +33,7 @@ class Activations(ByMean):
         ``"pooled"`` divides the activations of each set by their pooled standard deviation at
         every input.
     max_sweeps : int, default 100
-        Bound on the number of times the mean is formed anew.
+        ResolvedSpec on the number of times the mean is formed anew.
     n_inputs : int, default 100
         At most so many of the inputs, evenly spaced, are used.
 
@@ -68,7 +68,7 @@ class Activations(ByMean):
         """The mean that activations are compared by."""
         return Mean(self.scale)
 
-    def resolved(self, bound: Bound) -> Criterion:
+    def resolved(self, resolved: ResolvedSpec) -> Criterion:
         """Return the criterion as it is.
 
         Raises
@@ -76,9 +76,9 @@ class Activations(ByMean):
         SpecError
             If units have signs that their activations do not show.
         """
-        for units in bound.sizes:
-            action = bound.group(units).action("tail")
-            if bound.group(units).signs and (action is None or not action.signed):
+        for units in resolved.sizes:
+            action = resolved.group(units).action("tail")
+            if resolved.group(units).signs and (action is None or not action.signed):
                 raise SpecError(
                     f"criterion activations: the activations of {units!r} do not show their signs, "
                     "since the function is even; use mean"

@@ -19,7 +19,7 @@ from relabel.matching.draws import Draws
 from relabel.matching.features import Block, Layout, MatchingRule, Pair, Problem, Source
 from relabel.matching.moments import Pooled
 from relabel.matching.probes import Probes
-from relabel.spec.spec import Bound
+from relabel.spec.spec import ResolvedSpec
 
 __all__ = [
     "GIVEN",
@@ -227,11 +227,11 @@ class Criterion(ABC):
         """
         return AllocationProblem(draws, self) if self.reads else problem
 
-    def rules(self, bound: Bound) -> dict[str, MatchingRule]:
+    def rules(self, resolved: ResolvedSpec) -> dict[str, MatchingRule]:
         """Return how sets of units are rotated and matched, where the spec does not decide."""
         return {}
 
-    def spreads(self, bound: Bound) -> tuple[str, ...]:
+    def spreads(self, resolved: ResolvedSpec) -> tuple[str, ...]:
         """Return the names of standard deviations that help to fix scales."""
         return ()
 
@@ -241,7 +241,7 @@ class Criterion(ABC):
 
     # ------------------------------------------------------------------ before the loop
 
-    def resolved(self, bound: Bound) -> Criterion:
+    def resolved(self, resolved: ResolvedSpec) -> Criterion:
         """Return the criterion with everything filled in that follows from the draws.
 
         Raises
@@ -251,9 +251,9 @@ class Criterion(ABC):
         """
         return self
 
-    def check_rotations(self, bound: Bound) -> None:
+    def check_rotations(self, resolved: ResolvedSpec) -> None:
         """Raise SpecError if units are to be rotated, and the score is not that of rotations."""
-        rules = {u: MatchingRule.of(bound, u) for u in bound.sizes} | self.rules(bound)
+        rules = {u: MatchingRule.of(resolved, u) for u in resolved.sizes} | self.rules(resolved)
         for units, rule in rules.items():
             if rule.group.rotates and not self.rotates:
                 raise SpecError(
@@ -262,9 +262,9 @@ class Criterion(ABC):
                     "'signed', or use procrustes or mean"
                 )
 
-    def found_in(self, bound: Bound) -> bool:
+    def found_in(self, resolved: ResolvedSpec) -> bool:
         """Whether these draws have everything that is read of every draw, by its address."""
-        addresses = {name for v in bound.variables for name in (v.address, v.name)}
+        addresses = {name for v in resolved.variables for name in (v.address, v.name)}
         read = (given for name, given in self.reads.items() if name not in FIXED)
         return all(isinstance(given, str) and given in addresses for given in read)
 
@@ -314,7 +314,7 @@ class Criterion(ABC):
 
     # ------------------------------------------------------------------ after the loop
 
-    def final_elements(self, reference: Reference, bound: Bound) -> dict[str, Element]:
+    def final_elements(self, reference: Reference, resolved: ResolvedSpec) -> dict[str, Element]:
         """Return elements that are put on top of those of all draws alike when the loop ended."""
         return {}
 

@@ -10,7 +10,7 @@ from relabel.groups import Group
 from relabel.matching.criteria.mean import ByMean, Mean
 from relabel.matching.features import MatchingRule
 from relabel.models.loadings import loadings_of
-from relabel.spec.spec import Bound
+from relabel.spec.spec import ResolvedSpec
 
 __all__ = ["OfLoadings"]
 
@@ -42,39 +42,39 @@ class OfLoadings(ByMean):
         """Raise SpecError unless the option `variable` is a name; leave ``posterior/`` out."""
         self.check_option("variable", _name)
 
-    def resolved(self: Own, bound: Bound) -> Own:
+    def resolved(self: Own, resolved: ResolvedSpec) -> Own:
         """Return the criterion with the name of the loadings filled in."""
-        units = self._factors(bound)
-        self.rule(bound.group(units), units)
-        found = loadings_of(bound, units, wanted=self.variable)
+        units = self._factors(resolved)
+        self.rule(resolved.group(units), units)
+        found = loadings_of(resolved, units, wanted=self.variable)
         return replace(self, variable=found.name)  # type: ignore[type-var]
 
-    def rules(self, bound: Bound) -> dict[str, MatchingRule]:
+    def rules(self, resolved: ResolvedSpec) -> dict[str, MatchingRule]:
         """Return how the factors are rotated and matched."""
-        units = self._factors(bound)
-        return {units: self.rule(bound.group(units), units)}
+        units = self._factors(resolved)
+        return {units: self.rule(resolved.group(units), units)}
 
     def rule(self, group: Group, units: str) -> MatchingRule:
         """Return how units of a group are rotated and matched."""
         raise NotImplementedError
 
-    def _factors(self, bound: Bound) -> str:
+    def _factors(self, resolved: ResolvedSpec) -> str:
         """Return the units that the loadings carry."""
-        if len(bound.sizes) > 1:
+        if len(resolved.sizes) > 1:
             raise SpecError(
                 f"criterion {self.name} aligns one set of factors, and the units are "
-                f"{', '.join(bound.sizes)}: use mean, which aligns all of them"
+                f"{', '.join(resolved.sizes)}: use mean, which aligns all of them"
             )
         carried = [
             units
-            for v in bound.measured()
+            for v in resolved.measured()
             if v.name == self.variable
             for _, units, _ in v.unit_axes()
         ]
-        found = list(dict.fromkeys(carried if self.variable is not None else bound.sizes))
+        found = list(dict.fromkeys(carried if self.variable is not None else resolved.sizes))
         if len(found) == 1:
             return found[0]
-        known = ", ".join(v.name for v in bound.measured() if v.unit_axes())
+        known = ", ".join(v.name for v in resolved.measured() if v.unit_axes())
         raise SpecError(
             f"criterion {self.name}: variable {self.variable!r} carries "
             f"{' and '.join(found) or 'no units'}, and loadings carry one set; there are {known}"

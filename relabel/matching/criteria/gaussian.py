@@ -45,7 +45,7 @@ class Gaussian(Criterion):
     shrinkage : float, default 2.0
         Weight of the pooled diagonal, in draws per feature.
     max_sweeps : int, default 100
-        Bound on the number of times the Gaussians are fitted anew.
+        ResolvedSpec on the number of times the Gaussians are fitted anew.
     var_names : tuple of str, optional
         Variables to match on; all that carry units by default.
 

@@ -16,7 +16,7 @@ from relabel.matching.criteria.base import Reference, StartReference, starts_of
 from relabel.matching.criteria.factor_criteria import OfLoadings
 from relabel.matching.features import MatchingRule
 from relabel.numerics.rotations import varimax
-from relabel.spec.spec import Bound
+from relabel.spec.spec import ResolvedSpec
 
 __all__ = ["Procrustes"]
 
@@ -40,7 +40,7 @@ class Procrustes(OfLoadings):
     reference : {"draw", "labels", "both"}
         See :class:`relabel.criteria.RSP`.
     max_sweeps : int, default 100
-        Bound on the number of times the mean is formed anew.
+        ResolvedSpec on the number of times the mean is formed anew.
 
     References
     ----------
@@ -89,12 +89,12 @@ class Procrustes(OfLoadings):
             )
         return MatchingRule(group)
 
-    def final_elements(self, reference: Reference, bound: Bound) -> dict[str, Element]:
+    def final_elements(self, reference: Reference, resolved: ResolvedSpec) -> dict[str, Element]:
         """Return the rotation of the mean by varimax."""
         if self.final == "none":
             return {}
         found: dict[str, Element] = {}
-        for units in self.rules(bound):
+        for units in self.rules(resolved):
             turned = varimax(reference.own[units].T[None])[0]
             found[units] = Dense(np.ascontiguousarray(turned.T))
         return found

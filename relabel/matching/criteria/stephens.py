@@ -49,7 +49,7 @@ class Stephens(Criterion):
         The first reference: one draw (that of the highest `lp`), or the mean over the labels that
         the draws came with. With ``"draw"`` those labels are kept if they turn out no worse.
     max_sweeps : int, default 100
-        Bound on the number of times the mean is formed anew.
+        ResolvedSpec on the number of times the mean is formed anew.
 
     References
     ----------

@@ -35,7 +35,7 @@ from relabel.numerics.gaussians import (
     root_of,
     spread_of,
 )
-from relabel.spec.spec import Bound
+from relabel.spec.spec import ResolvedSpec
 
 __all__ = ["Wasserstein"]
 
@@ -77,7 +77,7 @@ class Wasserstein(Criterion):
         ``{"chain": c, "draw": d}``: the member that is the reference, and stays; by default the
         barycentre.
     max_sweeps : int, default 100
-        Bound on the number of times the barycentre is formed anew; 0 where `reference` is
+        ResolvedSpec on the number of times the barycentre is formed anew; 0 where `reference` is
         given.
     var_names : tuple of str, optional
         Means to match on, with what stands beside them; all that carry units by default.
@@ -145,7 +145,7 @@ class Wasserstein(Criterion):
         """Return the mean of the same variables as they are, without covariances."""
         return Mean(scale="none", var_names=self.var_names)
 
-    def resolved(self, bound: Bound) -> Criterion:
+    def resolved(self, resolved: ResolvedSpec) -> Criterion:
         """Return the criterion with the means to match on, and their standard deviations, named.
 
         Raises
@@ -153,9 +153,9 @@ class Wasserstein(Criterion):
         SpecError
             If units flip affinely or rotate, which leaves no Gaussian of this kind.
         """
-        for units in bound.sizes:
-            self._check_group(bound, units)
-        names = list(dict.fromkeys(v.name for v in bound.measured() if v.unit_axes()))
+        for units in resolved.sizes:
+            self._check_group(resolved, units)
+        names = list(dict.fromkeys(v.name for v in resolved.measured() if v.unit_axes()))
         beside = {COVARIANCE} | {
             form.format(name) for name in names for form in (SD_OF, COVARIANCE_OF)
         }
@@ -163,16 +163,16 @@ class Wasserstein(Criterion):
         sds = [SD_OF.format(name) for name in means if SD_OF.format(name) in names]
         return replace(self, var_names=(*means, *sds))
 
-    def spreads(self, bound: Bound) -> tuple[str, ...]:
+    def spreads(self, resolved: ResolvedSpec) -> tuple[str, ...]:
         """Return the names of all standard deviations: scales are fixed by second moments.
 
         Where a weight is known to be about zero, its mean alone would fix no scale.
         """
-        names = {v.name for v in bound.measured()}
+        names = {v.name for v in resolved.measured()}
         return tuple(sorted(names & {SD_OF.format(name) for name in names}))
 
-    def _check_group(self, bound: Bound, units: str) -> None:
-        group, symmetry = bound.group(units), bound.spec.units[units]
+    def _check_group(self, resolved: ResolvedSpec, units: str) -> None:
+        group, symmetry = resolved.group(units), resolved.spec.units[units]
         if group.shifts:
             raise SpecError(
                 f"criterion wasserstein: a flip of {units!r} ({symmetry}) adds outgoing weights to "

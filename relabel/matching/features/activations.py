@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from relabel.matching.features.layout import Block, Column, Layout
 from relabel.matching.features.problem import Problem, slices_of
 from relabel.models.forward_pass import Network
-from relabel.spec.spec import Bound
+from relabel.spec.spec import ResolvedSpec
 
 __all__ = ["ActivationProblem", "layer_size"]
 
@@ -37,7 +37,7 @@ class ActivationProblem:
     def __init__(self, problem: Problem, network: Network, inputs: Array) -> None:
         self.problem, self.network, self.inputs = problem, network, inputs
         self.n_draws = problem.n_draws
-        widest = max(layer_size(problem.bound, layer.name) for layer in network.layers)
+        widest = max(layer_size(problem.resolved, layer.name) for layer in network.layers)
         self.block_size = problem.block_size_for(8 * widest * len(inputs))
         groups, columns = problem.layout.groups, {}
         for units, group in groups.items():
@@ -68,6 +68,6 @@ class ActivationProblem:
         return Block.of(own, ())
 
 
-def layer_size(bound: Bound, name: str) -> int:
+def layer_size(resolved: ResolvedSpec, name: str) -> int:
     """Size of a named axis; 1 for an output that has none."""
-    return next((a.size for v in bound.variables for a in v.axes if a.name == name), 1)
+    return next((a.size for v in resolved.variables for a in v.axes if a.name == name), 1)

@@ -19,7 +19,7 @@ from relabel.models.loadings import loadings_of, rotations_of
 from relabel.numerics.assignment import settle_gauges
 from relabel.spec.centring import centred_variables, means_over, subtract
 from relabel.spec.gauges import centred_axis
-from relabel.spec.spec import Bound, BoundVariable
+from relabel.spec.spec import ResolvedSpec, ResolvedVariable
 from relabel.spec.transformation import sum_over_units
 
 __all__ = ["MatchingRule", "Problem", "Source", "slices_of"]
@@ -47,9 +47,9 @@ class MatchingRule:
     rotation: str = "none"
 
     @classmethod
-    def of(cls, bound: Bound, units: str) -> MatchingRule:
+    def of(cls, resolved: ResolvedSpec, units: str) -> MatchingRule:
         """Return the rule that follows from the spec."""
-        group, gauge = bound.group(units), bound.gauge(units)
+        group, gauge = resolved.group(units), resolved.gauge(units)
         return cls(group.remaining(gauge), gauge) if group.rotates and gauge else cls(group)
 
 
@@ -75,7 +75,7 @@ class Problem:
 
     Parameters
     ----------
-    bound : Bound
+    resolved : ResolvedSpec
         The spec, bound to the data.
     arrays : mapping of str to ndarray of shape (draws, ...)
         Every declared variable of the posterior, one draw after the other.
@@ -94,7 +94,7 @@ class Problem:
 
     def __init__(
         self,
-        bound: Bound,
+        resolved: ResolvedSpec,
         arrays: Mapping[str, Array],
         var_names: Sequence[str] | None = None,
         block_size: int | None = None,
@@ -102,19 +102,21 @@ class Problem:
         spreads: Collection[str] = (),
         offsets: Mapping[str, Array] | None = None,
     ) -> None:
-        self.bound = bound
+        self.resolved = resolved
         self.spreads = tuple(spreads)
-        self.rules = {u: MatchingRule.of(bound, u) for u in bound.sizes} | dict(rules or {})
+        self.rules = {u: MatchingRule.of(resolved, u) for u in resolved.sizes} | dict(rules or {})
         self.arrays = arrays
         self._offsets = offsets
         self.n_draws = len(next(iter(arrays.values())))
         largest = max(
             [int(np.prod(a.shape[1:])) for a in arrays.values()]
-            + [size**2 for size in bound.sizes.values()]
+            + [size**2 for size in resolved.sizes.values()]
         )
         self.block_size = block_size or self.block_size_for(8 * largest)
-        self.used = _used_variables(bound, var_names)
-        self.layout = _layout(bound, self.used, {u: rule.group for u, rule in self.rules.items()})
+        self.used = _used_variables(resolved, var_names)
+        self.layout = _layout(
+            resolved, self.used, {u: rule.group for u, rule in self.rules.items()}
+        )
         self._blocks: dict[int, Block] = {}
 
     def block_size_for(self, bytes_a_draw: int) -> int:
@@ -133,8 +135,8 @@ class Problem:
         if self._offsets is not None:
             return self._offsets
         found = {}
-        for name, variable in centred_variables(self.bound).items():
-            axis = centred_axis(variable, self.bound.spec.gauges)
+        for name, variable in centred_variables(self.resolved).items():
+            axis = centred_axis(variable, self.resolved.spec.gauges)
             if axis is not None and variable.name in self.arrays:
                 stored = self.arrays[variable.name]
                 parts = [means_over(variable.of(stored[rows]), axis + 1) for rows in self.slices]
@@ -144,19 +146,21 @@ class Problem:
     @cached_property
     def scales(self) -> dict[str, Array]:
         """Gauge of every set of units that has one: positive scales of shape (draws, K)."""
-        groups = {u: self.bound.group(u) for u in self.bound.sizes}
+        groups = {u: self.resolved.group(u) for u in self.resolved.sizes}
         gauged = {u: g for u, g in groups.items() if g.gauges() and not g.rotates}
         if not gauged:
             return {}
-        gauges = {u: partial(group.gauge, str(self.bound.gauge(u))) for u, group in gauged.items()}
+        gauges = {
+            u: partial(group.gauge, str(self.resolved.gauge(u))) for u, group in gauged.items()
+        }
         parts = []
         for rows in self.slices:
             terms = [
                 (self._centred(v, rows) ** 2, _powers(v, gauged, self.spreads))
-                for v in self.bound.measured()
+                for v in self.resolved.measured()
                 if not v.carried and any(v_units in gauged for _, v_units, _ in v.unit_axes())
             ]
-            parts.append(settle_gauges(terms, self.bound.sizes, gauges))
+            parts.append(settle_gauges(terms, self.resolved.sizes, gauges))
         return {u: np.concatenate([part[u] for part in parts]) for u in gauged}
 
     @cached_property
@@ -165,16 +169,16 @@ class Problem:
         found = {}
         for units, rule in self.rules.items():
             if rule.rotation != "none":
-                loadings = loadings_of(self.bound, units, among=self.used)
+                loadings = loadings_of(self.resolved, units, among=self.used)
                 values = self._values(loadings, slice(0, self.n_draws))
                 found[units] = Dense(rotations_of(loadings, values, rule.rotation))
         return found
 
-    def array(self, variable: BoundVariable, rows: slice) -> Array:
+    def array(self, variable: ResolvedVariable, rows: slice) -> Array:
         """One variable in centred, gauge-fixed coordinates, shape (draws, *axes)."""
         return self._rescaled(variable, self._centred(variable, rows), rows)
 
-    def _rescaled(self, variable: BoundVariable, values: Array, rows: slice) -> Array:
+    def _rescaled(self, variable: ResolvedVariable, values: Array, rows: slice) -> Array:
         """Bring values of one variable to the gauge."""
         for axis, units, action in variable.unit_axes():
             if units in self.rotations and action.signed:
@@ -186,13 +190,13 @@ class Problem:
                 values = values * scale.reshape(shape)
         return values
 
-    def _centred(self, variable: BoundVariable, rows: slice) -> Array:
+    def _centred(self, variable: ResolvedVariable, rows: slice) -> Array:
         """One variable with the biases of affine units centred: c + sum(v) / 2."""
         values = self._values(variable, rows)
-        for shift in self.bound.shifts:
+        for shift in self.resolved.shifts:
             if shift.bias == variable:
                 reader = self._values(shift.reader, rows)
-                halves = np.full((len(values), self.bound.sizes[shift.units]), 0.5)
+                halves = np.full((len(values), self.resolved.sizes[shift.units]), 0.5)
                 values = values + sum_over_units(shift, reader, halves)
         return values
 
@@ -202,13 +206,13 @@ class Problem:
         Biases of affine units are not centred.
         """
         return {
-            v.key: self._rescaled(v, self._values(v, rows), rows) for v in self.bound.measured()
+            v.key: self._rescaled(v, self._values(v, rows), rows) for v in self.resolved.measured()
         }
 
-    def _values(self, variable: BoundVariable, rows: slice) -> Array:
+    def _values(self, variable: ResolvedVariable, rows: slice) -> Array:
         """One variable, in float64, shape (draws, *axes), without the offset of a centred axis."""
         values = variable.of(self.arrays[variable.name][rows])
-        axis = centred_axis(variable, self.bound.spec.gauges)
+        axis = centred_axis(variable, self.resolved.spec.gauges)
         if axis is not None:
             values = subtract(values, self.offsets[f"{variable.key}_offset"][rows], axis + 1)
         return values.astype(float, copy=False)
@@ -230,7 +234,11 @@ class Problem:
     def of(self, arrays: Mapping[str, Array]) -> Problem:
         """Lay out other draws, to match on the same variables."""
         return Problem(
-            self.bound, arrays, [v.name for v in self.used], rules=self.rules, spreads=self.spreads
+            self.resolved,
+            arrays,
+            [v.name for v in self.used],
+            rules=self.rules,
+            spreads=self.spreads,
         )
 
     def _make_block(self, rows: slice) -> Block:
@@ -260,9 +268,9 @@ def slices_of(n_draws: int, block_size: int) -> list[slice]:
     return [slice(start, min(start + block_size, n_draws)) for start in starts]
 
 
-def _used_variables(bound: Bound, names: Sequence[str] | None) -> list[BoundVariable]:
+def _used_variables(resolved: ResolvedSpec, names: Sequence[str] | None) -> list[ResolvedVariable]:
     """Variables of the posterior to match on."""
-    found = [v for v in bound.measured() if v.unit_axes()]
+    found = [v for v in resolved.measured() if v.unit_axes()]
     if names is None:
         found = [v for v in found if not v.carried]
     else:
@@ -279,9 +287,9 @@ def _used_variables(bound: Bound, names: Sequence[str] | None) -> list[BoundVari
                 f"variable {variable.name!r} has {len(variable.unit_axes())} axes of units; units "
                 "are matched on variables with one or two: name the others in var_names"
             )
-    for units in bound.sizes:
+    for units in resolved.sizes:
         if not any(units == u for v in found for _, u, _ in v.unit_axes()):
-            carried = [v.name for v in bound.measured() if v.carried and names is None]
+            carried = [v.name for v in resolved.measured() if v.carried and names is None]
             also = ", ".join(dict.fromkeys(carried))
             also = f"; {also} (three axes of units, or a covariance) is carried along only"
             raise SpecError(
@@ -290,15 +298,17 @@ def _used_variables(bound: Bound, names: Sequence[str] | None) -> list[BoundVari
     return found
 
 
-def _layout(bound: Bound, used: Sequence[BoundVariable], groups: Mapping[str, Group]) -> Layout:
-    columns: dict[str, list[Column]] = {units: [] for units in bound.sizes}
+def _layout(
+    resolved: ResolvedSpec, used: Sequence[ResolvedVariable], groups: Mapping[str, Group]
+) -> Layout:
+    columns: dict[str, list[Column]] = {units: [] for units in resolved.sizes}
     pairs = []
     for variable in used:
         axes = variable.unit_axes()
         incoming = tuple(variable.axes[axis].role == "head" for axis, _, _ in axes)
         if len(axes) == 1:
             _, units, action = axes[0]
-            n_features = int(np.prod(variable.shape)) // bound.sizes[units]
+            n_features = int(np.prod(variable.shape)) // resolved.sizes[units]
             first = sum(column.variable == variable.name for column in columns[units])
             columns[units] += [
                 Column(variable.name, first + i, action.signed, incoming[0])
@@ -319,16 +329,16 @@ def _layout(bound: Bound, used: Sequence[BoundVariable], groups: Mapping[str, Gr
                     (one.signed, two.signed),
                     (incoming[0], incoming[1]),
                     variable.part,
-                    math.prod(variable.shape) // (bound.sizes[here] * bound.sizes[there]),
+                    math.prod(variable.shape) // (resolved.sizes[here] * resolved.sizes[there]),
                 )
             )
     return Layout(
-        bound.sizes, dict(groups), {u: tuple(c) for u, c in columns.items()}, tuple(pairs)
+        resolved.sizes, dict(groups), {u: tuple(c) for u, c in columns.items()}, tuple(pairs)
     )
 
 
 def _powers(
-    variable: BoundVariable, gauged: Mapping[str, Group], spreads: Collection[str]
+    variable: ResolvedVariable, gauged: Mapping[str, Group], spreads: Collection[str]
 ) -> tuple[tuple[str | None, int], ...]:
     """Units and power of the scale on every axis, for the gauges.
 
