@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from relabel.errors import SpecError
 
-__all__ = ["choice", "integer", "real", "seed_of", "strings"]
+__all__ = ["choice", "integer", "iterable", "mapping", "real", "seed_of", "strings"]
 
 
 def integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
@@ -107,6 +107,44 @@ def choice(name: str, value: Any, options: Collection[Any]) -> Any:
     if not known:
         listed = ", ".join(map(repr, options))
         raise SpecError(f"{name} must be one of {listed}, not {value!r}")
+    return value
+
+
+def mapping(name: str, value: Any, example: str) -> Mapping[Any, Any]:
+    """Return a table.
+
+    Raises
+    ------
+    SpecError
+        If it is not a mapping.
+
+    Examples
+    --------
+    >>> mapping("units", 3, "{'h': 'tanh'}")
+    Traceback (most recent call last):
+    relabel.errors.SpecError: units must be a table such as {'h': 'tanh'}, not 3
+    """
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{name} must be a table such as {example}, not {value!r}")
+    return value
+
+
+def iterable(name: str, value: Any, example: str) -> Any:
+    """Return what can be looped over.
+
+    Raises
+    ------
+    SpecError
+        If it cannot.
+
+    Examples
+    --------
+    >>> iterable("sizes", 3, "(2, 3, 1)")
+    Traceback (most recent call last):
+    relabel.errors.SpecError: sizes must be a sequence such as (2, 3, 1), not 3
+    """
+    if not isinstance(value, Iterable):
+        raise SpecError(f"{name} must be a sequence such as {example}, not {value!r}")
     return value
 
 

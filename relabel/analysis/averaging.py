@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from relabel._util.progress import Report, reporting
 from relabel._util.text import or_none, plain
+from relabel._util.validate import iterable
 from relabel.data.addresses import values_of
 from relabel.data.containers import DrawsLike, Groups, pack
 from relabel.data.roles import automatic_inputs, find_targets, is_auto
@@ -256,7 +257,10 @@ def _shares(
     excluded, notes = read.draws.excluded, []
     share = np.ones(excluded.shape)
     if weights is not None:
-        share = np.asarray(weights, dtype=float).copy()
+        try:
+            share = np.asarray(weights, dtype=float).copy()
+        except (TypeError, ValueError):
+            raise SpecError(f"weights must be an array of numbers, not {weights!r}") from None
         if share.shape != excluded.shape or not (np.isfinite(share) & (share >= 0)).all():
             raise SpecError(
                 "average: weights must be finite non-negative numbers of the shape (chain, draw) "
@@ -266,7 +270,7 @@ def _shares(
     record = read.provenance
     apart = [] if record is None else list(record.no_part_in_reference or ())
     if chains is not None:
-        for chain in chains:
+        for chain in iterable("chains", chains, "[0, 1]"):
             if chain not in labels:
                 raise SpecError(f"average: there is no chain {chain!r}; there are {labels}")
         share[~np.isin(labels, list(chains))] = 0

@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from relabel._util.progress import Report, reporting
 from relabel._util.text import columns, formatted, plain
+from relabel._util.validate import iterable
 from relabel.alignment.alignment import align
 from relabel.alignment.provenance import stored_elements
 from relabel.data.containers import DrawsLike, Groups, sharing, unpack
@@ -310,7 +311,7 @@ def _named(
     if isinstance(criteria, (str, Criterion)):
         criteria = [criteria]
     named: dict[str, Criterion] = {}
-    for entry in criteria:
+    for entry in iterable("criteria", criteria, "['mean', 'stephens']"):
         criterion = criterion_of(entry) if isinstance(entry, str) else entry
         if not isinstance(criterion, Criterion):
             raise SpecError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from relabel.alignment.provenance import relabelled
 from relabel.data.containers import DrawsLike
-from relabel.errors import FileError
+from relabel.errors import FileError, SpecError
 from relabel.sources.base import Source
 from relabel.sources.failures import first_line
 from relabel.sources.kinds import all_sources, source_of, writer_of
@@ -75,6 +75,8 @@ def save(
     >>> again["posterior"].to_dataset().equals(aligned["posterior"].to_dataset())
     True
     """
+    if not isinstance(target, (str, os.PathLike)):
+        raise SpecError(f"target must be a path, not {target!r}")
     target = Path(target)
     kind = check_target(target, source, force=force)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from relabel._util.validate import iterable
 from relabel.errors import SpecError
 from relabel.spec.arrays import closest
 from relabel.spec.spec import Spec
@@ -107,6 +108,7 @@ def one_each(preset: str, what: str, given: Value | Sequence[Value], number: int
     """
     if isinstance(given, (str, bool)):
         return [given] * number
+    iterable(f"{preset}: {what}", given, "one value for each layer")
     return _checked_number(preset, f"values of {what}", given, number)
 
 
@@ -153,7 +155,8 @@ def parameter_lines(
             f"{preset}: parameters must be a list of names, as in [{parameters!r}], or a table of "
             "names and axes"
         )
-    return [(name, units) for name in parameters]
+    names = iterable(f"{preset}: parameters", parameters, "['mu', 'sigma']")
+    return [(name, units) for name in names]
 
 
 def allocated_spec(

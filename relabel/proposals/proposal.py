@@ -10,6 +10,7 @@ from typing import NamedTuple
 import xarray as xr
 
 from relabel._util.text import join
+from relabel._util.validate import mapping
 from relabel.data.containers import DrawsLike, sharing, unpack
 from relabel.data.ties import tied_weights
 from relabel.errors import RelabelError, SpecError
@@ -152,8 +153,10 @@ def propose(
     """
     groups = unpack(data)
     check_draws(groups)
-    for symmetry in (units or {}).values():
+    for symmetry in mapping("units", {} if units is None else units, "{'h': 'tanh'}").values():
         group_of(symmetry)
+    if activation is not None and not isinstance(activation, str):
+        raise SpecError(f"activation must be a string such as 'tanh', not {activation!r}")
     posterior = groups["posterior"]
     arrays = [
         Array(str(name), core_dims(variable), core_shape(variable), variable.dtype.kind)

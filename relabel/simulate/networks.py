@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel._util.validate import choice, real, seed_of
+from relabel._util.validate import choice, iterable, real, seed_of
 from relabel.errors import SpecError
 from relabel.groups import group_of
 from relabel.models.tables import hidden_names, one_each
@@ -193,7 +193,7 @@ def structureless(
 
 def activations_of(sizes: Sequence[int], activation: str | Sequence[str]) -> dict[str, str]:
     """Return the activations of the hidden layers by their names."""
-    n_hidden = len(sizes) - 2
+    n_hidden = len(tuple(iterable("sizes", sizes, "(2, 3, 1)"))) - 2
     if n_hidden < 1 or min(sizes) < 1:
         raise SpecError(
             "sizes must be positive integers for inputs, at least one hidden layer, and outputs, "

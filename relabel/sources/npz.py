@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from relabel._util.validate import mapping
 from relabel.data.containers import DrawsLike
 from relabel.errors import FileError
 from relabel.sources.base import Source
@@ -84,6 +85,7 @@ def from_dict(samples: Mapping[str, Any], *, sample_dims: str | None = None) -> 
     >>> dict(tree["posterior"].sizes)
     {'chain': 4, 'draw': 100, 'mu_dim_0': 3}
     """
+    mapping("samples", samples, "{'mu': array}")
     return noted(tree_of(samples, source="dictionary", sample_dims=sample_dims), form=STACKED)
 
 
