@@ -221,6 +221,8 @@ def group_of_activation(activation: str) -> Group:
 
 def _normal(name: str) -> str:
     """Return a name as the table has it."""
+    if not isinstance(name, str):
+        raise SpecError(f"an activation must be a string such as 'tanh', not {name!r}")
     return name.strip().lower().replace("-", "_")
 
 
