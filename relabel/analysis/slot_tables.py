@@ -178,6 +178,10 @@ def summary(
     by_name = {variable.name: variable for variable in variables}
     selected = positions_of(read.groups[group][list(by_name)], coords, read.resolved.sizes)
     entries = {name: _selected_entries(read, v, selected) for name, v in by_name.items()}
+    variables = [v for v in variables if len(entries[v.name])]
+    if not variables:
+        raise SpecError(f"summary: coords={dict(coords or {})} selects no entry of these variables")
+    by_name = {variable.name: variable for variable in variables}
     tables, share = _entry_tables(read, by_name, entries, selected, ci_prob, progress)
     rows = []
     for name in chosen:
@@ -191,8 +195,6 @@ def summary(
                 index = _index([name] * len(table), slot[kept], entry=table.pop("entry"))
                 rows.append(table.set_axis(index))
     found = pd.concat(rows)
-    if found.empty:
-        raise SpecError(f"summary: coords={dict(coords or {})} selects no entry of these variables")
     order = np.lexsort((found.index.get_level_values("slot"), found.index.codes[0]))
     sorted_rows: pd.DataFrame = found.iloc[order]
     sorted_rows.attrs["share"] = share

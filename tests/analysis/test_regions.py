@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from files import RECORDED
+from files import RECORDED, REPOSITORY
 
 import relabel
 from relabel import DataError, Spec, SpecError
@@ -13,6 +13,7 @@ from relabel.simulate import hmm, mixture, network
 
 GOLDEN = RECORDED / "golden" / "factor_regions.npz"
 SAMPLE = ("chain", "draw")
+SHALLOW = relabel.mlp(1, "tanh")
 
 
 def dataset(values, name="x"):
@@ -197,6 +198,14 @@ def test_summary_of_coordinates_that_are_labelled(aligned):
     assert part.index.get_level_values("entry").tolist() == ["mu[1, b]", "mu[2, b]"]
     with pytest.raises(SpecError, match="'dim' has no label 1; its labels are a, b"):
         relabel.summary(named, coords={"dim": 1})
+
+
+def test_coords_that_contradict_each_other_select_nothing():
+    aligned = relabel.align(relabel.open_draws(REPOSITORY / "data" / "tanh_shallow.nc"), SHALLOW)
+    with pytest.raises(SpecError, match=r"coords=\{'h': \[0\], 'unit': \[1\]\} selects no entry"):
+        relabel.summary(aligned, coords={"h": [0], "unit": [1]})
+    part = relabel.summary(aligned, coords={"h": [0], "unit": [0]})
+    assert set(part.index.get_level_values("slot")) == {0}
 
 
 def test_summary_of_slots_whose_units_are_not_dimensions():
