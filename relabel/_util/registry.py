@@ -93,6 +93,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
     def __getitem__(self, name: str) -> Entry:
         """Return the entry of a name."""
+        if not isinstance(name, str):
+            raise SpecError(f"a {self.noun} must be named by a string, not {name!r}")
         plugins = self._plugins.get(name, [])
         if len(plugins) + (name in self._known) > 1:
             claims = [f"{point.value} ({_package(point)})" for point in plugins]
@@ -124,7 +126,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
     def __contains__(self, name: object) -> bool:
         """Whether there is an entry of this name."""
-        return name in self._known or name in self._plugins
+        return isinstance(name, str) and (name in self._known or name in self._plugins)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names: those registered in their order, then those of entry points."""

@@ -10,7 +10,17 @@ import numpy as np
 
 from relabel.errors import SpecError
 
-__all__ = ["choice", "integer", "iterable", "mapping", "real", "seed_of", "strings"]
+__all__ = [
+    "choice",
+    "flag",
+    "integer",
+    "iterable",
+    "mapping",
+    "real",
+    "seed_of",
+    "string",
+    "strings",
+]
 
 
 def integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
@@ -107,6 +117,44 @@ def choice(name: str, value: Any, options: Collection[Any]) -> Any:
     if not known:
         listed = ", ".join(map(repr, options))
         raise SpecError(f"{name} must be one of {listed}, not {value!r}")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a truth value; those of NumPy are taken.
+
+    Raises
+    ------
+    SpecError
+        If it is something else.
+
+    Examples
+    --------
+    >>> flag("force", "yes")
+    Traceback (most recent call last):
+    relabel.errors.SpecError: force must be True or False, not 'yes'
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise SpecError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def string(name: str, value: Any) -> str:
+    """Return a string.
+
+    Raises
+    ------
+    SpecError
+        If it is something else.
+
+    Examples
+    --------
+    >>> string("units", ["h"])
+    Traceback (most recent call last):
+    relabel.errors.SpecError: units must be a string, not ['h']
+    """
+    if not isinstance(value, str):
+        raise SpecError(f"{name} must be a string, not {value!r}")
     return value
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relabel._util.progress import Report, reporting
 from relabel._util.text import plain
-from relabel._util.validate import integer, seed_of
+from relabel._util.validate import flag, integer, seed_of
 from relabel.alignment.job import Job
 from relabel.alignment.provenance import (
     found_variables,
@@ -162,7 +162,7 @@ def align(
     criterion = criterion.resolved(draws.resolved)
     criterion.check_rotations(draws.resolved)
     probes = find_probes(draws.resolved, groups, inputs, criterion, search["rng"])
-    apart = flagged_chains(draws, probes) if exclude_flagged else None
+    apart = flagged_chains(draws, probes) if flag("exclude_flagged", exclude_flagged) else None
     options = {"inputs": probes.where if probes else None} | search
     options |= {"exclude_flagged": True} if exclude_flagged else {}
     with reporting(progress) as report:

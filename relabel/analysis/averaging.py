@@ -270,7 +270,10 @@ def _shares(
     record = read.provenance
     apart = [] if record is None else list(record.no_part_in_reference or ())
     if chains is not None:
-        for chain in iterable("chains", chains, "[0, 1]"):
+        several = iterable("chains", chains, "[0, 1]")
+        if np.ndim(several) != 1 and not isinstance(several, (set, frozenset, range)):
+            raise SpecError(f"chains must be a sequence such as [0, 1], not {chains!r}")
+        for chain in several:
             if chain not in labels:
                 raise SpecError(f"average: there is no chain {chain!r}; there are {labels}")
         share[~np.isin(labels, list(chains))] = 0

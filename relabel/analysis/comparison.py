@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,10 @@ _DEFAULTS = ("mean", "gaussian", "stephens", "ecr-iterative-1", "ecr-iterative-2
 
 #: The same where the only units rotate.
 _DEFAULTS_OF_FACTORS = ("rsp", "procrustes", "matchalign")
+
+
+#: Options of :func:`relabel.align` that are the same for all criteria.
+_OPTIONS = frozenset(signature(align).parameters) - {"data", "spec", "criterion", "progress"}
 
 
 @dataclass(frozen=True)
@@ -258,6 +263,11 @@ def compare(
     array([[1., 1.],
            [1., 1.]])
     """
+    unknown = sorted(set(options) - _OPTIONS)
+    if unknown:
+        raise SpecError(
+            f"compare: unknown option {unknown[0]!r}; known are {', '.join(sorted(_OPTIONS))}"
+        )
     spec, groups = spec_of(spec), sharing(unpack(data))
     chosen = _named(_default_criteria(groups, spec) if criteria is None else criteria)
     if not chosen:
@@ -307,6 +317,12 @@ def _named(
 ) -> dict[str, Criterion]:
     """Return the criteria by their names in the report."""
     if isinstance(criteria, Mapping):
+        for name, criterion in criteria.items():
+            if not isinstance(criterion, Criterion):
+                raise SpecError(
+                    f"compare: criterion {name!r} must be an object such as "
+                    f"relabel.criteria.Mean(), not {criterion!r}"
+                )
         return dict(criteria)
     if isinstance(criteria, (str, Criterion)):
         criteria = [criteria]

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from relabel._util.validate import real, strings
+from relabel._util.validate import real, string, strings
 from relabel.data.containers import DrawsLike, unpack
 from relabel.data.provenance import Provenance
 from relabel.data.selection import positions_of
@@ -184,7 +184,7 @@ def _arrays(
     group: str,
 ) -> dict[str, xr.DataArray]:
     """Return the variables, with the entries that are selected."""
-    if group not in groups:
+    if string("group", group) not in groups:
         raise DataError(f"there is no group {group!r}{closest(group, groups)}")
     dataset = groups[group]
     names = _relabelled(groups, group) if var_names is None else var_names

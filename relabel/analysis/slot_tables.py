@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel._util.progress import Report, reporting
-from relabel._util.validate import real, strings
+from relabel._util.validate import real, string, strings
 from relabel.analysis.credible_regions import box_of
 from relabel.data.containers import DrawsLike
 from relabel.data.selection import positions_of
@@ -174,9 +174,10 @@ def summary(
     ci_prob = real("ci_prob", ci_prob, 0, 1, open_ends=True)
     read = Aligned.read(aligned)
     chosen = _chosen(units, read.resolved.sizes)
-    variables = _carrying(read, chosen, strings("var_names", var_names), group)
+    names = strings("var_names", var_names)
+    variables = _carrying(read, chosen, names, string("group", group))
     by_name = {variable.name: variable for variable in variables}
-    selected = positions_of(read.groups[group][list(by_name)], coords, read.resolved.sizes)
+    selected = positions_of(read.groups[group], coords, read.resolved.sizes)
     entries = {name: _selected_entries(read, v, selected) for name, v in by_name.items()}
     variables = [v for v in variables if len(entries[v.name])]
     if not variables:

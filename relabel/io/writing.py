@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from relabel._util.validate import flag
 from relabel.alignment.provenance import relabelled
 from relabel.data.containers import DrawsLike
 from relabel.errors import FileError, SpecError
@@ -117,6 +118,7 @@ def check_target(
         else than draws, has no folder, its suffix is unknown, or a package that writes it is
         missing.
     """
+    flag("force", force)
     target = Path(target)
     for path in _files(source):
         _check_apart(target, path)

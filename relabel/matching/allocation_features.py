@@ -257,7 +257,7 @@ class _Reader:
     def x(self, given: str | Array) -> Array:
         """Data, shape (n, features)."""
         values = self._constant(given, "x")
-        if values.ndim == 0 or values.dtype.kind not in "iubf":
+        if not values.ndim or not values.size or values.dtype.kind not in "iubf":
             raise DataError(
                 f"criterion {self.criterion}: x must hold the data, numbers of shape (n,) or "
                 f"(n, d), not of shape {values.shape} and dtype {values.dtype}"

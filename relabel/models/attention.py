@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from relabel._util.validate import choice, integer
+from relabel._util.validate import choice, integer, string
 from relabel.errors import SpecError
 from relabel.groups import group_of_activation
 from relabel.models.tables import joined_lines
@@ -319,6 +319,7 @@ def mixer(
 
 def _lines(tables: tuple[Table, Table, Table], depth: int, prefix: str) -> list[tuple[str, str]]:
     """Return the lines of the whole network, those of each block with its number."""
+    string("prefix", prefix)
     before, block, behind = tables
     lines = list(before.items())
     for i in range(depth):

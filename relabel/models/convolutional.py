@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from relabel._util.validate import choice, integer
+from relabel._util.validate import choice, integer, iterable, string
 from relabel.errors import SpecError
 from relabel.groups import group_of, group_of_activation
 from relabel.models.tables import dense_line, joined_lines, layer_names, one_each
@@ -241,10 +241,10 @@ def resnet(
     blocks = [integer("resnet: each number in blocks", n, low=1) for n in blocks]
     shortcut = [bottleneck or s > 0 for s in range(len(blocks))]
     if downsample is not None:
-        shortcut = [bool(given) for given in downsample]
+        shortcut = [bool(given) for given in iterable("resnet: downsample", downsample, "(0, 1)")]
     if len(shortcut) != len(blocks):
         raise SpecError(f"resnet: downsample has {len(shortcut)} entries for {len(blocks)} stages")
-    build = _Residual(style, prefix, norm, bias, statistics)
+    build = _Residual(style, string("resnet: prefix", prefix), norm, bias, statistics)
     stream = "r0" if shortcut[0] else "r1"
     lines = build.step(*style.stem, "x", stream)
     # a stream is read through activations and without: both must flip alike

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from relabel._util.validate import string
 from relabel.models.tables import allocated_spec, parameter_lines
 from relabel.spec.spec import Spec
 
@@ -59,6 +60,7 @@ def factor_model(
     ({'factor': 'signed'}, {'Lambda': '_ factor', 'eta': '_ factor', 'kappa': 'factor', \
 'Phi': 'factor factor'})
     """
+    string("factor_model: units", units)
     named = [(loadings, f"_ {units}"), (scores, f"_ {units}"), (means, units)]
     named.append((covariances, f"{units} {units}"))
     lines = [(name, line) for name, line in named if name is not None]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from relabel._util.validate import choice, integer
+from relabel._util.validate import choice, integer, iterable
 from relabel.errors import SpecError
 from relabel.models.tables import joined_lines
 from relabel.spec.spec import Spec
@@ -310,7 +310,8 @@ class _Stack:
         layers = list(self._layers())
         lines = [line for layer in layers for line in self._lines(layer)]
         lines += self._readout(readout, layers)
-        names = [initial] if isinstance(initial, str) else list(initial)
+        several = iterable(f"{self.preset}: initial", initial, "['h0', 'c0']")
+        names = [initial] if isinstance(initial, str) else list(several)
         lines += [(name, self._initial([layer.units for layer in layers])) for name in names]
         axes = joined_lines(self.preset, lines)
         units = {layer.units: self.activation for layer in layers}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from relabel._util.validate import iterable
+from relabel._util.validate import iterable, mapping, string, strings
 from relabel.errors import SpecError
 from relabel.spec.arrays import closest
 from relabel.spec.spec import Spec
@@ -51,12 +51,13 @@ def joined_lines(
     """
     axes: dict[str, str] = {}
     for key, line in lines:
-        if key in axes:
+        if string(f"{preset}: each name of a variable", key) in axes:
             raise SpecError(
                 f"{preset}: two variables are named {key!r}; each needs a name of its own"
             )
         axes[key] = line
-    for key, change in (changes or {}).items():
+    added = mapping(f"{preset}: axes", {} if changes is None else changes, "{'W': 'x -> h'}")
+    for key, change in added.items():
         if change is not None:
             axes[key] = change
         elif axes.pop(key, None) is None:
@@ -90,7 +91,7 @@ def layer_names(
                 f"number, as in 'layers.{{}}.w'; or give all {number} names in a list"
             )
         return [given.replace("{}", str(i)) for i in range(first, first + number)]
-    return _checked_number(preset, f"names in {what}", given, number)
+    return _checked_number(preset, what, "names in ", given, number)
 
 
 def one_each(preset: str, what: str, given: Value | Sequence[Value], number: int) -> list[Value]:
@@ -108,17 +109,22 @@ def one_each(preset: str, what: str, given: Value | Sequence[Value], number: int
     """
     if isinstance(given, (str, bool)):
         return [given] * number
-    iterable(f"{preset}: {what}", given, "one value for each layer")
-    return _checked_number(preset, f"values of {what}", given, number)
+    return _checked_number(preset, what, "values of ", given, number)
 
 
 Entry = TypeVar("Entry")
 
 
-def _checked_number(preset: str, what: str, given: Sequence[Entry], number: int) -> list[Entry]:
+def _checked_number(
+    preset: str, what: str, kind: str, given: Sequence[Entry], number: int
+) -> list[Entry]:
+    if not isinstance(given, Iterable):
+        raise SpecError(f"{preset}: {what} must be a string or one for each layer, not {given!r}")
     entries = list(given)
     if len(entries) != number:
-        raise SpecError(f"{preset}: {len(entries)} {what} for {number} layers; give one for each")
+        raise SpecError(
+            f"{preset}: {len(entries)} {kind}{what} for {number} layers; give one for each"
+        )
     return entries
 
 
@@ -174,8 +180,10 @@ def allocated_spec(
         If there are no lines, or two are of one variable.
     """
     (name,) = units
-    z, prob = ([given] if isinstance(given, str) else given or () for given in (z, prob))
-    lines = [*lines, *((key, f"... {name}") for key in prob)]
+    string(f"{preset}: units", name)
+    labels = strings(f"{preset}: z", z) or ()
+    probabilities = strings(f"{preset}: prob", prob) or ()
+    lines = [*lines, *((key, f"... {name}") for key in probabilities)]
     if not lines:
         raise SpecError(f"{preset}: no parameters; name the variables that {name!r} carry")
-    return Spec(units, joined_lines(preset, lines), values=dict.fromkeys(z, name))
+    return Spec(units, joined_lines(preset, lines), values=dict.fromkeys(labels, name))

@@ -92,8 +92,6 @@ def files_of(given: PathLike | Sequence[PathLike]) -> tuple[list[Path], Source]:
         If there are no such files, or they are of no known kind, of several kinds, or of a kind
         that is read one at a time.
     """
-    if not isinstance(given, (str, os.PathLike, Sequence)):
-        raise SpecError(f"path must be a path or a sequence of paths, not {given!r}")
     known = cache(source_of)
     paths = as_paths(given, lambda folder: known(folder) is not None)
     alone = len(paths) == 1 and paths == listed(given)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from relabel._util.text import natural_key
 from relabel.data.containers import DrawsLike, unpack
-from relabel.errors import DataError, FileError
+from relabel.errors import DataError, FileError, SpecError
 from relabel.sources.samples import as_array, notes_of, samples_of, stacked, tree_of
 from relabel.spec.spec import SAMPLE_DIMS
 
@@ -291,7 +291,14 @@ def listed(given: Any) -> list[Path]:
     >>> [path.name for path in listed("run/fit.csv")]
     ['fit.csv']
     """
-    return [Path(path) for path in ([given] if isinstance(given, str | os.PathLike) else given)]
+    several = [given] if isinstance(given, str | os.PathLike) else given
+    if not isinstance(several, Iterable) or isinstance(several, Mapping):
+        raise SpecError(f"the source must be a path or a sequence of paths, not {given!r}")
+    paths = list(several)
+    for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            raise SpecError(f"the source must be a path or a sequence of paths, not {given!r}")
+    return [Path(path) for path in paths]
 
 
 def as_paths(source: Any, whole: Callable[[Path], bool] = lambda _: False) -> list[Path]:

@@ -208,6 +208,14 @@ def test_coords_that_contradict_each_other_select_nothing():
     assert set(part.index.get_level_values("slot")) == {0}
 
 
+def test_coords_are_of_the_group_whichever_variables_are_asked_for(aligned):
+    coords = {"dim": 1}  # mu has it, w has not
+    both = relabel.summary(aligned, var_names=["mu", "w"], coords=coords)
+    alone = relabel.summary(aligned, var_names="w", coords=coords)
+    entries = [e for e in both.index.get_level_values("entry") if e.startswith("w")]
+    assert alone.index.get_level_values("entry").tolist() == entries
+
+
 def test_summary_of_slots_whose_units_are_not_dimensions():
     simulated = network((2, 3, 2, 1), "tanh", chains=2, draws=10)
     aligned = relabel.align(simulated.data, simulated.spec)

@@ -24,6 +24,7 @@ from relabel.spec.spec import ResolvedSpec
 __all__ = [
     "GIVEN",
     "Criterion",
+    "FromDrawOrLabels",
     "Reference",
     "Remarks",
     "StartReference",
@@ -31,7 +32,6 @@ __all__ = [
     "add",
     "is_draw",
     "pair_score",
-    "starts_of",
     "unary_distance",
 ]
 
@@ -369,6 +369,23 @@ class Criterion(ABC):
         """Make the option `var_names` a tuple of names of the posterior; None stays None."""
         self.check_option("var_names", _names)
 
+
+class FromDrawOrLabels(Criterion):
+    """A criterion whose first reference is formed from one draw, from the labels, or from both.
+
+    Attributes
+    ----------
+    reference : {"draw", "labels", "both"}
+        Of ``"both"`` the start that ends with the lower loss is kept.
+    """
+
+    reference: StartReference
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """Where the loop starts."""
+        return ("labels", "draw") if self.reference == "both" else (self.reference,)
+
     def check_start(self) -> None:
         """Check the options `reference` and `max_sweeps` of a reference that is formed anew."""
         self.check_option("reference", choice, ("draw", "labels", "both"))
@@ -389,11 +406,6 @@ def _described(value: Any) -> Any:
         return value.item()
     plain = value is None or isinstance(value, (str, int, float, bool, list, tuple))
     return value if plain else GIVEN
-
-
-def starts_of(reference: StartReference) -> tuple[str, ...]:
-    """Return the starts that the option `reference` stands for."""
-    return ("labels", "draw") if reference == "both" else (reference,)
 
 
 def is_draw(value: Any) -> bool:

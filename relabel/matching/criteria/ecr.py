@@ -21,8 +21,29 @@ __all__ = ["ECR", "allocated", "mismatches", "most_frequent"]
 Array = NDArray[Any]
 
 
+class ByMismatches(Criterion):
+    """A criterion that counts the observations which a slot does not hold in the reference."""
+
+    def statistics(
+        self, block: Block, layout: Layout, elements: Mapping[str, Element]
+    ) -> Statistics:
+        """Return how often each observation was in each slot, shape (n, K)."""
+        (element,) = map(monomial, elements.values())
+        return {"counts": allocated(block.beside["z"], element)}
+
+    def form_reference(
+        self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
+    ) -> Reference:
+        """Return every observation's most frequent slot, the first of several; -1 for none."""
+        return most_frequent(statistics["counts"])
+
+    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
+        """Score by minus the number of a unit's observations that a slot does not hold."""
+        return mismatches(block.beside["z"], reference.beside["pivot"], layout.sizes[units])
+
+
 @dataclass(frozen=True)
-class ECR(Criterion):
+class ECR(ByMismatches):
     r"""Equivalence classes representatives: allocations as near as possible to a pivot.
 
     .. math:: \sum_t \min_{\sigma_t} \#\{i : \sigma_t^{-1}(z_{ti}) \ne z^*_i\}
@@ -96,23 +117,6 @@ class ECR(Criterion):
         if self.first_reference is not None:
             return None
         return Reference(beside={"pivot": source.block(0).fixed["reference"]})
-
-    def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Element]
-    ) -> Statistics:
-        """Return how often each observation was in each slot, shape (n, K)."""
-        (element,) = map(monomial, elements.values())
-        return {"counts": allocated(block.beside["z"], element)}
-
-    def form_reference(
-        self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
-    ) -> Reference:
-        """Return every observation's most frequent slot, the first of several; -1 for none."""
-        return most_frequent(statistics["counts"])
-
-    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
-        """Score by minus the number of a unit's observations that a slot does not hold."""
-        return mismatches(block.beside["z"], reference.beside["pivot"], layout.sizes[units])
 
 
 def most_frequent(counts: Array) -> Reference:

@@ -8,18 +8,11 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from relabel.groups import Score
-from relabel.groups.elements import Element, monomial
 from relabel.matching.criteria.base import (
-    Criterion,
-    Reference,
+    FromDrawOrLabels,
     StartReference,
-    Statistics,
-    starts_of,
 )
-from relabel.matching.criteria.ecr import allocated, mismatches, most_frequent
-from relabel.matching.features import Block, Layout
-from relabel.matching.moments import Pooled
+from relabel.matching.criteria.ecr import ByMismatches
 
 __all__ = ["ECRIterative1"]
 
@@ -27,7 +20,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class ECRIterative1(Criterion):
+class ECRIterative1(FromDrawOrLabels, ByMismatches):
     r"""ECR with the pivot formed anew: every observation's most frequent relabelled allocation.
 
     .. math:: z^*_i = \operatorname{mode}_t \sigma_t^{-1}(z_{ti})
@@ -70,25 +63,3 @@ class ECRIterative1(Criterion):
     def reads(self) -> dict[str, Any]:
         """Return where allocations are."""
         return {"z": self.z}
-
-    @property
-    def starts(self) -> tuple[str, ...]:
-        """Where the loop starts."""
-        return starts_of(self.reference)
-
-    def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Element]
-    ) -> Statistics:
-        """Return how often each observation was in each slot, shape (n, K)."""
-        (element,) = map(monomial, elements.values())
-        return {"counts": allocated(block.beside["z"], element)}
-
-    def form_reference(
-        self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
-    ) -> Reference:
-        """Return every observation's most frequent slot, the first of several; -1 for none."""
-        return most_frequent(statistics["counts"])
-
-    def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
-        """Score by minus the number of a unit's observations that a slot does not hold."""
-        return mismatches(block.beside["z"], reference.beside["pivot"], layout.sizes[units])

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from relabel.groups import Score
 from relabel.groups.elements import Element, monomial
 from relabel.matching.criteria.base import (
-    Criterion,
+    FromDrawOrLabels,
     Reference,
     StartReference,
     Statistics,
-    starts_of,
 )
 from relabel.matching.criteria.ecr import mismatches
 from relabel.matching.criteria.stephens import aligned_sum
@@ -29,7 +28,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class ECRIterative2(Criterion):
+class ECRIterative2(FromDrawOrLabels):
     r"""ECR with the pivot formed anew from probabilities: the most probable slot on average.
 
     .. math:: z^*_i = \arg\max_k \frac1m \sum_t p_{t i \sigma_t(k)}
@@ -74,11 +73,6 @@ class ECRIterative2(Criterion):
     def reads(self) -> dict[str, Any]:
         """Return where allocations and probabilities are."""
         return {"z": self.z, "prob": self.prob}
-
-    @property
-    def starts(self) -> tuple[str, ...]:
-        """Where the loop starts."""
-        return starts_of(self.reference)
 
     def statistics(
         self, block: Block, layout: Layout, elements: Mapping[str, Element]

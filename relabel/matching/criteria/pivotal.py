@@ -13,11 +13,10 @@ from scipy.spatial.distance import squareform
 
 from relabel._util.validate import choice, integer
 from relabel.groups import Score
-from relabel.groups.elements import Element, monomial
-from relabel.matching.criteria.base import Criterion, Reference, Remarks, Statistics
-from relabel.matching.criteria.ecr import allocated, mismatches, most_frequent
+from relabel.groups.elements import Element
+from relabel.matching.criteria.base import Reference, Remarks
+from relabel.matching.criteria.ecr import ByMismatches, mismatches
 from relabel.matching.features import Block, Layout, Source
-from relabel.matching.moments import Pooled
 
 __all__ = ["Pivotal", "together"]
 
@@ -28,7 +27,7 @@ _LINKAGES = ("average", "complete", "single")
 
 
 @dataclass(frozen=True)
-class Pivotal(Criterion):
+class Pivotal(ByMismatches):
     r"""The labels of *K* pivots, one observation of each group, name the slots.
 
     Let :math:`c_{ij}` be the share of draws that allocate the observations *i* and *j* to one
@@ -118,19 +117,6 @@ class Pivotal(Criterion):
         )
         value = {"difference": inside - outside, "inside": inside, "outside": -outside}
         return int(np.flatnonzero(group)[value[self.method].argmax()])
-
-    def statistics(
-        self, block: Block, layout: Layout, elements: Mapping[str, Element]
-    ) -> Statistics:
-        """Return how often each observation was in each slot, shape (n, K)."""
-        (element,) = map(monomial, elements.values())
-        return {"counts": allocated(block.beside["z"], element)}
-
-    def form_reference(
-        self, statistics: Statistics, pooled: Pooled, layout: Layout, previous: Reference | None
-    ) -> Reference:
-        """Return every observation's most frequent slot."""
-        return most_frequent(statistics["counts"])
 
     def score(self, block: Block, layout: Layout, reference: Reference, units: str) -> Score:
         """Score by minus the pivots that are not in a slot; below one, by other observations."""

@@ -12,7 +12,7 @@ from relabel._util.validate import choice
 from relabel.errors import SpecError
 from relabel.groups import Group
 from relabel.groups.elements import Dense, Element
-from relabel.matching.criteria.base import Reference, StartReference, starts_of
+from relabel.matching.criteria.base import FromDrawOrLabels, Reference, StartReference
 from relabel.matching.criteria.factor_criteria import OfLoadings
 from relabel.matching.features import MatchingRule
 from relabel.numerics.rotations import varimax
@@ -22,7 +22,7 @@ __all__ = ["Procrustes"]
 
 
 @dataclass(frozen=True)
-class Procrustes(OfLoadings):
+class Procrustes(FromDrawOrLabels, OfLoadings):
     r"""Every draw rotated as near as possible to the mean of the rotated draws (OP).
 
     .. math:: \sum_t \min_{G_t' G_t = I} \lVert \Lambda_t G_t' - \bar\Lambda \rVert^2
@@ -73,11 +73,6 @@ class Procrustes(OfLoadings):
         self.check_variable()
         self.check_option("final", choice, ("varimax", "none"))
         self.check_start()
-
-    @property
-    def starts(self) -> tuple[str, ...]:
-        """Where the loop starts."""
-        return starts_of(self.reference)
 
     def rule(self, group: Group, units: str) -> MatchingRule:
         """Match rotations."""

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from relabel._util.registry import Registry
+from relabel._util.validate import mapping
 from relabel.errors import SpecError
 from relabel.matching.criteria.base import GIVEN, Criterion
 from relabel.matching.criteria.mean import Mean
@@ -51,7 +52,7 @@ def criterion_of(name: str, options: Mapping[str, Any] | None = None) -> Criteri
     Mean(scale='none', max_sweeps=100, var_names=None)
     """
     known = options_of(name)
-    given = dict(options or {})
+    given = dict(mapping("options", {} if options is None else options, "{'scale': 'none'}"))
     for key in given:
         if key not in known:
             close = get_close_matches(str(key), known, n=1)
@@ -107,6 +108,7 @@ def current_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     >>> current_options("reference", {"scale": "none", "variables": None, "to": "map"})
     {'scale': 'none', 'var_names': None, 'reference': 'map'}
     """
+    mapping("options", options, "{'scale': 'none'}")
     if name not in CRITERIA:
         return dict(options)
     known, renamed = options_of(name), CRITERIA[name].renamed_options
@@ -176,7 +178,7 @@ def rebuilt(described: Mapping[str, Any]) -> Rebuilt:
     >>> rebuilt({"name": "median"}).stand_in
     "criterion 'median' is not installed: units are realigned by criterion 'mean'"
     """
-    name = str(described.get("name"))
+    name = str(mapping("described", described, "{'name': 'mean'}").get("name"))
     if name not in CRITERIA:
         return Rebuilt(None, f"criterion {name!r} is not installed")
     options = {key: value for key, value in described.items() if key != "name"}

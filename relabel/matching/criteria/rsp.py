@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from relabel._util.validate import choice
 from relabel.errors import SpecError
 from relabel.groups import Group, SignedPermutation
-from relabel.matching.criteria.base import StartReference, starts_of
+from relabel.matching.criteria.base import FromDrawOrLabels, StartReference
 from relabel.matching.criteria.factor_criteria import OfLoadings
 from relabel.matching.features import MatchingRule
 
@@ -17,7 +17,7 @@ __all__ = ["RSP"]
 
 
 @dataclass(frozen=True)
-class RSP(OfLoadings):
+class RSP(FromDrawOrLabels, OfLoadings):
     r"""Varimax in every draw, then signed permutations towards the mean of the aligned loadings.
 
     .. math:: \sum_t \min_{s_t, \sigma_t}
@@ -71,11 +71,6 @@ class RSP(OfLoadings):
         self.check_variable()
         self.check_option("rotation", choice, ("varimax", "varimax-kaiser", "none"))
         self.check_start()
-
-    @property
-    def starts(self) -> tuple[str, ...]:
-        """Where the loop starts."""
-        return starts_of(self.reference)
 
     def rule(self, group: Group, units: str) -> MatchingRule:
         """Rotate, and match signed permutations."""

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from relabel.groups import Score
 from relabel.groups.elements import Element, Monomial, monomial
 from relabel.matching.criteria.base import (
-    Criterion,
+    FromDrawOrLabels,
     Reference,
     StartReference,
     Statistics,
-    starts_of,
 )
 from relabel.matching.features import Block, Layout
 from relabel.matching.moments import Pooled
@@ -29,7 +28,7 @@ _LEAST = 1e-6  # of a probability, so that logarithms stay finite
 
 
 @dataclass(frozen=True)
-class Stephens(Criterion):
+class Stephens(FromDrawOrLabels):
     r"""Allocation probabilities as near as possible to their mean, in Kullback-Leibler divergence.
 
     .. math:: \sum_t \min_{\sigma_t} \sum_{i,k}
@@ -85,11 +84,6 @@ class Stephens(Criterion):
     def reads(self) -> dict[str, Any]:
         """Return where the probabilities are."""
         return {"prob": self.prob}
-
-    @property
-    def starts(self) -> tuple[str, ...]:
-        """Where the loop starts."""
-        return starts_of(self.reference)
 
     def statistics(
         self, block: Block, layout: Layout, elements: Mapping[str, Element]
