@@ -22,6 +22,7 @@ from relabel._util.progress import Report
 from relabel.matching.criteria.base import Criterion, Reference
 from relabel.matching.descent import descend
 from relabel.matching.features import Block, Source
+from relabel.matching.first_references import best_begin
 from relabel.matching.search import TOLERANCE, Elements, same
 from relabel.matching.starts import Search
 from relabel.matching.state import STARTS, Solution, State
@@ -154,6 +155,11 @@ def _solved(
     for start in task.criterion.starts:
         more = _other_draws(task, n_first, search.rng)
         firsts += [first, *more] if start == "draw" else [None]
+    if task.criterion.tries_starts:
+        begin = best_begin(task, search, [one for one in firsts if one is not None])
+        state = task.unmoved()
+        search.run(task, state, begin.reference, thorough=False)
+        return _refined(task, state, begin.reference, search)
     found = (
         _refined(task, task.unmoved(), None, None) if one is None else _from_draw(task, search, one)
         for one in firsts

@@ -16,6 +16,7 @@ from relabel.matching.criteria.gaussian import Gaussian
 from relabel.matching.criteria.given import ToReference
 from relabel.matching.criteria.matchalign import MatchAlign
 from relabel.matching.criteria.mean import Mean
+from relabel.matching.criteria.normal import Normal
 from relabel.matching.criteria.order import Order
 from relabel.matching.criteria.permutations import Permutations
 from relabel.matching.criteria.pivotal import Pivotal
@@ -51,6 +52,7 @@ __all__ = [
     "Layout",
     "MatchAlign",
     "Mean",
+    "Normal",
     "Order",
     "Permutations",
     "Pivotal",
@@ -71,6 +73,7 @@ __all__ = [
 ]
 
 for _criterion in (
+    Normal,
     Mean,
     ToReference,
     Gaussian,

@@ -70,6 +70,10 @@ class Reference:
         precision = L L'.
     beside : dict of str to ndarray
         Anything else that the criterion compares (a pivot allocation).
+    precision : dict of str to ndarray of shape (K, R)
+        Where every slot has scales of its own: the reciprocal variances of own features.
+    penalty : float
+        The contribution of the reference itself to the total loss (a prior).
     """
 
     own: dict[str, Array] = field(default_factory=dict)
@@ -80,6 +84,8 @@ class Reference:
     pair_constant: float = 0.0
     root: dict[str, Array] = field(default_factory=dict)
     beside: dict[str, Array] = field(default_factory=dict)
+    precision: dict[str, Array] = field(default_factory=dict)
+    penalty: float = 0.0
 
     def restricted(self, have: Layout, want: Layout) -> Reference:
         """Return the reference for draws that lack some of the variables.
@@ -104,6 +110,9 @@ class Reference:
             tuple(self.pairs[p] for p in pairs),
             tuple(self.pair_weight[p] for p in pairs),
             self.pair_constant,
+            precision={
+                u: self.precision[u][:, places] for u, places in columns.items() if u in self.precision
+            },
         )
 
 
@@ -159,6 +168,7 @@ class Criterion(ABC):
     is_distance: ClassVar[bool] = False
     monotone: ClassVar[bool] = True
     rotates: ClassVar[bool] = False
+    tries_starts: ClassVar[bool] = False
     named_references: ClassVar[tuple[str, ...]] = ()
     renamed_options: ClassVar[Mapping[str, str]] = {}
 
@@ -182,7 +192,7 @@ class Criterion(ABC):
 
     def penalty(self, reference: Reference) -> float:
         """Return the contribution of the reference itself to the total loss (a prior)."""
-        return 0.0
+        return reference.penalty
 
     @property
     def max_sweeps(self) -> int:
