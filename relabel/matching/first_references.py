@@ -13,11 +13,11 @@ from relabel.groups import Score
 from relabel.groups.elements import Monomial
 from relabel.matching.criteria.base import Reference, Statistics
 from relabel.matching.criteria.mean import ByMean, Mean
-from relabel.matching.descent import descend
+from relabel.matching.descent import Descent, descend
 from relabel.matching.features import Block, Layout
 from relabel.matching.moments import Pooled
 from relabel.matching.sample import Sample, Seen, evenly
-from relabel.matching.search import Elements, identity, same
+from relabel.matching.search import Elements, exact, identity, same
 from relabel.matching.starts import Search
 from relabel.matching.state import State
 from relabel.matching.task import Task
@@ -26,7 +26,9 @@ __all__ = ["Begin", "best_begin"]
 
 Array = NDArray[Any]
 
-_SAMPLE = 400  # draws that starts are tried on
+_MOST, _LEAST = 400, 50  # draws that starts are tried on
+_WORK = 4_000_000  # numbers that one start may compare
+_CLEAR, _SHARE = 3.0, 0.99  # odds of 20 to 1 in nearly all draws: no other start is needed
 _PURSUED = 3  # starts that are descended from
 _SORTED = 8  # features that units are sorted by
 _ROUGH_SWEEPS = 12
@@ -64,37 +66,63 @@ class _Some(ByMean):
 
 
 def best_begin(task: Task, search: Search, firsts: Sequence[Block]) -> Begin:
-    """Try many starts on a sample of the draws; return the one with the lowest loss."""
-    rows = evenly(task.source.n_draws, _SAMPLE)
-    sample = Sample(task.source, rows)
+    """Try many starts on a sample of the draws; return the one with the lowest loss.
+
+    The mean of all features comes first. Where it leads to labels that are beyond doubt, nothing
+    else is tried.
+    """
+    rows = evenly(task.source.n_draws, _sample_size(task.layout))
     chain = None if search.chain is None else search.chain[rows]
     known = {
         name: {u: g[rows] for u, g in elements.items()}
         for name, elements in search.known_starts.items()
     }
-    small = Task.of(sample, task.criterion, None, None)
-    search = replace(search, chain=chain, known_starts=known)
-    return _best(small, search, firsts)
+    small = Task.of(Sample(task.source, rows), task.criterion, None, None)
+    return _best(small, replace(search, chain=chain, known_starts=known), firsts)
+
+
+def _sample_size(layout: Layout) -> int:
+    """Return how many draws starts are tried on."""
+    largest = max(
+        size**2 * max(1, min(len(layout.columns[units]), _COMPARED))
+        for units, size in layout.sizes.items()
+    )
+    return max(_LEAST, min(_MOST if exact(layout) else _MOST // 4, _WORK // largest))
 
 
 def _best(task: Task, search: Search, firsts: Sequence[Block]) -> Begin:
     tried: list[tuple[float, str, Elements]] = []
+    ends: list[tuple[float, Reference, str]] = []
     for name, elements in _candidates(task, search, firsts):
         if any(bool(same(elements, other).all()) for _, _, other in tried):
+            continue
+        if not tried:
+            state, found = _descended(task, elements)
+            if _beyond_doubt(task, state, found.reference):
+                return Begin(name, found.reference)
+            ends.append((found.losses[-1], found.reference, name))
+            tried.append((found.losses[-1], name, elements))
             continue
         state = replace(task.unmoved(), elements=elements)
         reference = task.reference_of(state, None)
         tried.append((task.total(task.compared(state, reference), reference), name, elements))
-    tried.sort(key=lambda entry: entry[0])
-    ends = [(*_descended(task, elements), name) for _, name, elements in tried[:_PURSUED]]
+    for _, name, elements in sorted(tried[1:], key=lambda entry: entry[0])[:_PURSUED]:
+        _, found = _descended(task, elements)
+        ends.append((found.losses[-1], found.reference, name))
     _, reference, name = min(ends, key=lambda end: end[0])
     return Begin(name, reference)
 
 
-def _descended(task: Task, elements: Elements) -> tuple[float, Reference]:
+def _descended(task: Task, elements: Elements) -> tuple[State, Descent]:
     state = replace(task.unmoved(), elements={u: g.copy() for u, g in elements.items()})
-    found = descend(task, state, None)
-    return found.losses[-1], found.reference
+    return state, descend(task, state, None)
+
+
+def _beyond_doubt(task: Task, state: State, reference: Reference) -> bool:
+    """Whether hardly any draw has a slot that another assignment fits nearly as well."""
+    margins = task.margins(state.elements, reference)
+    least = np.min([margin.min(axis=1) for margin in margins.values()], axis=0)
+    return bool((least > _CLEAR).mean() > _SHARE)
 
 
 def _candidates(
@@ -110,6 +138,8 @@ def _candidates(
     telling = {u: np.where(s > _noise(task, u), np.exp(np.minimum(2 * s, 50)), 0.0) for u, s in separation.items()}
     if any(0 < (t > 0).sum() < len(t) for t in telling.values()):
         yield "telling features", _rough(task, search, _Some(telling), first)
+    if not exact(layout):
+        return
     names = list(dict.fromkeys(c.variable for cs in layout.columns.values() for c in cs))
     for name in names if len(names) > 1 else ():
         chosen = {
@@ -119,8 +149,6 @@ def _candidates(
         yield f"variable {name}", _rough(task, search, _Some(chosen, with_pairs=False), first)
     if any(group.rotates for group in layout.groups.values()):
         return
-    if layout.pairs:
-        yield "own features", _rough(task, search, _Some(every, with_pairs=False), first)
     yield from _sorted(task, separation)
     yield from _robust(task, separation)
     centre = {u: _medians(task, u) for u in layout.sizes}

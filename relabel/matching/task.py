@@ -141,7 +141,7 @@ class Task:
             reference,
             self.source.layout,
             loss,
-            self._margins(state.elements, reference, best),
+            self.margins(state.elements, reference, best),
             state.start,
             list(losses),
             before,
@@ -149,7 +149,9 @@ class Task:
             self.criterion.remarks(self.source, self.layout, reference, state.elements),
         )
 
-    def _margins(self, elements: Elements, reference: Reference, best: bool) -> dict[str, Array]:
+    def margins(
+        self, elements: Elements, reference: Reference, best: bool = True
+    ) -> dict[str, Array]:
         """Return margins of every slot under the last reference, the other sets held fixed.
 
         Units on both sides of one array have no linear score, and so no exact margin: nan.

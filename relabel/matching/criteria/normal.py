@@ -27,7 +27,7 @@ _RESOLUTION = 1e-10
 @dataclass(frozen=True)
 class Normal(Criterion):
     scales: Literal["slot", "shared"] = "slot"
-    shrinkage: float = 5.0
+    shrinkage: float = 0.4
     max_sweeps: int = 100
     var_names: tuple[str, ...] | None = None
     name: ClassVar[str] = "normal"
@@ -74,8 +74,8 @@ class Normal(Criterion):
             if self.scales == "shared" or group.rotates:
                 variance = np.broadcast_to(scatter.mean(axis=0), scatter.shape)
             else:
-                logs = shrunk_logs(scatter, n, self.shrinkage)
-                penalty += 0.25 * self.shrinkage * float(((logs - logs.mean(axis=0)) ** 2).sum())
+                logs, common = thresholded(np.log(scatter), self.shrinkage)
+                penalty += 0.5 * n * self.shrinkage * float(np.abs(logs - common).sum())
                 variance = np.exp(logs)
             own[units], precision[units] = mean, 1 / variance
             penalty += 0.5 * n * _RESOLUTION * float((pooled.own[units] / variance).sum())
@@ -111,31 +111,26 @@ class Normal(Criterion):
         )
 
 
-def shrunk_logs(scatter: Array, n_draws: int, shrinkage: float) -> Array:
-    r"""Log variances of the slots, shrunk towards their mean over the slots.
+def thresholded(logs: Array, share: float) -> tuple[Array, Array]:
+    r"""Log variances of the slots, and what most of them share.
 
     Minimises, over *u* and *c*,
 
-    .. math:: \sum_k \tfrac n2 (u_k + s_k e^{-u_k}) + \tfrac\nu4 (u_k - c)^2
+    .. math:: \sum_k \tfrac12 (u_k + s_k e^{-u_k}) + \tfrac\lambda2 |u_k - c|
 
-    which is convex, by Newton's method.
+    which is convex. `logs` are log s_k, shape (K, R).
     """
-    half, pull = 0.5 * n_draws, 0.5 * shrinkage
-    n_slots = len(scatter)
-    logs = np.log(scatter)
-    target = logs
-    for _ in range(100):
-        fit = half * scatter * np.exp(-logs)
-        gradient = half - fit + pull * (logs - logs.mean(axis=0))
-        curvature = fit + pull
-        plain = gradient / curvature
-        share = pull / n_slots
-        inverse = (1 / curvature).sum(axis=0)
-        step = plain + share * plain.sum(axis=0) / (1 - share * inverse) / curvature
-        logs = logs - step
-        if not step.size or np.abs(step).max() < 1e-10:
-            break
-    return logs
+    below, above = -np.log1p(-share), np.log1p(share)
+    low, high = logs.min(axis=0), logs.max(axis=0)
+    for _ in range(60):
+        common = 0.5 * (low + high)
+        slope = np.clip(1 - np.exp(np.clip(logs - common, -50, 50)), -share, share).sum(axis=0)
+        high = np.where(slope >= 0, common, high)
+        low = np.where(slope < 0, common, low)
+    common = 0.5 * (low + high)
+    return np.where(
+        logs < common - below, logs + below, np.where(logs > common + above, logs - above, common)
+    ), common
 
 
 def log_density(features: Array, signed: Array, mean: Array, precision: Array) -> Score:
