@@ -40,13 +40,14 @@ class Planted:
         Units whose labels are to be found; empty components have none.
     values : dict of str to (axes, ndarray)
         Variables in the order of the truth; the units' axis is named as the units.
+    flips : sequence of str
+        Variables that change their signs with the units.
     """
 
     spec: Any
     units: str
     real: list[int]
     values: dict[str, tuple[tuple[str, ...], Array]]
-    signs: Array | None = None
     flips: Sequence[str] = field(default_factory=tuple)
 
     def draws(self, rng: np.random.Generator) -> tuple[xr.Dataset, Array]:
@@ -54,16 +55,15 @@ class Planted:
         size = self._size()
         chains, n_draws = next(iter(self.values.values()))[1].shape[:2]
         order = np.argsort(rng.random((chains, n_draws, size)), axis=2)
-        signs = rng.choice([-1.0, 1.0], size=order.shape) if self.flips else None
+        signs = rng.choice([-1.0, 1.0], size=order.shape)
         variables = {}
-        for name, (axes, values) in self.values.items():
-            for place, axis in enumerate(axes):
-                if axis.removesuffix("_to") == self.units:
-                    shape = [*order.shape[:2], *[1] * len(axes)]
-                    shape[2 + place] = size
-                    values = np.take_along_axis(values, order.reshape(shape), axis=2 + place)
-                    if signs is not None and name in self.flips:
-                        values = values * signs.reshape(shape)
+        for name, (axes, truth) in self.values.items():
+            values = truth
+            for axis in [i for i, a in enumerate(axes) if a.removesuffix("_to") == self.units]:
+                ones = [1] * len(axes)
+                shape = (*order.shape[:2], *ones[:axis], size, *ones[axis + 1 :])
+                values = np.take_along_axis(values, order.reshape(shape), axis=2 + axis)
+                values = values * signs.reshape(shape) if name in self.flips else values
             variables[name] = (("chain", "draw", *axes), values)
         return xr.Dataset(variables), order
 
@@ -232,10 +232,12 @@ CASES: list[tuple[str, Any, tuple[Any, ...]]] = [
 ]
 
 
-def results(seeds: int, names: Sequence[str]) -> Iterator[tuple[str, dict[str, tuple[float, float]]]]:
+def results(
+    seeds: int, names: Sequence[str]
+) -> Iterator[tuple[str, dict[str, tuple[float, float]]]]:
     """Yield every case with share and seconds of each criterion."""
     for title, make, options in CASES:
-        found = {name: (0.0, 0.0) for name in names}
+        found = dict.fromkeys(names, (0.0, 0.0))
         for seed in range(seeds):
             rng = np.random.default_rng([seed, *map(int, options)])
             planted = make(rng, *options)

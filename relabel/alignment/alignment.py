@@ -26,7 +26,7 @@ from relabel.data.containers import Data, pack, sharing, unpack
 from relabel.data.provenance import Provenance
 from relabel.errors import SpecError
 from relabel.matching.allocation_features import located, with_labels
-from relabel.matching.criteria import Criterion, Mean, criterion_of, current_options, rebuilt
+from relabel.matching.criteria import Criterion, Normal, criterion_of, current_options, rebuilt
 from relabel.matching.criteria.registry import is_fully_described
 from relabel.matching.draws import Draws
 from relabel.matching.probes import find_probes
@@ -186,13 +186,13 @@ def align(
 
 
 def _criterion(given: Any) -> Criterion:
-    """Return the criterion that was given, by its name or as an object; the mean by default."""
+    """Return the criterion that was given by its name or as an object, or the default."""
     if given is None:
-        return Mean()
+        return Normal()
     criterion = criterion_of(given) if isinstance(given, str) else given
     if not isinstance(criterion, Criterion):
         raise SpecError(
-            "criterion must be a name or an object such as relabel.criteria.Mean(), not "
+            "criterion must be a name or an object such as relabel.criteria.Normal(), not "
             f"{criterion!r}"
         )
     return criterion

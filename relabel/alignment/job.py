@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from relabel._util.progress import Report
 from relabel.alignment.references import Start, start_of
 from relabel.groups.elements import Element, Monomial, monomial
-from relabel.matching.criteria import Activations, Criterion, Mean, Remarks
+from relabel.matching.criteria import Activations, Criterion, Mean, Normal, Remarks
 from relabel.matching.draws import Draws
 from relabel.matching.features import ActivationProblem, Problem, Source
 from relabel.matching.probes import Probes
@@ -119,7 +119,7 @@ class Job:
         start = start_of(draws, problem, self.criterion)
         first = self.criterion.first_reference
         if isinstance(first, str) and first == "medoid":
-            middle = self.criterion.for_features() or Mean()
+            middle = self.criterion.for_features() or Normal()
             loss = self._match(draws, problem, start, middle).loss
             start = Start(problem, int(loss.argmin()))
         return self._match(draws, problem, start, self.criterion)

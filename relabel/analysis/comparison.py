@@ -43,7 +43,7 @@ __all__ = ["Comparison", "Difference", "Run", "compare"]
 Array = NDArray[Any]
 
 #: Criteria that are compared by default, if the draws hold the variables that they read.
-_DEFAULTS = ("mean", "gaussian", "stephens", "ecr-iterative-1", "ecr-iterative-2")
+_DEFAULTS = ("normal", "mean", "stephens", "ecr-iterative-1", "ecr-iterative-2")
 
 #: The same where the only units rotate.
 _DEFAULTS_OF_FACTORS = ("rsp", "procrustes", "matchalign")

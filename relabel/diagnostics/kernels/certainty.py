@@ -13,9 +13,7 @@ from scipy.special import expit
 from relabel.diagnostics.kernels.matchings import EXACT_UP_TO, matching_probabilities
 from relabel.groups import Group, Score
 from relabel.groups.elements import monomial
-from relabel.matching.criteria.base import Reference
-from relabel.matching.criteria.gaussian import Gaussian, precision_root
-from relabel.matching.features import Block, Column, Layout
+from relabel.matching.criteria.full_covariance import full_score, precision_root
 
 __all__ = ["Certainty", "soft_labels"]
 
@@ -249,7 +247,7 @@ class _Slots:
         self, values: Array, group: Group, options: dict[str, Any]
     ) -> tuple[Array, Array | None, Array, Score]:
         """Probability of every unit, slot and sign; of the present labelling; log densities."""
-        score = self._score(values, group)
+        score = full_score(values, self.signed, self.mean, self.root)
         if not group.signs:
             pairs, unmoved = matching_probabilities(score.even + score.odd, **options)
             return pairs, None, unmoved, score
@@ -258,16 +256,6 @@ class _Slots:
         upright = expit(2 * score.odd)
         unmoved = unmoved * np.einsum("tkk->tk", upright).prod(axis=1)
         return pairs * upright, pairs * (1 - upright), unmoved, score
-
-    def _score(self, values: Array, group: Group) -> Score:
-        """Log density of every unit in every slot, as the Gaussian criterion has it."""
-        size, n_features = self.mean.shape
-        columns = tuple(Column("", i, bool(s), True) for i, s in enumerate(self.signed))
-        layout = Layout({"": size}, {"": group}, {"": columns}, ())
-        reference = Reference(
-            {"": self.mean}, {}, {"": np.ones(n_features)}, (), (), 0.0, {"": self.root}
-        )
-        return Gaussian().score(Block.of({"": values}, ()), layout, reference, "")
 
 
 def _beyond_sums(values: Array, signed: Array) -> Array:

@@ -12,7 +12,6 @@ from relabel.matching.criteria.data_based import DataBased
 from relabel.matching.criteria.ecr import ECR
 from relabel.matching.criteria.ecr_iterative_1 import ECRIterative1
 from relabel.matching.criteria.ecr_iterative_2 import ECRIterative2
-from relabel.matching.criteria.gaussian import Gaussian
 from relabel.matching.criteria.given import ToReference
 from relabel.matching.criteria.matchalign import MatchAlign
 from relabel.matching.criteria.mean import Mean
@@ -48,7 +47,6 @@ __all__ = [
     "DataBased",
     "ECRIterative1",
     "ECRIterative2",
-    "Gaussian",
     "Layout",
     "MatchAlign",
     "Mean",
@@ -76,7 +74,6 @@ for _criterion in (
     Normal,
     Mean,
     ToReference,
-    Gaussian,
     Activations,
     Order,
     Stephens,

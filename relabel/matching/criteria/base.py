@@ -111,7 +111,9 @@ class Reference:
             tuple(self.pair_weight[p] for p in pairs),
             self.pair_constant,
             precision={
-                u: self.precision[u][:, places] for u, places in columns.items() if u in self.precision
+                u: self.precision[u][:, places]
+                for u, places in columns.items()
+                if u in self.precision
             },
         )
 
@@ -168,7 +170,6 @@ class Criterion(ABC):
     is_distance: ClassVar[bool] = False
     monotone: ClassVar[bool] = True
     rotates: ClassVar[bool] = False
-    tries_starts: ClassVar[bool] = False
     named_references: ClassVar[tuple[str, ...]] = ()
     renamed_options: ClassVar[Mapping[str, str]] = {}
 
@@ -296,6 +297,11 @@ class Criterion(ABC):
         Of several, the one that ends with the lowest loss is kept.
         """
         return ("draw",)
+
+    @property
+    def tries_starts(self) -> bool:
+        """Whether many starts are tried on a sample of the draws, and the best one is followed."""
+        return False
 
     def chosen_row(self, problem: Problem) -> int | None:
         """Return the row of the draw for the first reference, if the criterion chooses it."""

@@ -11,7 +11,7 @@ from relabel._util.registry import Registry
 from relabel._util.validate import mapping
 from relabel.errors import SpecError
 from relabel.matching.criteria.base import GIVEN, Criterion
-from relabel.matching.criteria.mean import Mean
+from relabel.matching.criteria.normal import Normal
 
 __all__ = [
     "CRITERIA",
@@ -25,6 +25,9 @@ __all__ = [
 
 #: Name, as on the command line -> criterion.
 CRITERIA: Registry[type[Criterion]] = Registry("criterion", "criteria", "relabel.criteria")
+
+#: Name of a criterion in older records -> its name and options today.
+_BECAME: dict[str, tuple[str, dict[str, Any]]] = {"gaussian": ("normal", {"covariance": "full"})}
 
 
 def criterion_of(name: str, options: Mapping[str, Any] | None = None) -> Criterion:
@@ -141,7 +144,7 @@ class Rebuilt:
     def for_features(self) -> Criterion:
         """Criterion used to realign shuffled units; the default where the original cannot be."""
         found = None if self.criterion is None else self.criterion.for_features()
-        return Mean() if found is None else found
+        return Normal() if found is None else found
 
     @property
     def reads(self) -> dict[str, Any]:
@@ -176,9 +179,10 @@ def rebuilt(described: Mapping[str, Any]) -> Rebuilt:
     >>> rebuilt({"name": "mean", "scale": "none"}).criterion
     Mean(scale='none', max_sweeps=100, var_names=None)
     >>> rebuilt({"name": "median"}).stand_in
-    "criterion 'median' is not installed: units are realigned by criterion 'mean'"
+    "criterion 'median' is not installed: units are realigned by criterion 'normal'"
     """
-    name = str(mapping("described", described, "{'name': 'mean'}").get("name"))
+    described = present(mapping("described", described, "{'name': 'mean'}"))
+    name = str(described.get("name"))
     if name not in CRITERIA:
         return Rebuilt(None, f"criterion {name!r} is not installed")
     options = {key: value for key, value in described.items() if key != "name"}
@@ -195,6 +199,20 @@ def rebuilt(described: Mapping[str, Any]) -> Rebuilt:
         "record does not hold"
     )
     return Rebuilt(criterion, reason, given)
+
+
+def present(described: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a description under the names of today: some criteria became cases of others.
+
+    Examples
+    --------
+    >>> present({"name": "gaussian", "shrinkage": 2.0})
+    {'name': 'normal', 'covariance': 'full', 'shrinkage': 2.0}
+    """
+    name, options = _BECAME.get(str(described.get("name")), (None, {}))
+    if name is None:
+        return described
+    return {"name": name, **options} | {k: v for k, v in described.items() if k != "name"}
 
 
 def is_fully_described(described: Any) -> bool:
