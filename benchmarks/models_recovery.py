@@ -57,7 +57,7 @@ class Row:
 MIXTURES = [
     Row("mean", "mean"),
     Row("mean of mu", "mean", {"var_names": "mu"}),
-    Row("gaussian", "gaussian"),
+    Row("normal", "normal"),
     Row("map draw", "reference", {"reference": "map"}),
     Row("order by mu", "order", {"var_names": "mu"}),
     Row("pra", "pra"),
@@ -73,7 +73,7 @@ MIXTURES = [
 FACTORS = [
     Row("mean", "mean"),
     Row("mean of loadings", "mean", {"var_names": "Lambda"}),
-    Row("gaussian", "gaussian", {"var_names": "Lambda"}),
+    Row("normal", "normal", {"var_names": "Lambda"}),
     Row("map draw", "reference", {"reference": "map", "var_names": "Lambda"}),
     Row("order by first item", "order", {"var_names": "Lambda[0]"}),
     Row("rsp", "rsp", rotated=True),

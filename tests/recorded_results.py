@@ -23,11 +23,11 @@ STORED = RECORDED / "golden" / "results.json"
 
 #: File -> symmetry of the units (None: as proposed) -> criteria.
 CASES = {
-    "relu_10-10-1.nc": {"relu": ["mean", "gaussian"]},
-    "relu_3-4-1.nc": {"relu": ["mean", "gaussian"], "permutation": ["mean"]},
+    "relu_10-10-1.nc": {"relu": ["mean", "normal"]},
+    "relu_3-4-1.nc": {"relu": ["mean", "normal"], "permutation": ["mean"]},
     "sigmoid_2-4-1.nc": {"sigmoid": ["mean"]},
-    "tanh_1-5-1.nc": {"tanh": ["mean", "gaussian"]},
-    "tanh_3-4-4-1.nc": {"tanh": ["mean", "gaussian", "reference"]},
+    "tanh_1-5-1.nc": {"tanh": ["mean", "normal"]},
+    "tanh_3-4-4-1.nc": {"tanh": ["mean", "normal", "reference"]},
     "redundancy/relu_2-3-1.nc": {"relu": ["mean"]},
     "redundancy/tanh_2-2-1.nc": {"tanh": ["mean"]},
     "redundancy/tanh_2-3-1_bernoulli.nc": {"tanh": ["mean"]},

@@ -117,7 +117,7 @@ def _cauchy(values: Array, signed: Array, middle: Array, spread: Array) -> Score
     plus = density(1.0)
     if not signed.any():
         return Score(plus, np.zeros_like(plus))
-    minus = density(-1.0)
+    minus: Array = density(-1.0)
     return Score(0.5 * (plus + minus), 0.5 * (plus - minus))
 
 

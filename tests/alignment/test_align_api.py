@@ -121,7 +121,8 @@ def test_numbers_of_any_kind_are_stored(of):
 CRITERIA = [
     relabel.criteria.Mean(scale="none"),
     relabel.criteria.Mean(var_names=("W1",)),
-    relabel.criteria.Gaussian(shrinkage=1.5),
+    relabel.criteria.Normal(shrinkage=0.5),
+    relabel.criteria.Normal(covariance="full", shrinkage=1.5),
     relabel.criteria.Activations(),
     relabel.criteria.Activations(scale="pooled", n_inputs=5),
     relabel.criteria.Order(),

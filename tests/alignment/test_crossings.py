@@ -35,7 +35,7 @@ def test_alignments_put_together_are_searched_anew(seed):
     joined = xr.DataTree.from_dict({"posterior": whole, "relabel": record})
     fresh = relabel.align(sim.data, sim.spec)["relabel"]["loss"].sum()
     again = relabel.align(joined, sim.spec)["relabel"]["loss"].sum()
-    assert float(again) <= float(fresh) * 1.001
+    assert float(again) <= float(fresh) + 0.001 * abs(float(fresh))
 
 
 def test_sets_on_another_scale_are_matched_too():
@@ -221,6 +221,7 @@ def test_other_inputs_are_another_search():
 
 def test_the_loss_of_one_draw_is_not_negative():
     sim = network((2, 3, 1), chains=1, draws=1)
-    notes = json.loads(relabel.align(sim.data, sim.spec)["relabel"].attrs["relabel"])
+    aligned = relabel.align(sim.data, sim.spec, criterion="mean")
+    notes = json.loads(aligned["relabel"].attrs["relabel"])
     assert 0.0 <= notes["loss_before"] < 1e-12
     assert 0.0 <= notes["losses"][-1] < 1e-12

@@ -208,7 +208,11 @@ def test_units_that_only_stand_on_both_sides_have_a_gaussian_criterion() -> None
     matrix, order = rng.normal(size=(4, 4)), rng.permuted(np.tile(np.arange(4), (20, 1)), axis=1)
     values = np.stack([matrix[np.ix_(one, one)] for one in order]).reshape(*N, 4, 4)
     draws = drawn(T=values + 0.01 * rng.normal(size=values.shape))
-    aligned = relabel.align(draws, Spec({"s": "permutation"}, {"T": "s s"}), criterion="gaussian")
+    aligned = relabel.align(
+        draws,
+        Spec({"s": "permutation"}, {"T": "s s"}),
+        criterion=relabel.criteria.Normal(covariance="full"),
+    )
     assert aligned["T"].values.reshape(-1, 4, 4).std(axis=0).max() < 0.03
 
 

@@ -12,7 +12,7 @@ from strategies import ACTIVATIONS, N_IN, SCALED, Net, act, batches, nets, rngs
 
 import relabel
 from relabel import Spec, Transformation
-from relabel.criteria import Activations, Gaussian, Mean, Order, ToReference
+from relabel.criteria import Activations, Mean, Normal, Order, ToReference
 from relabel.data.provenance import Provenance
 from relabel.groups import group_of
 from relabel.groups.elements import Monomial
@@ -196,11 +196,11 @@ def test_undo(net, batch, times, rng):
 # ---------------------------------------------------------------------- law 7: monotone loss
 
 
-@given(nets(), st.sampled_from(["mean", "gaussian"]), rngs)
+@given(nets(), st.sampled_from(["mean", "normal", "full"]), rngs)
 @settings(max_examples=40)
 def test_the_loss_never_rises(net, kind, rng):
     draws = net.store(net.random_weights(rng, (2, 15)))
-    criterion = {"mean": Mean(), "gaussian": Gaussian()}[kind]
+    criterion = {"mean": Mean(), "normal": Normal(), "full": Normal(covariance="full")}[kind]
     notes = Provenance.of(relabel.align(tree_of(draws), net.spec, criterion=criterion)).as_dict()
     losses = np.array(notes["losses"])
     assert (np.diff(losses) <= 1e-9 * np.abs(losses[:-1])).all()
@@ -222,7 +222,7 @@ def test_draws_that_hardly_differ(noise, activation):
 def test_gaussian_of_draws_that_hardly_differ(activation, noise):
     for seed in range(6):
         sim = network((4, 4, 2, 2), activation, noise=noise, chains=1, draws=5, rng=seed)
-        aligned = relabel.align(sim.data, sim.spec, criterion=Gaussian())
+        aligned = relabel.align(sim.data, sim.spec, criterion=Normal(covariance="full"))
         assert recovery(aligned["relabel"], sim.planted)["draws"] == 1.0
 
 

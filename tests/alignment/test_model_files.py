@@ -80,7 +80,7 @@ def spread_of_chains(tree, name):
 
 
 @every_case
-@pytest.mark.parametrize("criterion", [relabel.criteria.Mean, relabel.criteria.Gaussian])
+@pytest.mark.parametrize("criterion", [relabel.criteria.Mean, relabel.criteria.Normal])
 def test_chains_agree_after_alignment_and_undo_is_bitwise(case, criterion):
     data = case.load()
     assert spread_of_chains(data, case.leading) > 2

@@ -181,7 +181,10 @@ def test_gauge(call, tmp_path):
 CRITERIA = {
     "mean": (["--set", "scale=none"], {"scale": "none", "max_sweeps": 100}),
     "mean, some variables": (["--set", 'var_names=["W1", "b1"]'], {"var_names": ["W1", "b1"]}),
-    "gaussian": (["--set", "shrinkage=3", "--set", "max_sweeps=5"], {"shrinkage": 3}),
+    "normal": (
+        ["--set", "covariance=full", "--set", "shrinkage=3", "--set", "max_sweeps=5"],
+        {"covariance": "full", "shrinkage": 3},
+    ),
     "activations": (["--set", "n_inputs=7"], {"n_inputs": 7}),
     "order": (["--set", "var_names=norm", "--set", "pin=b1"], {"var_names": "norm", "pin": "b1"}),
     "order, by units": (["--set", 'var_names={h="W1[0]"}'], {"var_names": {"h": "W1[0]"}}),
@@ -206,14 +209,15 @@ def test_every_criterion_with_its_options(case, align):
 
 def test_criterion_in_the_spec_file(align, tmp_path):
     (tmp_path / "spec.toml").write_text(
-        SPEC.to_toml() + '\n[criterion]\nname = "gaussian"\nshrinkage = 4.0\nmax_sweeps = 7\n'
+        SPEC.to_toml()
+        + '\n[criterion]\nname = "normal"\ncovariance = "full"\nshrinkage = 4.0\nmax_sweeps = 7\n'
     )
     found, _ = align(units=("--spec", "spec.toml"))
     assert Provenance.of(found).criterion["shrinkage"] == 4.0
     found, _ = align("--set", "shrinkage=5", "--force", units=("--spec", "spec.toml"))
     described = Provenance.of(found).criterion
     assert (described["shrinkage"], described["max_sweeps"]) == (5, 7)
-    same = ("--criterion", "gaussian", "--force")
+    same = ("--criterion", "normal", "--force")
     found, _ = align(*same, units=("--spec", "spec.toml"))
     assert Provenance.of(found).criterion["max_sweeps"] == 7
     found, _ = align("--criterion", "mean", "--force", units=("--spec", "spec.toml"))

@@ -77,10 +77,10 @@ def test_criteria(bash):
 
 
 def test_options_of_criteria(bash, complete):
-    offered = complete("align", "in.nc", "--criterion", "gaussian", "--set", "")
-    assert offered == [f"{option}=" for option in options_of("gaussian")]
+    offered = complete("align", "in.nc", "--criterion", "normal", "--set", "")
+    assert offered == [f"{option}=" for option in options_of("normal")]
     assert bash("align", "in.nc", "--set", "sc") == ["scale="]
-    chosen = ["compare", "in.nc", "--criterion", "mean", "--criterion", "gaussian", "--set"]
+    chosen = ["compare", "in.nc", "--criterion", "mean", "--criterion", "normal", "--set"]
     assert "max_sweeps=" in bash(*chosen, "")
     assert bash(*chosen, "gaussian.sh") == ["gaussian.shrinkage="]
     assert bash("align", "in.nc", "--criterion", "nonsense", "--set", "") == []

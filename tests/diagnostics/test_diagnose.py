@@ -435,7 +435,7 @@ def test_few_good_features_among_noise():
     values = {"mu": np.take_along_axis(mu, order, 2), "w": np.take_along_axis(w, order, 2)}
     draws = xr.Dataset({k: (("chain", "draw", "component"), v) for k, v in values.items()})
     units = {"component": "permutation"}
-    good = relabel.align(draws, units, criterion=relabel.criteria.Gaussian())
+    good = relabel.align(draws, units, criterion=relabel.criteria.Normal(covariance="full"))
     slots = good["mu"].values.reshape(-1, 5)
     assert (slots.argsort(axis=1) == slots[0].argsort()).all()
     _, found = relabel.diagnose(good)

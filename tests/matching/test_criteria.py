@@ -61,7 +61,6 @@ def test_old_names_are_those_of_the_first_records():
     """Options of version 0.1.0 that have another name now."""
     first = {
         "mean": {"variables"},
-        "gaussian": {"variables"},
         "reference": {"to", "variables"},
         "pra": {"pivot", "variables"},
         "ecr": {"pivot"},
@@ -112,7 +111,7 @@ def test_what_the_record_does_not_hold_is_said(criterion, given, compares):
         (relabel.criteria.PRA(var_names="b"), Mean("none", var_names="b")),
         (relabel.criteria.Wasserstein(var_names="b"), Mean("none", var_names="b")),
         (relabel.criteria.Activations(), Mean("none")),
-        (relabel.criteria.Stephens(), Mean()),
+        (relabel.criteria.Stephens(), relabel.criteria.Normal()),
         (relabel.criteria.Order("b"), relabel.criteria.Order("b")),
     ],
     ids=lambda value: value.name,

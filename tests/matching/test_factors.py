@@ -576,7 +576,7 @@ def test_two_sets_of_factors():
     spec = Spec({"f": "orthogonal", "g": "signed"}, {"A": "item f", "B": "item g"})
     with pytest.raises(SpecError, match="one set of factors, and the units are f, g: use mean"):
         relabel.align(draws, spec, criterion=RSP(variable="A"))
-    assert [run.name for run in relabel.compare(draws, spec).runs] == ["mean", "gaussian"]
+    assert [run.name for run in relabel.compare(draws, spec).runs] == ["normal", "mean"]
 
 
 def test_the_loadings_are_found_or_asked_for():
@@ -616,7 +616,7 @@ def test_options_that_do_not_fit(build, message):
 @pytest.mark.parametrize(
     "criterion",
     [
-        relabel.criteria.Gaussian(),
+        relabel.criteria.Normal(covariance="full"),
         relabel.criteria.Permutations(index=np.tile(np.arange(3), (2, 15, 1))),
         relabel.criteria.Order(var_names="norm"),
     ],

@@ -9,7 +9,7 @@ import xarray as xr
 
 import relabel
 from relabel import Spec, Transformation
-from relabel.criteria import Gaussian, Mean, ToReference
+from relabel.criteria import Mean, Normal, ToReference
 from relabel.groups import Score, group_of
 from relabel.groups.elements import Monomial
 from relabel.matching import quadratic, search
@@ -336,7 +336,7 @@ def test_covariances_of_factors(size, alone):
 
 def test_full_covariances_share_the_search():
     draws, spec, g, _ = planted(*CASES["elman 16"], 0.1, draws=20)
-    aligned = relabel.align(tree_of(draws), spec, criterion=Gaussian())
+    aligned = relabel.align(tree_of(draws), spec, criterion=Normal(covariance="full"))
     assert recovery(aligned["relabel"], g)["draws"] == 1.0
 
 

@@ -86,5 +86,5 @@ class StartsCheck(Check[dict[str, Array]]):
                         "threshold": self.agreement,
                     },
                     "do not rely on labels that change with the start; another criterion may "
-                    "decide (relabel.criteria.Gaussian)",
+                    "decide (relabel.criteria.Normal)",
                 )
