@@ -21,7 +21,7 @@ from relabel.spec.spec import SAMPLE_DIMS, ResolvedVariable, Spec
 if TYPE_CHECKING:
     from relabel.matching.criteria import Criterion
 
-__all__ = ["FIXED", "AllocationProblem", "located", "with_labels"]
+__all__ = ["FIXED", "PROBABILITIES", "AllocationProblem", "located", "with_labels"]
 
 Array = NDArray[Any]
 
@@ -29,7 +29,8 @@ Array = NDArray[Any]
 FIXED = ("reference", "x")
 
 #: Names of allocation probabilities.
-_PROBABILITIES = ("p", "prob", "probs", "probabilities", "responsibilities")
+#: Names that variables of allocation probabilities have.
+PROBABILITIES = ("p", "prob", "probs", "probabilities", "responsibilities")
 
 _BLOCK_BYTES = 2**21  # of the largest array of a block: several of them stay in the cache
 
@@ -41,7 +42,7 @@ def located(criterion: Criterion, spec: Spec, groups: Mapping[str, xr.Dataset]) 
     probabilities, the only variable that is named like probabilities.
     """
     here = {f"{group}/{name}" for group, dataset in groups.items() for name in dataset}
-    named = sorted(address for address in here if address.rpartition("/")[2] in _PROBABILITIES)
+    named = sorted(address for address in here if address.rpartition("/")[2] in PROBABILITIES)
     known = {"z": list(spec.values), "prob": named}
     found = {
         kind: known[kind][0]

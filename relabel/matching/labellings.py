@@ -112,7 +112,8 @@ def _cauchy(values: Array, signed: Array, middle: Array, spread: Array) -> Score
     def density(sign: float) -> Array:
         turned = np.where(signed, sign, 1.0) * values
         away = (turned[:, None] - middle[:, None]) / spread[:, None]
-        return -np.log1p(away**2).sum(axis=3) - size
+        found: Array = -np.log1p(away**2).sum(axis=3) - size
+        return found
 
     plus = density(1.0)
     if not signed.any():
