@@ -57,8 +57,7 @@ class Normal(Criterion):
 
     where :math:`s_{kf}` is the variance within the slot and λ the `shrinkage`: variances between
     :math:`(1 - \lambda) e^c` and :math:`(1 + \lambda) e^c` become :math:`e^c`, larger ones are
-    divided by 1 + λ, smaller ones by 1 − λ. The problem is convex and is solved exactly. λ = 1
-    shares all scales.
+    divided by 1 + λ, smaller ones by 1 − λ. The problem is convex and is solved exactly.
 
     **Floor.** Every value is taken to be uncertain by 1e-10 of the pooled variance of its feature
     (1e-5 of its spread), so that a feature that is constant within a slot counts as very telling,
@@ -76,8 +75,8 @@ class Normal(Criterion):
     covariance : {"diagonal", "full"}
         Whether the features of a slot are independent.
     scales : {"slot", "shared"}
-        Whether slots may have scales of their own; ``"shared"`` is ``shrinkage=1``. Units that
-        rotate share theirs. Of ``"full"`` covariances each slot has its own.
+        Whether slots may have scales of their own, or share them all (λ = ∞). Units that rotate
+        share theirs. Of ``"full"`` covariances each slot has its own.
     shrinkage : float, optional
         Diagonal: λ above, between 0 and 1, by default 0.4. Any value from 0.3 to 0.5 does as well
         on the draws of ``benchmarks/labels.py`` and on networks with planted labels; 0.1 sorts
@@ -130,10 +129,10 @@ class Normal(Criterion):
         self.check_option("scales", choice, ("slot", "shared"))
         if self.shrinkage is not None:
             self.check_option("shrinkage", real, 0, open_ends=True)
-        if self.covariance == "diagonal" and self.weight > 1:
+        if self.covariance == "diagonal" and self.shrinkage is not None and self.shrinkage > 1:
             raise SpecError(
                 f"criterion normal: shrinkage must be at most 1 for diagonal covariances, not "
-                f"{self.shrinkage!r}; 1 shares the scales"
+                f"{self.shrinkage!r}; scales='shared' shares them all"
             )
         self.check_option("max_sweeps", integer, 1)
         self.check_var_names()
@@ -142,7 +141,7 @@ class Normal(Criterion):
     def weight(self) -> float:
         """The shrinkage, filled in."""
         if self.covariance == "diagonal" and self.scales == "shared":
-            return 1.0
+            return np.inf
         return _SHRINKAGE[self.covariance] if self.shrinkage is None else self.shrinkage
 
     @property
@@ -210,10 +209,11 @@ class Normal(Criterion):
         for units, group in layout.groups.items():
             mean, floor = statistics[f"own {units}"] / n, _RESOLUTION * pooled.own[units]
             within = np.maximum(statistics[f"squares {units}"] / n - mean**2, 0.0) + floor
-            share = 1.0 if group.rotates else self.weight
+            share = np.inf if group.rotates else self.weight
             logs, common = thresholded(np.log(within), share)
             own[units], precision[units] = mean, np.exp(-logs)
-            penalty += 0.5 * n * share * float(np.abs(logs - common).sum())
+            if np.isfinite(share):
+                penalty += 0.5 * n * share * float(np.abs(logs - common).sum())
             penalty += 0.5 * n * float((floor * precision[units]).sum())
         pairs, weights, constant, floors = _pairs(statistics, pooled, _RESOLUTION)
         penalty += n * sum(w * m.size * v for w, m, v in zip(weights, pairs, floors, strict=True))
@@ -275,7 +275,7 @@ def thresholded(logs: Array, share: float) -> tuple[Array, Array]:
 
     .. math:: \sum_k [u_k + s_k e^{-u_k} + \lambda |u_k - c|],
 
-    where `logs` are :math:`\log s_k`, shape (K, R), and `share` is λ. The objective is convex; the
+    where `logs` are :math:`\log s_k`, shape (K, R), and `share` is λ (infinite: all are shared). The objective is convex; the
     derivative with respect to *c* is a sum of clipped terms, whose root is bisected.
 
     Examples
