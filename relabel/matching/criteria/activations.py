@@ -33,7 +33,7 @@ class Activations(ByMean):
         ``"pooled"`` divides the activations of each set by their pooled standard deviation at
         every input.
     max_sweeps : int, default 100
-        ResolvedSpec on the number of times the mean is formed anew.
+        Bound on the number of times the mean is formed anew.
     n_inputs : int, default 100
         At most so many of the inputs, evenly spaced, are used.
 

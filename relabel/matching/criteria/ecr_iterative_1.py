@@ -35,7 +35,7 @@ class ECRIterative1(FromDrawOrLabels, ByMismatches):
         The first pivot: one draw (that of the highest `lp`), or the most frequent labels as they
         came. With ``"draw"`` the labels are kept if they turn out no worse.
     max_sweeps : int, default 100
-        ResolvedSpec on the number of times the pivot is formed anew.
+        Bound on the number of times the pivot is formed anew.
 
     References
     ----------

@@ -41,7 +41,7 @@ class Mean(Criterion):
         ``"pooled"`` divides every variable by its standard deviation pooled over units and draws
         (about zero where the variable flips with its units).
     max_sweeps : int, default 100
-        ResolvedSpec on the number of times the mean is formed anew.
+        Bound on the number of times the mean is formed anew.
     var_names : tuple of str, optional
         Variables to match on, as ``name`` or ``posterior/name``; all that carry units by default.
 

@@ -275,14 +275,15 @@ def thresholded(logs: Array, share: float) -> tuple[Array, Array]:
 
     .. math:: \sum_k [u_k + s_k e^{-u_k} + \lambda |u_k - c|],
 
-    where `logs` are :math:`\log s_k`, shape (K, R), and `share` is λ (infinite: all are shared). The objective is convex; the
-    derivative with respect to *c* is a sum of clipped terms, whose root is bisected.
+    where `logs` are :math:`\log s_k`, shape (K, R), and `share` is λ (infinite: all are shared).
+    The objective is convex; the derivative with respect to *c* is a sum of clipped terms, whose
+    root is bisected.
 
     Examples
     --------
     >>> logs, common = thresholded(np.log([[1.0], [1.2], [1000.0]]), 0.4)
     >>> np.exp(logs).round(2).ravel().tolist()
-    [1.3, 1.3, 714.29]
+    [1.38, 1.38, 714.29]
     """
     if not logs.size:
         return logs, logs.max(axis=0, initial=0.0)

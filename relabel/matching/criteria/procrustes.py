@@ -40,7 +40,7 @@ class Procrustes(FromDrawOrLabels, OfLoadings):
     reference : {"draw", "labels", "both"}
         See :class:`relabel.criteria.RSP`.
     max_sweeps : int, default 100
-        ResolvedSpec on the number of times the mean is formed anew.
+        Bound on the number of times the mean is formed anew.
 
     References
     ----------

@@ -39,7 +39,7 @@ class RSP(FromDrawOrLabels, OfLoadings):
         The first reference: the mean of the (rotated) draws as they come, one draw, or each in
         turn, of which the lower loss is kept.
     max_sweeps : int, default 100
-        ResolvedSpec on the number of times the mean is formed anew.
+        Bound on the number of times the mean is formed anew.
 
     References
     ----------

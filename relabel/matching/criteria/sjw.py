@@ -70,7 +70,7 @@ class SJW(Criterion):
     rng : int or numpy.random.Generator, default 0
         Random numbers of the sampling, or their seed.
     max_sweeps : int, default 100
-        ResolvedSpec on the number of EM steps of a start.
+        Bound on the number of EM steps of a start.
 
     References
     ----------

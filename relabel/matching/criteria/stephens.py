@@ -48,7 +48,7 @@ class Stephens(FromDrawOrLabels):
         The first reference: one draw (that of the highest `lp`), or the mean over the labels that
         the draws came with. With ``"draw"`` those labels are kept if they turn out no worse.
     max_sweeps : int, default 100
-        ResolvedSpec on the number of times the mean is formed anew.
+        Bound on the number of times the mean is formed anew.
 
     References
     ----------

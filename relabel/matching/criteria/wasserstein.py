@@ -77,7 +77,7 @@ class Wasserstein(Criterion):
         ``{"chain": c, "draw": d}``: the member that is the reference, and stays; by default the
         barycentre.
     max_sweeps : int, default 100
-        ResolvedSpec on the number of times the barycentre is formed anew; 0 where `reference` is
+        Bound on the number of times the barycentre is formed anew; 0 where `reference` is
         given.
     var_names : tuple of str, optional
         Means to match on, with what stands beside them; all that carry units by default.
