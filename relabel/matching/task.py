@@ -172,7 +172,7 @@ class Task:
         )
 
     def _remarks(self, reference: Reference, elements: Elements) -> Remarks:
-        """Return the criterion's remarks, and in which units losses are, if not in those of draws."""
+        """Return the criterion's remarks, and in which units the losses are."""
         found = self.criterion.remarks(self.source, self.layout, reference, elements)
         exponents = self.conditioning.exponents - {0}
         if not exponents or (self.criterion.is_distance and self.criterion.scale_free):

@@ -71,7 +71,8 @@ class Conditioning:
             for found, values in zip(pairs, block.pairs, strict=True):
                 found.add(values.reshape(-1, 1))
         ranges = [*own.values(), *pairs]
-        common = safe_exponent(max((float(r.sizes().max(initial=0.0)) for r in ranges), default=0.0))
+        largest = [float(found.sizes().max(initial=0.0)) for found in ranges]
+        common = safe_exponent(max(largest, default=0.0))
         changes = [r.changes(common if together else None) for r in ranges]
         columns = {
             (units, column): change

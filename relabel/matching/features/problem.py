@@ -11,12 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.errors import SpecError
+from relabel.errors import DataError, SpecError
 from relabel.groups import Group
 from relabel.groups.elements import Dense
 from relabel.matching.features.layout import Block, Column, Layout, Pair
 from relabel.models.loadings import loadings_of, rotations_of
 from relabel.numerics.assignment import settle_gauges
+from relabel.numerics.ranges import safe_exponent
 from relabel.spec.centring import centred_variables, means_over, subtract
 from relabel.spec.gauges import centred_axis
 from relabel.spec.spec import ResolvedSpec, ResolvedVariable
@@ -156,7 +157,7 @@ class Problem:
         parts = []
         for rows in self.slices:
             terms = [
-                (self._centred(v, rows) ** 2, _powers(v, gauged, self.spreads))
+                (_squares(v, self._centred(v, rows)), _powers(v, gauged, self.spreads))
                 for v in self.resolved.measured()
                 if not v.carried and any(v_units in gauged for _, v_units, _ in v.unit_axes())
             ]
@@ -335,6 +336,24 @@ def _layout(
     return Layout(
         resolved.sizes, dict(groups), {u: tuple(c) for u, c in columns.items()}, tuple(pairs)
     )
+
+
+def _squares(variable: ResolvedVariable, values: Array) -> Array:
+    """Return the squares of one variable, from which scales are computed.
+
+    Raises
+    ------
+    DataError
+        If float64 does not hold them.
+    """
+    size = float(np.abs(values).max(initial=0.0))
+    if safe_exponent(size):
+        raise DataError(
+            f"variable {variable.name!r} has values of a size of {size:.3g}, whose squares float64 "
+            "does not hold, and the scales of its units are computed from squares: rescale it"
+        )
+    squares: Array = values**2
+    return squares
 
 
 def _powers(
