@@ -10,8 +10,10 @@ __all__ = ["MOST_EXPONENT", "safe_exponent"]
 MOST_EXPONENT = 400
 
 
-def safe_exponent(size: float) -> int:
+def safe_exponent(size: float, most: int = MOST_EXPONENT) -> int:
     """Return the exponent by which values of a size are divided; 0 where their squares are held.
+
+    Or other powers, for another exponent that is the `most` that is left as it is.
 
     Dividing by ``2**exponent`` is exact, but for values that are denormal before or after.
 
@@ -23,4 +25,4 @@ def safe_exponent(size: float) -> int:
     if not size or not math.isfinite(size):
         return 0
     exponent = math.frexp(size)[1]
-    return exponent if abs(exponent) > MOST_EXPONENT else 0
+    return exponent if abs(exponent) > most else 0

@@ -6,6 +6,7 @@ less than a millionth of their size are compared as they are, bit for bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,7 +68,7 @@ class Conditioning:
         for number in range(len(source.slices)):
             block = source.block(number)
             for units, values in block.own.items():
-                own[units].add(values.reshape(-1, values.shape[2]))
+                own[units].add(values.reshape(math.prod(values.shape[:2]), values.shape[2]))
             for found, values in zip(pairs, block.pairs, strict=True):
                 found.add(values.reshape(-1, 1))
         ranges = [*own.values(), *pairs]

@@ -31,6 +31,8 @@ Array = NDArray[Any]
 # together small beside the draws.
 _LEAST_BYTES, _MOST_BYTES, _SHARE = 2**18, 2**22, 1 / 32
 
+_MOST_OF_LOADINGS = 150  # exponent of loadings whose fourth powers are held
+
 
 @dataclass(frozen=True)
 class MatchingRule:
@@ -172,6 +174,8 @@ class Problem:
             if rule.rotation != "none":
                 loadings = loadings_of(self.resolved, units, among=self.used)
                 values = self._values(loadings, slice(0, self.n_draws))
+                exponent = safe_exponent(float(np.abs(values).max(initial=0.0)), _MOST_OF_LOADINGS)
+                values = np.ldexp(values, -exponent) if exponent else values
                 found[units] = Dense(rotations_of(loadings, values, rule.rotation))
         return found
 
