@@ -91,11 +91,19 @@ CRITERIA: dict[str, tuple[Any, Any, Any]] = {
         mixture()[0],
         {"k": "permutation"},
     ),
-    "ecr": (relabel.criteria.ECR(z="z"), mixture()[0], {"k": "permutation"}),
+    "ecr": (
+        relabel.criteria.ECR(z="z", reference={"chain": 0, "draw": 1}),
+        mixture()[0],
+        {"k": "permutation"},
+    ),
     "signed mean": ("mean", loadings(), relabel.Spec({"f": "signed"}, {"lam": "_ f"})),
     "rsp": ("rsp", loadings(), relabel.Spec({"f": "rotation"}, {"lam": "_ f"})),
     "procrustes": ("procrustes", loadings(), relabel.Spec({"f": "rotation"}, {"lam": "_ f"})),
-    "weighted": ("weighted-procrustes", loadings(), relabel.Spec({"f": "rotation"}, {"lam": "_ f"})),
+    "weighted": (
+        "weighted-procrustes",
+        loadings(),
+        relabel.Spec({"f": "rotation"}, {"lam": "_ f"}),
+    ),
     "matchalign": ("matchalign", loadings(), relabel.Spec({"f": "rotation"}, {"lam": "_ f"})),
 }
 
