@@ -75,8 +75,10 @@ def align(
         constant_data that fits, if it is the only one; or None for none (the start then compares
         units on standard normal points; the loss decides as always).
     nonfinite : {"raise", "skip"}
-        How to treat draws that hold NaN or infinities: raise an error, or leave them as they are
-        and mark them in ``relabel/excluded``.
+        How to treat draws that hold NaN or infinities, or values so large (2**52 times those of
+        the median draw) that float64 keeps nothing of the others beside them, in a variable that is
+        compared: raise an error, or leave them as they are and mark them in ``relabel/excluded``.
+        What is not compared may hold anything and moves along.
     exclude_flagged : bool, default False
         Whether to keep chains that sit in other modes, judged by `lp` (and by outputs, where inputs
         are known), out of the reference. They are aligned to it all the same.
@@ -158,7 +160,7 @@ def align(
     spec = _spec_as_before(spec, earlier)
     criterion = located(criterion, spec, shared)
     spec = with_labels(spec, criterion, shared)
-    draws = Draws.read(shared, spec, nonfinite, groups)
+    draws = Draws.read(shared, spec, nonfinite, groups, criterion)
     criterion = criterion.resolved(draws.resolved)
     criterion.check_rotations(draws.resolved)
     probes = find_probes(draws.resolved, groups, inputs, criterion, search["rng"])
@@ -172,7 +174,8 @@ def align(
         found = [("", draws, solution)]
         warmup = sharing(groups, "warmup_")
         if warmup:
-            warm = Draws.read(warmup, spec.present_in(warmup), nonfinite, groups)
+            present = spec.present_in(warmup)
+            warm = Draws.read(warmup, present, nonfinite, groups, criterion)
             found.append(("warmup_", warm, job.follow_warmup(warm, draws, solution)))
     changed: dict[str, xr.Dataset | None] = {}
     for prefix, part, result in found:

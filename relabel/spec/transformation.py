@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.errors import DataError
+from relabel.groups import Action
 from relabel.groups.elements import ELEMENTS, Element, Monomial, Stored, monomial
 from relabel.numerics.labels import moved_labels
 from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
@@ -229,14 +230,39 @@ def _dims(stored: Stored, units: str) -> tuple[str, ...]:
 
 
 def act_on(variable: ResolvedVariable, values: Array, elements: Mapping[str, Element]) -> Array:
-    """Act with all elements on the values of one variable, batch axes first, products split."""
+    """Act with all elements on the values of one variable, batch axes first, products split.
+
+    Raises
+    ------
+    DataError
+        If the dtype of the values does not hold what they become.
+    """
     result = values
     for axis, units, action in variable.unit_axes():
+        _check_held(variable, result, elements[units], action)
         result = elements[units].act(result, axis, power=action.power, signed=action.signed)
     if variable.labels_of is not None:
         slots = monomial(elements[variable.labels_of]).inverse().index
         result = moved_labels(result, slots, variable.address, variable.labels_of)
     return result
+
+
+def _check_held(
+    variable: ResolvedVariable, values: Array, element: Element, action: Action
+) -> None:
+    """Raise DataError unless a dtype holds negatives of its integers, and the scales."""
+    dtype, held = values.dtype, True
+    if dtype.kind == "i" and action.signed:
+        held = not ((values == np.iinfo(dtype).min).any() and (element.arrays[-1] < 0).any())
+    elif dtype.kind == "f" and dtype.itemsize < 8 and action.power != 0 and not element.mixes:
+        with np.errstate(over="ignore", under="ignore"):
+            factor = (np.abs(element.arrays[-1]) ** action.power).astype(dtype)
+        held = bool((np.isfinite(factor) & (factor > 0)).all())
+    if not held:
+        raise DataError(
+            f"{variable.address}: its dtype {dtype} does not hold the values with their sign or "
+            "scale changed; convert it to a wider dtype (float64) first"
+        )
 
 
 def shift_of(shift: Shift, reader: Array, element: Element) -> Array:
