@@ -103,7 +103,7 @@ def test_sets_of_one_size_share_a_sentence(rng):
         drawn(**arrays), Spec({"p": "permutation", "q": "permutation"}, {"a": "p", "b": "q"})
     )
     assert "'c' (3)" in note
-    assert "units 'p' and 'q' (3)" in note
+    assert "units 'p', 'q' (3)" in note
 
 
 def test_one_unit_says_nothing(rng):
@@ -310,15 +310,30 @@ def test_weights_that_add_up_to_one_break_the_signs_of_a_network(rng):
 
 
 def test_values_of_one_sign_are_not_flipped(rng):
-    """Twelve units of four chains have one sign: not by chance. With few of them it is told."""
-    draws = network(rng, rows="hidden")
-    draws["W2"] = abs(draws["W2"])
+    """Twelve weights have one sign: not by chance. That three of them do is told."""
     spec = Spec({"h": "tanh"}, {"W1": "x -> h", "b1": "-> h", "W2": "h -> y"})
+    draws = network(rng, rows="hidden", columns=4)
+    assert notes(draws, spec) == []
+    draws["W2"] = abs(draws["W2"])
     with pytest.raises(SpecError, match=r"'W2' has one sign .* declare 'h' 'permutation'"):
         relabel.align(draws, spec)
-    few = notes(draws.isel(chain=[0, 1]), spec)
+    few = notes(draws.isel(cls=[0]), spec)
     assert any("'W2' had one sign in all draws and has changed it" in note for note in few)
-    assert notes(network(rng, rows="hidden"), spec) == []
+
+
+def test_all_draws_may_be_flipped_to_a_reference(rng):
+    """Weights that are positive in all draws, and negative in the copy that is the reference."""
+    w1, w2 = rng.normal(size=(5, 3)), rng.lognormal(size=(3, 4))
+    noise = 0.01 * rng.normal(size=(CHAINS, DRAWS, 1, 1))
+    draws = drawn(W1=w1 + noise, W2=w2 + noise)
+    point = relabel.criteria.ToReference(
+        xr.Dataset({"W1": (("a", "b"), -w1), "W2": (("c", "d"), -w2)})
+    )
+    aligned = relabel.align(
+        draws, Spec({"h": "tanh"}, {"W1": "x -> h", "W2": "h -> y"}), criterion=point
+    )
+    assert (aligned["W2"] < 0).all()
+    assert any("'W2' had one sign" in note for note in notes_of(aligned))
 
 
 # ---------------------------------------------------------------------- values of all units

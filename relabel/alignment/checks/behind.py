@@ -73,7 +73,7 @@ def _sentence(
     """Say what was left as it is, why that matters, and what to do."""
     sure = [left for left in found if not left.other]
     unsure = [left for left in found if left.other]
-    of = f"units {' and '.join(map(repr, units))} ({size})"
+    of = f"units {join(map(repr, units), most=4)} ({size})"
     network = any(_is_network(resolved, name) for name in units)
     harm = (
         "if they are of the same network, its function has changed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ __all__ = ["Shared", "about_values", "refuse_flips", "refuse_flips_of_parts", "v
 
 Array = NDArray[Any]
 
-#: Chances that all units of all chains have one sign are 1/2 each; ten of them are no chance.
+#: So many weights have one sign by chance once in a thousand times.
 _BY_CHANCE = 10
 
 #: Draws in which one variable is compared with another that it may be made of.
@@ -77,17 +78,19 @@ def refuse_flips_of_parts(draws: Draws) -> None:
 
 
 def refuse_flips(draws: Draws, elements: Mapping[str, Element]) -> None:
-    """Raise SpecError if values that have one sign in all draws would lose it.
+    """Raise SpecError if values of one sign would have both, in one slot.
 
-    With few units and chains all of them may have one sign by chance; that is a warning.
+    A few weights may have one sign by chance, where the draws never visited another copy; that is
+    a warning. So is a flip of all draws alike, to a reference in another copy.
     """
-    n_chains = len(np.unique(draws.chain))
     for variable, units in _flipped(draws, elements):
-        group = draws.resolved.group(units)
-        if not group.rotates and n_chains * draws.resolved.sizes[units] >= _BY_CHANCE:
+        if draws.resolved.group(units).rotates or math.prod(variable.shape) < _BY_CHANCE:
+            continue
+        negative = elements[units].arrays[-1] < 0
+        if (negative.any(0) & ~negative.all(0)).any():
             raise SpecError(
-                f"{variable.name!r} has one sign in all draws of all chains and would lose it with "
-                f"its units {units!r}: {_remedy(draws.resolved, variable, units)}"
+                f"{variable.name!r} has one sign in all draws and would lose it with its units "
+                f"{units!r}: {_remedy(draws.resolved, variable, units)}"
             )
 
 
