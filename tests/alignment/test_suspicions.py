@@ -258,6 +258,41 @@ def test_whole_networks_are_not_asked_about(rng):
     assert notes(turned, {"hidden": "tanh"}) == []
 
 
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+def test_every_layer_of_a_deep_network_is_read(rng, activation):
+    dims = (("x", "h1"), ("h1",), ("h1_in", "h2"), ("h2",), ("h2_in", "y"))
+    sizes = {"x": 3, "h1": 4, "h1_in": 4, "h2": 5, "h2_in": 5, "y": 2}
+    arrays = [rng.normal(size=(2, 5, *(sizes[d] for d in one))) for one in dims]
+    spec = {"h1": activation, "h2": activation}
+
+    def named(names, dims=dims):
+        return drawn(dict(zip(names, dims, strict=True)), **dict(zip(names, arrays, strict=True)))
+
+    found = relabel.align(named(("W1", "b1", "W2", "b2", "W3")), spec)
+    axes = json.loads(found.attrs["relabel"])["spec"]["axes"]
+    assert [axes[name] for name in ("W1", "W2", "W3")] == ["x -> h1", "h1 -> h2", "h2 -> y"]
+    with pytest.raises(SpecError, match=r"'B' .4 × 5. would stay behind"):
+        relabel.align(named(("A", "b", "B", "c", "C")), spec)
+    last = (*dims[:4], ("h2", "y"))
+    said = notes(named(("A", "a", "B", "c", "C"), last), spec)
+    assert any("'B' (dimension h1_in): another axis as long as" in note for note in said)
+    whole = (*dims[:2], ("h1", "h2"), *last[3:])
+    assert not any("axis" in note for note in notes(named(("A", "a", "B", "c", "C"), whole), spec))
+
+
+def test_a_second_axis_is_asked_about_where_it_has_a_name_of_its_own(rng):
+    arrays = {"mu": rng.normal(size=(2, 9, 3)), "P": rng.normal(size=(2, 9, 3, 3))}
+    (note,) = notes(
+        drawn({"mu": ("state",), "P": ("state", "next")}, **arrays), {"state": "permutation"}
+    )
+    assert "'P' (dimension next): another axis as long as there are units 'state' (3)" in note
+    arrays["Q"] = rng.normal(size=(2, 9, 3, 3))
+    dims = {"mu": ("state",), "P": ("state", "dim"), "Q": ("state", "dim")}
+    assert notes(drawn(dims, **arrays), {"state": "permutation"}) == []
+    said = Spec({"k": "permutation"}, {"mu": "k", "P": "k _", "Q": "k k"})
+    assert notes(drawn(dims, **arrays), said) == []
+
+
 def test_factors_have_no_reader(rng):
     loadings, scores = switched(rng, rng.normal(size=(3, 6)), rng.normal(size=(3, 9)), signs=True)
     draws = drawn({"L": ("f", "item"), "F": ("f", "person")}, L=loadings, F=scores)

@@ -12,7 +12,7 @@ from relabel.matching.draws import Draws
 from relabel.spec.leftovers import Leftover, is_default, leftovers, other_dims
 from relabel.spec.spec import ResolvedSpec
 
-__all__ = ["left_behind", "left_over", "taken_dims"]
+__all__ = ["left_behind", "left_over", "taken_dims", "unnamed_axes"]
 
 _NAMED = 8  # variables that a sentence names
 
@@ -30,6 +30,7 @@ def left_behind(draws: Draws, shared: Sequence[Shared]) -> list[str]:
     return [
         *(sentence for _, sentence in labels),
         *_of_their_size(draws, skip),
+        *_second_axes(draws),
         *(_shared(one) for one in shared if not one.declared),
         *_default_names(draws),
         *_labels_from_one(draws),
@@ -65,6 +66,53 @@ def _of_their_size(draws: Draws, skip: set[str]) -> Iterator[str]:
         found = [left for left in left_over(draws, size) if left.name not in skip]
         if found:
             yield _sentence(draws.resolved, units, size, found)
+
+
+def unnamed_axes(draws: Draws, size: int) -> Iterator[Leftover]:
+    """Yield the variables known by their dimensions that carry units, with another such axis.
+
+    The dimension of that axis is theirs alone, and none of the data.
+    """
+    spec = draws.resolved.spec
+    dims = [str(d) for ds in draws.groups.values() for v in ds.data_vars.values() for d in v.dims]
+    data = other_dims(draws.beside, {})
+    for v in draws.resolved.measured() if size > 1 else ():
+        if v.name in spec.axes or v.address in spec.axes or not v.unit_axes():
+            continue
+        places = tuple(axis.place for axis in v.axes if not axis.units and axis.size == size)
+        alone = [i for i in places if dims.count(v.dims[i]) == 1 and v.dims[i] not in data]
+        if alone:
+            yield Leftover((v.group, v.name), v.dims, v.shape, tuple(alone), other=False)
+
+
+def _second_axes(draws: Draws) -> Iterator[str]:
+    """Ask about further axes of the units' size in variables that are known by their dimensions."""
+    for units, size in draws.resolved.sizes.items():
+        found = [left for left in unnamed_axes(draws, size) if _in_doubt(draws, left.name, units)]
+        if found:
+            what = join((_with_dims(left) for left in found), most=_NAMED)
+            yield (
+                f"{what}: another axis as long as there are units {units!r} ({size}) was left as "
+                "it was: as long by chance, or of these units (as in a transition matrix, or in "
+                f"the weights of the next layer)? Name the axes of all variables, with {units!r} "
+                "or '_' for that axis"
+            )
+
+
+def _in_doubt(draws: Draws, name: str, units: str) -> bool:
+    """Whether a further axis of a variable may be of some units.
+
+    Of a network only where it has more matrices than one that writes the units and one that reads
+    them, or none that reads.
+    """
+    resolved = draws.resolved
+    own = [v for v in resolved.measured() if any(axis.units == units for axis in v.axes)]
+    carries = name in {v.name for v in own}
+    if activation_of(resolved.spec.units[units]).function is None:
+        return carries
+    matrices = [v for v in own if len(v.axes) > 1]
+    sides = {v.axes[-1].units == units for v in matrices}
+    return len(matrices) > 2 if carries else len(sides) < 2
 
 
 def _sentence(

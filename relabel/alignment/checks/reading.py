@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import xarray as xr
 
-from relabel.alignment.checks.behind import left_over
+from relabel.alignment.checks.behind import left_over, unnamed_axes
 from relabel.data.containers import DrawsLike
 from relabel.errors import RelabelError, SpecError
 from relabel.groups import activation_of
@@ -39,10 +39,13 @@ def refuse_unread(draws: Draws) -> None:
         own = [v for v in draws.resolved.measured() if _carries(v, units)]
         if any(v.carried or v.has_side(units, "tail") for v in own):
             continue
-        found = left_over(draws, draws.resolved.sizes[units])
-        behind = [left for left in found if not left.other and left.address[0] == "posterior"]
-        if _seems_unread(own, behind, units, symmetry):
-            raise SpecError(_unread(units, symmetry, own, behind))
+        size = draws.resolved.sizes[units]
+        found = [left for left in left_over(draws, size) if left.address[0] == "posterior"]
+        behind = [left for left in found if not left.other]
+        named = {v.name for v in own}
+        others = [left for left in unnamed_axes(draws, size) if left.name not in named]
+        if _seems_unread(own, behind, others, units, symmetry):
+            raise SpecError(_unread(units, symmetry, own, [*others, *behind]))
 
 
 def completed(
@@ -89,21 +92,26 @@ def _carries(variable: ResolvedVariable, units: str) -> bool:
 
 
 def _seems_unread(
-    own: Sequence[ResolvedVariable], behind: Sequence[Leftover], units: str, symmetry: str
+    own: Sequence[ResolvedVariable],
+    behind: Sequence[Leftover],
+    others: Sequence[Leftover],
+    units: str,
+    symmetry: str,
 ) -> bool:
-    """Whether nothing that carries the units seems to read them."""
+    """Whether nothing that carries the units seems to read them.
+
+    `behind` are variables that carry no units; `others` carry other units, and may read these.
+    """
     if any(v.has_side(units, "head") for v in own):
-        return bool(behind)
+        return bool(behind) and all(v.has_side(units, "head") for v in own)
     matrices = [v for v in own if len(v.axes) > 1]
     vectors = [v for v in own if len(v.axes) == 1]
-    if len({v.axes[-1].units == units for v in matrices}) > 1:
+    if len({v.axes[-1].units == units for v in matrices}) != 1:
         return False
-    if any(not named_as_bias(v.name) for v in vectors) and (
-        len(vectors) > 1 or not any(len(left.shape) > 1 for left in behind)
-    ):
-        return False
+    if any(not named_as_bias(v.name) for v in vectors):
+        return len(vectors) == 1 and any(len(left.shape) > 1 for left in behind)
     alone = len(matrices) == 1 and has_effect(symmetry, "neutral")
-    return bool(matrices) and (bool(behind) or alone)
+    return bool(behind) or bool(others) or alone
 
 
 def _unread(
