@@ -254,6 +254,8 @@ def test_whole_networks_are_not_asked_about(rng):
         draws = network(rng, rows=rows)
         draws["W2"] = draws["W2"] if shape == slice(None) else draws["W2"].isel(cls=0)
         assert notes(draws, {"hidden": "tanh"}) == []
+    many = network(rng, rows="hidden", columns=3)  # as many outputs as units
+    assert notes(many.drop_vars("b2"), {"hidden": "tanh"}) == []
     turned = draws.transpose(*SAMPLE, "hidden", "feature", ...)
     assert notes(turned, {"hidden": "tanh"}) == []
 
@@ -273,6 +275,9 @@ def test_every_layer_of_a_deep_network_is_read(rng, activation):
     assert [axes[name] for name in ("W1", "W2", "W3")] == ["x -> h1", "h1 -> h2", "h2 -> y"]
     with pytest.raises(SpecError, match=r"'B' .4 × 5. would stay behind"):
         relabel.align(named(("A", "b", "B", "c", "C")), spec)
+    turned = {"h2": activation, "h1": activation}  # named from the outputs on
+    with pytest.raises(SpecError, match="nothing reads them"):
+        relabel.align(named(("W1", "b1", "W2", "b2", "W3")), turned)
     last = (*dims[:4], ("h2", "y"))
     said = notes(named(("A", "a", "B", "c", "C"), last), spec)
     assert any("'B' (dimension h1_in): another axis as long as" in note for note in said)
@@ -342,6 +347,13 @@ def test_weights_that_add_up_to_one_break_the_signs_of_a_network(rng):
         relabel.align(draws, Spec({"h": "tanh"}, arrows))
     assert "^0" not in str(error.value)
     assert notes(draws, Spec({"h": "permutation"}, arrows)) == []
+
+
+def test_signs_on_both_sides_cancel(rng):
+    """Covariances of factors that are one and zero, or positive, are no parts of a whole."""
+    (loadings,) = switched(rng, rng.normal(size=(3, 6)), signs=True)
+    draws = drawn(L=loadings, Phi=np.broadcast_to(np.eye(3), (CHAINS, DRAWS, 3, 3)))
+    assert notes(draws, Spec({"f": "signed"}, {"L": "f item", "Phi": "f f"})) == []
 
 
 def test_values_of_one_sign_are_not_flipped(rng):
@@ -429,8 +441,10 @@ def test_sticks_of_all_units_are_not_values_of_single_units(rng):
     (note,) = notes(draws, {"k": "permutation"})
     assert "'v' holds the sticks of 'w'" in note
     assert "permuted all the same" in note
-    draws["v"] = draws["w"]  # a copy is no stick
-    assert notes(draws, {"k": "permutation"}) == []
+    two = draws[["w"]].isel(k=[0, 1])
+    two["w"] = two["w"] / two["w"].sum("k")
+    two["v"] = two["w"]  # the first stick of two is the first weight, and a copy is no stick
+    assert notes(two, {"k": "permutation"}) == []
 
 
 @pytest.mark.parametrize("name", ["w_simplex__", "logits"])

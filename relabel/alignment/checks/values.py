@@ -110,8 +110,9 @@ def _flipped(
 
 
 def _signed_units(variable: ResolvedVariable) -> list[str]:
-    """Return the units whose signs act on a variable."""
-    return [units for _, units, action in variable.unit_axes() if action.signed]
+    """Return the units whose signs act on a variable, once: on both sides they may cancel."""
+    signed = [units for _, units, action in variable.unit_axes() if action.signed]
+    return [units for units in signed if signed.count(units) == 1 and not variable.carried]
 
 
 def _remedy(resolved: ResolvedSpec, variable: ResolvedVariable, units: str) -> str:
