@@ -303,13 +303,21 @@ def _other_variables(
         address[1]: " ".join(short if dim == name else "_" for dim in dims)
         for address, dims in own.items()
     } | {left.name: left.line(short) for left in others}
+    what = (
+        f"{name!r} is the default name of a dimension of {', '.join(a[1] for a in own)}, and says "
+        f"nothing of {join(others)}, which would stay behind: if they are of the same units, name "
+        "the axes of all"
+    )
+    if short == "h":
+        return (
+            f"{what} with arrows, as in axes={{'W1': 'x -> h', 'b1': '-> h', 'W2': 'h -> y'}}, or "
+            f"take those of relabel.propose(draws, units={{'h': {symmetry!r}}})"
+        )
     square = [left.name for left in others if len(left.places) > 1]
     both = f" ('{short} {short}' in {', '.join(square)} if both axes are theirs)" if square else ""
     return (
-        f"{name!r} is the default name of a dimension of {', '.join(a[1] for a in own)}, and says "
-        f"nothing of {join(others)}, which would stay behind: if they are of the same units, name "
-        f"the axes of all: relabel.Spec({{{short!r}: {symmetry!r}}}, axes={lines}){both}, with "
-        "'...' for what carries none of them"
+        f"{what}: relabel.Spec({{{short!r}: {symmetry!r}}}, axes={lines}){both}, with '...' for "
+        "what carries none of them"
     )
 
 

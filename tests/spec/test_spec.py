@@ -486,6 +486,8 @@ def test_a_default_name_of_one_variable_is_not_a_whole_spec():
     text = message(Spec({"mu_dim_0": "permutation"}).bind, data)
     assert "says nothing of 'cov' (3 × 2 × 2), 'w' (3), which would stay behind" in text
     assert "{'mu': 'component _', 'cov': 'component ...', 'w': 'component'}" in text
+    text = message(Spec({"mu_dim_0": "tanh"}).bind, data)
+    assert "relabel.propose(draws, units={'h': 'tanh'})" in text
     assert Spec({"mu_dim_0": "permutation"}).bind(data[["mu", "L"]]).sizes == {"mu_dim_0": 3}
     assert Spec({"a_dim_0": "permutation"}).bind(data).sizes == {"a_dim_0": 1}
     assert "'L' (5 × 3)" in message(
