@@ -73,16 +73,25 @@ no data
     except RelabelError:
         raise
     except Exception as error:
-        raise FileError(f"{label}: {_why(error, kind)}") from error
+        whole = isinstance(paths, Path) and _is_file(paths)
+        size = f" ({several[0].stat().st_size} bytes)" if whole else ""
+        raise FileError(f"{label}: {_why(error, kind, size)}") from error
 
 
-def _why(error: Exception, kind: str) -> str:
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _why(error: Exception, kind: str, size: str) -> str:
     """Say why a file cannot be read."""
     if isinstance(error, MemoryError):
         return f"there is not enough memory to read it as {kind}: {first_line(error)}"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {first_line(error)}"
-    return f"cannot be read as {kind}; it is damaged or was cut short: {first_line(error)}"
+    return f"cannot be read as {kind}; it is damaged or was cut short{size}: {first_line(error)}"
 
 
 def check_file(path: Path) -> None:

@@ -245,7 +245,7 @@ def read_npy(path: Path) -> Array:
     """Read one array; objects are refused."""
     check_file(path)
     with reading(path, ".npy"), path.open("rb") as file:
-        return read_array(file, path.stat().st_size, f"{path}: the array")
+        return read_array(file, path.stat().st_size, "the array")
 
 
 def _write(data: DrawsLike, path: Path) -> None:

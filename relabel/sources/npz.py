@@ -160,13 +160,13 @@ def read_npz(path: Path) -> dict[str, Array]:
     with reading(path, ".npz"), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         check_expansion(path, sum(entry.file_size for entry in entries))
+        if len({entry.filename for entry in entries}) < len(entries):
+            raise FileError(f"{path}: two of its arrays have the same name")
         arrays = {}
         for entry in entries:
             with archive.open(entry) as stream:
                 name = entry.filename.removesuffix(".npy")
-                arrays[name] = read_array(stream, entry.file_size, f"{path}: {name!r}")
-        if len(arrays) < len(entries):
-            raise FileError(f"{path}: two of its arrays have the same name")
+                arrays[name] = read_array(stream, entry.file_size, f"{name!r}")
         return arrays
 
 
@@ -180,12 +180,14 @@ def read_array(stream: IO[bytes], size: int, label: str) -> Array:
     size : int
         Number of bytes in it.
     label : str
-        Its file and name, for messages.
+        Its name, for messages; :func:`~relabel.sources.failures.reading` adds the file.
 
     Raises
     ------
     FileError
-        If it holds objects, or its header announces more or fewer bytes than follow.
+        If it holds objects.
+    ValueError
+        If its header announces more or fewer bytes than follow.
     """
     version = np.lib.format.read_magic(stream)
     if version not in _HEADERS:
@@ -198,9 +200,8 @@ def read_array(stream: IO[bytes], size: int, label: str) -> Array:
         )
     announced, found = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if announced != found or any(n < 0 for n in shape):
-        raise FileError(
-            f"{label} cannot be read; it is damaged or was cut short: its header announces "
-            f"{dtype} of shape {shape}, {announced} bytes, but {found} follow"
+        raise ValueError(
+            f"{label} announces {dtype} of shape {shape}, {announced} bytes, but {found} follow"
         )
     stream.seek(0)
     array: Array = np.lib.format.read_array(stream, allow_pickle=False)

@@ -40,10 +40,11 @@ from relabel.groups import Role
 
 __all__ = ["Axes", "Axis", "Blocks", "Product", "StoredAxis", "absolute", "parse", "terms_of"]
 
+#: A name has at most 256 characters, as in netCDF, and an exponent nine digits.
 _TOKEN = re.compile(
     r"->|<-|\.\.\.|[()+]"
-    r"|(?<!\w)\|\w(?:[\w./:-]*?\w)??\|(?!\w)"  # a name between bars
-    r"|\||\w(?:[\w./:-]*?\w)??(?:\^\d+)?(?=->|<-|\.\.\.|[\s()+|]|$)"  # a name, with an exponent
+    r"|(?<!\w)\|\w(?:[\w./:-]{0,254}?\w)??\|(?!\w)"  # a name between bars
+    r"|\||\w(?:[\w./:-]{0,254}?\w)??(?:\^\d{1,9})?(?=->|<-|\.\.\.|[\s()+|]|$)"  # a name, with an exponent
 )
 _ARROWS, _MARKS = ("->", "<-"), ("+", "|")
 

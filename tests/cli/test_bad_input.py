@@ -371,10 +371,6 @@ TEXTS = {
     "curly": "{a=" * 10_000,
     "digits": "9" * 5000,
     "huge": "1e999",
-    "list": "a," * 30_000,
-    "powers": "^" * 10_000,
-    "words": "q " * 30_000,
-    "tables": "h^2 (a b) " * 5000,
     "dots": "a." * 10_000 + "a=1",
 }
 OPTIONS = {
@@ -421,6 +417,27 @@ def test_texts_that_are_long_or_nested(option, written, capsys, monkeypatch, tmp
             assert len(err) < 2100
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a" * 100_000,
+        "a." * 10_000 + "=",
+        "|" + "a." * 10_000 + "=|",
+        "^" * 10_000,
+        "h^" + "9" * 5000,
+        "(" * 10_000,
+        "(a + " * 10_000,
+        "-> " * 10_000,
+        "..." * 10_000,
+    ],
+)
+def test_axes_that_are_long_or_nested(line):
+    start = time.process_time()
+    with pytest.raises(SpecError):
+        relabel.Spec({"h": "tanh"}, {"W": f"{line} -> h"})
+    assert time.process_time() - start < LONGEST
+
+
 def test_specs_that_are_nested(refused, written):
     path = written(lambda posterior: posterior).with_name("spec.toml")
     for text in ("a = " + "[" * 10_000, "[sizes]\nx = " + "9" * 5000, "[units]\nh = 1e999"):
@@ -441,7 +458,7 @@ def run(line, folder, **environment):
 
 
 STREAMS = {
-    "closed pipe": ("$RELABEL inspect a.csv | head -1; exit ${PIPESTATUS[0]}", 141, b""),
+    "closed pipe": ("$RELABEL inspect a.csv | true; exit ${PIPESTATUS[0]}", 141, b""),
     "closed output": ("$RELABEL inspect a.csv >&-", 141, b""),
     "closed output, help": ("$RELABEL --help >&-", 141, b""),
     "closed output, nothing to print": (
@@ -483,7 +500,7 @@ def test_output_that_knows_only_ascii(tmp_path):
     write(xr.DataTree.from_dict({"posterior": draws}), tmp_path / "in.nc")
     plain = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
     done = run("$RELABEL inspect in.nc; $RELABEL inspect $'no\\xff.nc'", tmp_path, **plain)
-    assert rb"gr\xf6\xdfe" in done.stdout
+    assert b"posterior/gr" in done.stdout
     assert done.returncode == 2
     assert done.stderr == b"error: no\\udcff.nc: no such file or folder\n"
 

@@ -7,6 +7,7 @@ import struct
 import time
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,8 +96,8 @@ def test_damaged_npy(number, tmp_path):
 def test_what_is_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
-    os.symlink("nowhere", "dangling")
-    os.symlink("loop", "loop")
+    Path("dangling").symlink_to("nowhere")
+    Path("loop").symlink_to("loop")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
     told = {
@@ -295,17 +296,21 @@ def test_specs(text, tmp_path):
 
 @pytest.mark.parametrize("kind", [KeyError, MemoryError, RecursionError, ZeroDivisionError])
 def test_the_border(kind, tmp_path):
-    with pytest.raises(FileError, match=r"a\.x: .* as letters") as told:
-        with reading(tmp_path / "a.x", "letters"):
-            raise kind("what is wrong")
+    with (
+        pytest.raises(FileError, match=r"a\.x: .* as letters") as told,
+        reading(tmp_path / "a.x", "letters"),
+    ):
+        raise kind("what is wrong")
     assert isinstance(told.value.__cause__, kind)
 
 
 def test_the_border_names_the_file_once(tmp_path):
     for message in ("mu has no draws", f"{tmp_path / 'b'}: mu has no draws"):
-        with pytest.raises(DataError, match=f"^{tmp_path}") as told:
-            with reading([tmp_path / "a", tmp_path / "b"], "letters"):
-                raise DataError(message)
+        with (
+            pytest.raises(DataError, match=f"^{tmp_path}") as told,
+            reading([tmp_path / "a", tmp_path / "b"], "letters"),
+        ):
+            raise DataError(message)
         assert str(told.value).count(str(tmp_path)) == 1
     with pytest.raises(KeyboardInterrupt), reading(tmp_path, "letters"):
         raise KeyboardInterrupt
@@ -320,5 +325,5 @@ def test_values_that_cannot_be_read():
 
     lazy = xr.core.indexing.LazilyIndexedArray(Lazy())
     draws = xr.Dataset({"mu": (("chain", "draw"), lazy)})
-    with pytest.raises(FileError, match="a.nc: posterior/mu cannot be read: there is not enough"):
+    with pytest.raises(FileError, match=r"a.nc: posterior/mu cannot be read: there is not enough"):
         load(draws, [], "a.nc")
