@@ -56,11 +56,10 @@ def reading(paths: Path | Sequence[Path], kind: str) -> Iterator[None]:
 
     Examples
     --------
-    >>> with reading(Path("draws.npz"), ".npz"):
+    >>> with reading(Path("a.npz"), ".npz"):
     ...     raise EOFError("no data")
     Traceback (most recent call last):
-    relabel.errors.FileError: draws.npz: cannot be read as .npz; it is damaged or was cut short: \
-no data
+    relabel.errors.FileError: a.npz: cannot be read as .npz; it is damaged or was cut short: no data
     """
     several = [paths] if isinstance(paths, Path) else list(paths)
     label = " and ".join([str(several[0]), *[f"{len(several) - 1} more"] * (len(several) > 1)])
