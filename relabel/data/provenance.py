@@ -258,7 +258,7 @@ def _checked(entries: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"unknown entries {', '.join(unknown)}")
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}")
-    checked = {}
+    checked: dict[str, Any] = {}
     for name, value in entries.items():
         sound, what = _KINDS[name]
         optional = name in _MAY_BE_NULL
