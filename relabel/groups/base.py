@@ -215,7 +215,7 @@ class Group(ABC):
             return np.full(element.batch, self.rotates)
         factor = monomial(element).factor
         size = np.abs(factor)
-        allowed: Array = np.asarray(np.isfinite(size) & (size > 0) if self.scales else size == 1)
+        allowed: Any = np.isfinite(size) & (size > 0) if self.scales else size == 1
         if not (self.signs or self.rotates):
             allowed = allowed & (factor > 0)
         found: Array = allowed.all(axis=-1)
