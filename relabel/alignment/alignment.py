@@ -26,6 +26,7 @@ from relabel.alignment.provenance import (
     refuse_reduced,
     stored_elements,
 )
+from relabel.alignment.records import checked_values
 from relabel.alignment.references import flagged_chains
 from relabel.alignment.result import transformed
 from relabel.data.containers import Data, DrawsLike, Groups, pack, sharing, unpack
@@ -161,8 +162,9 @@ def align(
     spec, criterion = spec_of(spec), _criterion(criterion)
     search = _search(n_first, n_random, n_perturbations, seed_of(rng))
     groups = unpack(data)
-    shared = sharing(groups)
     earlier = _earlier(groups)
+    groups = groups if earlier is None else checked_values(groups)
+    shared = sharing(groups)
     spec = _spec_as_before(spec, earlier)
     criterion = located(criterion, spec, shared)
     spec = with_labels(spec, criterion, shared)

@@ -209,7 +209,16 @@ class Transformation:
                 key = f"{name}_{stored.name}"
                 if key not in dataset:
                     raise DataError(f"the group 'relabel' has no variable {key!r}; it is damaged")
+                dims = (*SAMPLE_DIMS, *_dims(stored, name))
+                if set(dataset[key].dims) != set(dims) or dataset[key].dtype.kind not in "iuf":
+                    raise DataError(
+                        f"relabel/{key} must be numbers with the dimensions {', '.join(dims)}, not "
+                        f"{dataset[key].dtype} with {', '.join(map(str, dataset[key].dims))}; it "
+                        "is damaged"
+                    )
                 arrays.append(chain_draw_values(dataset[key], *_dims(stored, name)))
+            if len({array.shape[2:][-1] for array in arrays}) > 1 or not arrays[0].size:
+                raise DataError(f"relabel/{name}_* have no or different sizes; they are damaged")
             elements[name] = kind.checked(name, *arrays)
         return cls(elements, None if resolved is None else Offsets.from_dataset(dataset, resolved))
 
