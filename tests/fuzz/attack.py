@@ -28,7 +28,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -66,7 +66,7 @@ class Outcome:
         self.violations.append({"kind": kind, "where": where, "text": text[:500]})
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The input was refused, as it may be."""
 
 
@@ -84,7 +84,7 @@ def attack(seed: int, case: int, originals: Path, folder: Path) -> Outcome:
     try:
         _BY[by](outcome, subject, paths, truth)
         outcome.ended = "worked"
-    except Refused as refused:
+    except RefusedError as refused:
         outcome.ended = f"refused: {refused}"
     now = fingerprint(folder)
     if any(now.get(path) != content for path, content in before.items()):
@@ -144,11 +144,8 @@ def _by_functions(
         draws = relabel.open_draws(paths if len(paths) > 1 else paths[0], **subject.options)
     with _stage(outcome, "read"):
         load(draws, (), paths[0])
-    try:
-        with _stage(outcome, "propose"):
-            relabel.propose(draws)
-    except Refused:
-        pass
+    with suppress(RefusedError), _stage(outcome, "propose"):
+        relabel.propose(draws)
     if truth is not None:
         with _stage(outcome, "undo"):
             before = relabel.undo(draws)
@@ -175,7 +172,8 @@ def _there_and_back(
         load(again, (), out)
     if out.suffix not in (".nc", ".zarr"):  # no record in files of weights
         expected, found = (_in_order(unpack(data)) for data in (aligned, again))
-        return _compare(outcome, "reopen", expected, found, exact=True)
+        _compare(outcome, "reopen", expected, found, exact=True)
+        return
     with _stage(outcome, "undo again", must=True):
         undone = relabel.undo(again)
         relabel.save(undone, back, source=out, changed=relabelled(again))
@@ -203,14 +201,14 @@ def _stage(outcome: Outcome, stage: str, must: bool = False) -> Iterator[None]:
             outcome.blame("lines", stage, str(error))
         if must:
             outcome.blame("unreadable", stage, str(error))
-        raise Refused(stage) from error
+        raise RefusedError(stage) from error
     except MemoryError as error:
         outcome.message = "MemoryError"
-        raise Refused(stage) from error
+        raise RefusedError(stage) from error
     except Exception as error:
         kind = "unreadable" if must else "traceback"
         outcome.blame(kind, f"{stage}: {_place(error)}", f"{type(error).__name__}: {error}")
-        raise Refused(stage) from error
+        raise RefusedError(stage) from error
 
 
 def _place(error: BaseException) -> str:
@@ -266,14 +264,13 @@ def _by_command(
     files = [str(path) for path in paths]
     dims = subject.options.get("sample_dims")
     extra = ["--sample-dims", dims] if dims else []
-    try:
+    with suppress(RefusedError):
         _command(outcome, "inspect", *files, *extra)
-    except Refused:
-        pass
     if truth is not None:
         _command(outcome, "undo", *files, "-o", str(back), "-q")
         undone = unpack(relabel.open_draws(back))
-        return _compare(outcome, "undo", truth, undone, subject.exact)
+        _compare(outcome, "undo", truth, undone, subject.exact)
+        return
     _command(outcome, "align", *files, *extra, *_spec_of(subject), "-o", str(out), "-q")
     if out.suffix in (".nc", ".zarr"):
         _command(outcome, "undo", str(out), "-o", str(back), "-q", must=True)
@@ -311,7 +308,7 @@ def _command(outcome: Outcome, name: str, *args: str, must: bool = False) -> Non
         outcome.blame("lines", f"relabel {name}", said)
     if must:
         outcome.blame("unreadable", f"relabel {name}", said)
-    raise Refused(name)
+    raise RefusedError(name)
 
 
 def _last_frame(lines: list[str]) -> str:

@@ -132,8 +132,6 @@ def damaged_bytes(rng: Rng, data: bytes) -> tuple[bytes, str]:
 # ------------------------------------------------------------------------- JSON
 
 
-
-
 _VALUES: tuple[Any, ...] = (
     *(None, True, 0, 1, -1, 2, 10**6, 10**30, 1e308, float("nan"), float("inf"), 0.5),
     *("", "h", "tanh", "permutation", "W1", "posterior/W1", "\x00", "a\nb", "chain", "é" * 300),
@@ -201,8 +199,8 @@ def _inside_archive(rng: Rng, path: Path) -> str:
             if number != chosen:
                 archive.writestr(about, data)
             elif rng.random() < 0.9:
-                data, what = damaged_bytes(rng, data)
-                archive.writestr(about, data)
+                spoiled, what = damaged_bytes(rng, data)
+                archive.writestr(about, spoiled)
     path.write_bytes(made.getvalue())
     return f"{what} in member {members[chosen][0].filename}"
 

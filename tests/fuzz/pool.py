@@ -39,6 +39,7 @@ def serve(line: Connection, attack: Attack, seed: int, originals: Path, home: Pa
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     capture(home)
+    line.send(None)  # everything is imported
     while (case := line.recv()) is not None:
         folder = home / "case"
         folder.mkdir()
@@ -57,6 +58,7 @@ class _Worker:
         self.process = context.Process(target=serve, args=arguments, daemon=True)
         self.process.start()
         other.close()
+        self.line.recv()
         self.case = -1
         self.since = time.monotonic()
 
@@ -126,12 +128,10 @@ def outcomes(
                 case = next(waiting, None)
                 if not alive or case is None:
                     worker.end()
-                    worker = _Worker(attack, seed, originals) if case is not None else None
-                if worker is not None:
-                    worker.give(case)
-                    busy.add(worker)
+                if case is not None:
+                    heir = worker if alive else _Worker(attack, seed, originals)
+                    heir.give(case)
+                    busy.add(heir)
     finally:
         for worker in busy:
             worker.end()
-
-

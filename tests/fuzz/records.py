@@ -1,4 +1,4 @@
-"""Records of alignments that were tampered with: the JSON, the elements, and the draws beside them."""
+"""Records of alignments that were tampered with: the JSON, the elements, the draws beside them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Damage files and try them: ``python tests/fuzz/run.py --files 5000 --seed 0``.
 
-Prints a table and a summary in JSON, and returns 1 if there was a violation (``attack.py`` says what
-is one). A case is known by the seed and its number, whatever ran before it:
+Prints a table and a summary in JSON, and returns 1 if there was a violation (``attack.py`` says
+what is one). A case is known by the seed and its number, whatever ran before it:
 ``python tests/fuzz/run.py --seed 0 --only 1234 --keep FOLDER`` repeats it and keeps the files.
 """
 
@@ -133,8 +133,8 @@ def _print_table(summary: dict[str, Any]) -> None:
         print(f"      {those[0]['subject']}, {those[0]['damage'][:90]}: {those[0]['text'][:160]!r}")
     broken = len({violation["case"] for violation in summary["violations"]})
     print(
-        f"{summary['files']} damaged files in {summary['seconds']:g} s: {summary['worked']} worked, "
-        f"{summary['refused']} refused, {broken} with violations"
+        f"{summary['files']} damaged files in {summary['seconds']:g} s: "
+        f"{summary['worked']} worked, {summary['refused']} refused, {broken} with violations"
     )
 
 

@@ -1,4 +1,4 @@
-"""What is damaged: every recorded file, stores made on the spot, and aligned draws of all formats."""
+"""What is damaged: every recorded file, stores made on the spot, and draws that were aligned."""
 
 from __future__ import annotations
 
@@ -191,12 +191,11 @@ def _aligned() -> list[Subject]:
     """Aligned draws, of which the values before are known."""
     trees = {
         "network": (lambda: small_tree(warmup=True), SPEC),
-        "deep": (lambda: network((2, 3, 3, 1), "tanh", chains=2, draws=15, rng=2).data, None),
+        "deep": (_deep, relabel.mlp(2, "tanh")),
         "mixture": (_mixture, Spec({"component": "permutation"})),
     }
     found = []
     for name, (tree, spec) in trees.items():
-        spec = spec or relabel.mlp(2, "tanh")
         for suffix in (".nc", ".zarr"):
             made = _before_and_after(tree, spec, suffix)
             found.append(
@@ -205,6 +204,10 @@ def _aligned() -> list[Subject]:
                 )
             )
     return found
+
+
+def _deep() -> Any:
+    return network((2, 3, 3, 1), "tanh", chains=2, draws=15, rng=2).data
 
 
 def _mixture() -> Any:

@@ -12,7 +12,7 @@ from attack import Outcome, attack
 from damage import damage, damaged_json
 from run import summed
 
-FEW = range(40)
+FEW = range(30)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_entries_of_json_are_changed_one_at_a_time():
 
 
 def hangs(seed: int, case: int, originals: Path, folder: Path) -> Outcome:
-    time.sleep(60 if case == 1 else 0)
+    time.sleep(600 if case == 1 else 0)
     return Outcome(case, ended="worked")
 
 
@@ -71,7 +71,7 @@ def dies(seed: int, case: int, originals: Path, folder: Path) -> Outcome:
 
 @pytest.mark.parametrize(("wrong", "kind"), [(hangs, "hang"), (dies, "signal")])
 def test_a_hang_and_an_end_by_a_signal_are_seen(wrong, kind, tmp_path):
-    found = list(pool.outcomes(wrong, range(4), tmp_path, processes=1, timeout=5.0))
+    found = list(pool.outcomes(wrong, range(4), tmp_path, processes=1, timeout=8.0))
     summary = summed(found, seed=0, seconds=0.0)
     assert [(one["case"], one["kind"]) for one in summary["violations"]] == [(1, kind)]
     assert (summary["files"], summary["worked"]) == (4, 3)
