@@ -16,7 +16,15 @@ from relabel.groups import Score
 from relabel.groups.elements import Element, Monomial
 from relabel.matching.allocation_features import FIXED, AllocationProblem
 from relabel.matching.draws import Draws
-from relabel.matching.features import Block, Layout, MatchingRule, Pair, Problem, Source
+from relabel.matching.features import (
+    Block,
+    Conditioning,
+    Layout,
+    MatchingRule,
+    Pair,
+    Problem,
+    Source,
+)
 from relabel.matching.moments import Pooled
 from relabel.matching.probes import Probes
 from relabel.spec.spec import ResolvedSpec
@@ -74,6 +82,8 @@ class Reference:
         Where every slot has scales of its own: the reciprocal variances of own features.
     penalty : float
         The contribution of the reference itself to the total loss (a prior).
+    conditioning : Conditioning
+        How the features were changed that it was formed from; so are those it is compared with.
     """
 
     own: dict[str, Array] = field(default_factory=dict)
@@ -86,6 +96,7 @@ class Reference:
     beside: dict[str, Array] = field(default_factory=dict)
     precision: dict[str, Array] = field(default_factory=dict)
     penalty: float = 0.0
+    conditioning: Conditioning = field(default_factory=Conditioning)
 
     def restricted(self, have: Layout, want: Layout) -> Reference:
         """Return the reference for draws that lack some of the variables.
@@ -115,6 +126,7 @@ class Reference:
                 for u, places in columns.items()
                 if u in self.precision
             },
+            conditioning=self.conditioning,
         )
 
 
@@ -194,6 +206,11 @@ class Criterion(ABC):
     def penalty(self, reference: Reference) -> float:
         """Return the contribution of the reference itself to the total loss (a prior)."""
         return reference.penalty
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether labels stay the same if one of the variables is multiplied by a number."""
+        return False
 
     @property
     def max_sweeps(self) -> int:

@@ -154,6 +154,11 @@ class Normal(Criterion):
         """Names of the variables that units are matched on."""
         return self.var_names
 
+    @property
+    def scale_free(self) -> bool:
+        """Whether labels stay the same if one of the variables is multiplied by a number."""
+        return True
+
     def initial(self) -> Criterion | None:
         """Start full covariances from diagonal ones."""
         return Normal(var_names=self.var_names) if self.covariance == "full" else None
