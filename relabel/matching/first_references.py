@@ -196,7 +196,10 @@ def _by_looks(task: Task, search: Search, every: _Some) -> Iterator[tuple[str, E
     layout, block = task.layout, task.source.block(0)
     if not any(layout.columns.values()):
         return
-    middle = {u: np.median(x.reshape(-1, x.shape[2]), axis=0) for u, x in block.own.items()}
+    middle = {
+        u: np.median(x.reshape(x.shape[0] * x.shape[1], x.shape[2]), axis=0)
+        for u, x in block.own.items()
+    }
     looks = {"ranks": ranks(block, layout), "distances": distances(block, layout, middle)}
     assert isinstance(task.source, Sample)
     for name, own in looks.items():

@@ -170,8 +170,6 @@ class Criterion(ABC):
         Whether its loss is a distance or a divergence, so that a negative one is rounding.
     monotone : bool
         Whether its loss can be compared from one sweep to the next, and never rises.
-    rotates : bool
-        Whether its score is that of rotations too: slots must not differ by more than their means.
     named_references : tuple of str
         Draws that the option `reference` takes by name.
     renamed_options : mapping of str to str
@@ -181,7 +179,6 @@ class Criterion(ABC):
     name: ClassVar[str]
     is_distance: ClassVar[bool] = False
     monotone: ClassVar[bool] = True
-    rotates: ClassVar[bool] = False
     named_references: ClassVar[tuple[str, ...]] = ()
     renamed_options: ClassVar[Mapping[str, str]] = {}
 
@@ -206,6 +203,11 @@ class Criterion(ABC):
     def penalty(self, reference: Reference) -> float:
         """Return the contribution of the reference itself to the total loss (a prior)."""
         return reference.penalty
+
+    @property
+    def rotates(self) -> bool:
+        """Whether its score is that of rotations too: slots differ by their means alone."""
+        return False
 
     @property
     def scale_free(self) -> bool:
