@@ -12,7 +12,7 @@ import xarray as xr
 from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError
 from relabel.sources.base import Source
-from relabel.sources.failures import first_line, reading
+from relabel.sources.failures import reading, reading_place
 from relabel.sources.kinds import all_sources, files_of
 from relabel.sources.members import listed
 from relabel.spec.spec import SAMPLE_DIMS
@@ -121,13 +121,8 @@ def load(draws: DrawsLike, names: Collection[str], path: PathLike) -> None:
         plain = group in ("posterior", "warmup_posterior")
         for name, variable in dataset.variables.items():
             if f"{group}/{name}" in names or (plain and (name in names or not names)):
-                try:
+                with reading_place(f"{path}: {group}/{name}"):
                     variable.load()
-                except Exception as error:
-                    full = "there is not enough memory: " * isinstance(error, MemoryError)
-                    raise FileError(
-                        f"{path}: {group}/{name} cannot be read: {full}{first_line(error)}"
-                    ) from error
 
 
 def read_point(path: PathLike) -> tuple[xr.Dataset, str]:

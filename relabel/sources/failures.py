@@ -12,7 +12,7 @@ from typing import Any
 
 from relabel.errors import DataError, FileError, RelabelError
 
-__all__ = ["check_expansion", "check_file", "first_line", "package", "reading"]
+__all__ = ["check_expansion", "check_file", "first_line", "package", "reading", "reading_place"]
 
 #: An archive may always unpack to so many bytes, and beyond that to so many times its own size.
 _SMALL, _RATIO = 2**30, 100
@@ -33,6 +33,41 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "its content is nested too deeply"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def reading_place(place: str, *, told: str = "") -> Iterator[None]:
+    """Turn any failure to read something into a FileError that says what it was.
+
+    Libraries raise errors of many classes when a file is damaged (KeyError, UnicodeDecodeError,
+    MemoryError, ...): here, and only here, they become one.
+
+    Parameters
+    ----------
+    place : str
+        File, group and variable.
+    told : str, optional
+        The beginning of the message, instead of "`place` cannot be read".
+
+    Raises
+    ------
+    FileError
+
+    Examples
+    --------
+    >>> with reading_place("draws.nc: posterior/mu"):
+    ...     {}["mu"]
+    Traceback (most recent call last):
+    relabel.errors.FileError: draws.nc: posterior/mu cannot be read: 'mu'
+    """
+    try:
+        yield
+    except RelabelError:
+        raise
+    except Exception as error:
+        full = "there is not enough memory: " * isinstance(error, MemoryError)
+        said = told or f"{place} cannot be read"
+        raise FileError(f"{said}: {full}{first_line(error)}") from error
 
 
 @contextmanager
