@@ -98,12 +98,23 @@ class SourceOptions:
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Cut Stan's chains to the length of the shortest.")
     ] = False
+    follow_links: Annotated[
+        bool,
+        typer.Option(
+            "--follow-links", help="Read what a file keeps outside its folder (netCDF, Zarr)."
+        ),
+    ] = False
 
     def open(self) -> Any:
         """Open the draws."""
         from relabel.io.reading import open_draws
 
-        return open_draws(self.files, sample_dims=self.sample_dims, truncate=self.truncate)
+        return open_draws(
+            self.files,
+            sample_dims=self.sample_dims,
+            truncate=self.truncate,
+            follow_links=self.follow_links,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

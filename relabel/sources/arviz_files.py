@@ -106,8 +106,9 @@ def name_failures(dataset: xr.Dataset | xr.DataTree, prefix: str) -> None:
     for name, variable in dataset.variables.items():
         if name not in dataset.xindexes:  # indexes are in memory
             stored = _Stored(variable.copy(deep=False), f"{prefix}{name}")
-            lazy = indexing.CopyOnWriteArray(indexing.LazilyIndexedArray(stored))
-            variable.data = indexing.MemoryCachedArray(lazy)
+            lazy: Any = indexing.LazilyIndexedArray(stored)
+            kept = indexing.CopyOnWriteArray(lazy)
+            variable.data = indexing.MemoryCachedArray(kept)  # type: ignore[no-untyped-call]
 
 
 def check_names(data: DrawsLike) -> None:

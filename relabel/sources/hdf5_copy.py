@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -32,7 +33,7 @@ class _Guard:
     """
 
     def __init__(self, path: Path, mode: str) -> None:
-        self._file = open(path, mode, buffering=0)  # noqa: SIM115
+        self._file = io.FileIO(path, mode.replace("b", ""))
         self.failure: BaseException | None = None
 
     @contextmanager
@@ -119,7 +120,7 @@ def reachable(path: Any, mode: Literal["r", "r+", "w"]) -> Any:
 
     outer = mode == "r"
 
-    class Group(h5py.Group):
+    class Group(h5py.Group):  # type: ignore[misc]  # h5py has no types
         def __iter__(self) -> Iterator[str]:
             return (name for name in super().__iter__() if self._leads(name))
 
@@ -135,7 +136,7 @@ def reachable(path: Any, mode: Literal["r", "r+", "w"]) -> Any:
             except (KeyError, OSError, RuntimeError, ValueError):
                 return False
 
-    class File(h5py.File):
+    class File(h5py.File):  # type: ignore[misc]
         def __getitem__(self, name: Any) -> Any:
             item = super().__getitem__(name)
             return Group(item.id) if type(item) is h5py.Group else item
@@ -219,9 +220,9 @@ class _Renewal:
             group.id.unlink(os.fsencode(name))
             self._renew(group, name, place)
         for place in self.datasets:
-            for axis, name in enumerate(self._scales(place)):
-                if name is not None:
-                    scale = self._scale(place, name)
+            for axis, dimension in enumerate(self._scales(place)):
+                if dimension is not None:
+                    scale = self._scale(place, dimension)
                     self.after[place].dims[axis].attach_scale(scale)
         for place, axis, scale in users:
             self.after[place].dims[axis].attach_scale(self.after[scale])

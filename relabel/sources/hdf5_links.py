@@ -57,7 +57,7 @@ class _Reference:
 
     def candidates(self, source: Path) -> list[Path]:
         """Return all files that HDF5 may take for it when it opens `source`."""
-        own = Path(os.path.abspath(source)).parent
+        own = source.absolute().parent
         texts = os.environ.get(self.variable, "").split(os.pathsep)
         folders = [Path(text.replace("${ORIGIN}", str(own))) for text in texts if text]
         if self.variable == _RAW:
@@ -73,7 +73,7 @@ class _Reference:
             tried = [folder / named for folder in folders]
         if self.variable == _VIRTUAL:
             tried = [path for one in tried for path in _expanded(one)]
-        return [path for path in dict.fromkeys(tried) if os.path.exists(path)]
+        return [path for path in dict.fromkeys(tried) if Path(path).exists()]
 
 
 def _expanded(path: Path) -> Iterator[Path]:

@@ -55,7 +55,7 @@ def _read(paths: Sequence[Path], *, follow_links: bool = False) -> xr.DataTree |
         file = reachable(path, "r")
         graph = graph_of(path, file)
         check_paths(path, graph)
-        netcdf = h5netcdf.File(file, "r", phony_dims="access")
+        netcdf = h5netcdf.File(file, "r", phony_dims="access", decode_vlen_strings=True)
         datasets = {group: _read_group(path, netcdf, group) for group in graph.groups()}
         tree = xr.DataTree.from_dict(datasets)
     tree.set_close(file.close)
@@ -111,7 +111,7 @@ class _Hollow(ArrayWriter):
 
     def add(self, source: Any, target: Any, region: Any = None) -> None:
         if not (isinstance(source, np.ndarray) and source.size > 1 and not any(source.strides)):
-            super().add(source, target, region)
+            super().add(source, target, region)  # type: ignore[no-untyped-call]
 
 
 def _write_group(file: Any, group: str | None, dataset: xr.Dataset) -> None:
@@ -125,7 +125,7 @@ def _write_group(file: Any, group: str | None, dataset: xr.Dataset) -> None:
     with h5netcdf.File(file, "r+") as netcdf:
         store = H5NetCDFStore(netcdf, group=group or "/", mode="r+")
         variables, attributes = encode_dataset_coordinates(hollow.compute())
-        store.store(variables, attributes, writer=_Hollow())
+        store.store(variables, attributes, writer=_Hollow())  # type: ignore[no-untyped-call]
     for name, variable in large.items():
         stored = file[f"{group or ''}/{name}"]
         for block in blocks_of(variable.shape, variable.dtype.itemsize):
