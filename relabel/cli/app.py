@@ -17,6 +17,7 @@ import typer
 from relabel._util.versions import __version__
 from relabel.cli import completion
 from relabel.cli.parameters import with_groups
+from relabel.cli.signals import ending_on_signals
 from relabel.errors import RelabelError
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -44,7 +45,7 @@ def main() -> None:
     if completion.asked_to_complete():
         completion.complete(app)
     try:
-        with _ending_with_its_reader():
+        with _ending_with_its_reader(), ending_on_signals():
             app(prog_name="relabel")
     except Exception:  # noqa: BLE001
         traceback.print_exc()
