@@ -18,6 +18,7 @@ from relabel._util.versions import __version__
 from relabel.cli import completion
 from relabel.cli.output import OutputError, mend_streams, print_error
 from relabel.cli.parameters import with_groups
+from relabel.cli.signals import ending_on_signals
 from relabel.errors import RelabelError
 from relabel.sources.failures import first_line
 
@@ -47,7 +48,7 @@ def main() -> None:
         completion.complete(app)
     try:
         mend_streams()
-        with _ending_with_its_reader():
+        with _ending_with_its_reader(), ending_on_signals():
             app(prog_name="relabel")
     except OutputError as error:
         _end(2, f"error: {error}")

@@ -130,10 +130,13 @@ class OutputOptions:
 
     def check(self, source: Path | Sequence[Path]) -> None:
         """Refuse an output that cannot be written, before any work is done."""
+        from relabel.io.temporary import abandoned
         from relabel.io.writing import check_target
 
         if self.output is not None:
             check_target(self.output, source, force=self.force)
+            for told in abandoned(self.output.absolute().parent):
+                typer.echo(f"note: {told}", err=True)
 
     def save(
         self,

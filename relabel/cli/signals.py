@@ -1,0 +1,46 @@
+"""Signals that end the command: they become exceptions, so that nothing is left behind."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["ending_on_signals"]
+
+_NAMES = ("SIGTERM", "SIGHUP", "SIGINT")
+_AT_ONCE = 2.0  # seconds in which further signals mean the same
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """End by SystemExit on SIGTERM and SIGHUP, by KeyboardInterrupt on SIGINT.
+
+    A signal that comes while the first one is being obeyed, such as the SIGHUP of a session that
+    ends, does not interrupt that. A signal that is ignored (``nohup``) stays ignored, and a handler
+    that somebody else has set stays. At the end everything is as it was.
+    """
+    last = -_AT_ONCE
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before < _AT_ONCE:
+            return
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in numbers}
+    ours = [number for number in numbers if before[number] in usual]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
