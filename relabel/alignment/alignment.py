@@ -22,7 +22,8 @@ from relabel.alignment.provenance import (
 )
 from relabel.alignment.references import flagged_chains
 from relabel.alignment.result import transformed
-from relabel.data.containers import Data, pack, sharing, unpack
+from relabel.data.containers import Data, pack, unpack
+from relabel.data.participants import Participants, participants
 from relabel.data.provenance import Provenance
 from relabel.errors import SpecError
 from relabel.matching.allocation_features import located, with_labels
@@ -30,7 +31,7 @@ from relabel.matching.criteria import Criterion, Mean, criterion_of, current_opt
 from relabel.matching.criteria.registry import is_fully_described
 from relabel.matching.draws import Draws
 from relabel.matching.probes import find_probes
-from relabel.spec.spec import Spec, spec_of
+from relabel.spec.spec import ResolvedSpec, Spec, spec_of
 
 __all__ = ["align"]
 
@@ -50,6 +51,7 @@ def align(
     n_perturbations: int = 30,
     rng: int | np.random.Generator = 0,
     progress: bool | Report = False,
+    group: str = "posterior",
 ) -> Data:
     r"""Relabel every draw so that all of them sit in one reference mode.
 
@@ -94,6 +96,10 @@ def align(
     progress : bool or callable, default False
         True shows a bar on standard error; a callable is called with the name of a stage, the
         blocks done and the number of blocks.
+    group : str, default "posterior"
+        The posterior that is aligned, in a tree of several models: of ``"model/posterior"`` the
+        groups in ``model`` take part, and the record is ``model/relabel``. All other models stay
+        as they are. A model can also be taken out before, as in ``tree["model"]``.
 
     Returns
     -------
@@ -152,13 +158,14 @@ def align(
     """
     spec, criterion = spec_of(spec), _criterion(criterion)
     search = _search(n_first, n_random, n_perturbations, seed_of(rng))
-    groups = unpack(data)
-    shared = sharing(groups)
+    groups = unpack(data, group)
+    taking = participants(groups)
+    shared = taking.same
     earlier = _earlier(groups)
     spec = _spec_as_before(spec, earlier)
     criterion = located(criterion, spec, shared)
-    spec = with_labels(spec, criterion, shared)
-    draws = Draws.read(shared, spec, nonfinite, groups)
+    spec = with_labels(spec, criterion, taking.views())
+    draws = Draws.read(shared, taking.compared(spec), nonfinite, groups)
     criterion = criterion.resolved(draws.resolved)
     criterion.check_rotations(draws.resolved)
     probes = find_probes(draws.resolved, groups, inputs, criterion, search["rng"])
@@ -169,20 +176,30 @@ def align(
         job = Job(criterion, probes, search, report)
         solution = job.run(draws, apart, _aligned_alike(earlier, groups, criterion, options))
         solution.remarks.warnings.extend(_on_earlier(earlier, criterion))
-        found = [("", draws, solution)]
-        warmup = sharing(groups, "warmup_")
-        if warmup:
-            warm = Draws.read(warmup, spec.present_in(warmup), nonfinite, groups)
-            found.append(("warmup_", warm, job.follow_warmup(warm, draws, solution)))
+        found = [("", taking, draws, solution)]
+        warmup = participants(groups, "warmup_")
+        if warmup.same:
+            known = warmup.compared(spec.present_in(warmup.views())).present_in(warmup.same)
+            warm = Draws.read(warmup.same, known, nonfinite, groups)
+            found.append(("warmup_", warmup, warm, job.follow_warmup(warm, draws, solution)))
     changed: dict[str, xr.Dataset | None] = {}
-    for prefix, part, result in found:
-        provenance = provenance_of(part, result, criterion, options)
+    for prefix, those, part, result in found:
+        whole = _whole(those, part, spec)
+        provenance = provenance_of(part, those, whole, result, criterion, options)
         if apart is not None:
             chains = tuple(np.flatnonzero(apart).tolist())
             provenance = replace(provenance, no_part_in_reference=chains)
         own, done = found_variables(part, result), part.transformation(result.elements)
-        changed |= transformed(groups, prefix, part.resolved, done, own, provenance)
-    return pack(data, changed)
+        changed |= transformed(groups, those, prefix, whole, done, own, provenance)
+    return pack(data, changed, group)
+
+
+def _whole(taking: Participants, draws: Draws, spec: Spec) -> ResolvedSpec:
+    """Return the spec, bound to all groups that take part: also to those of other draws."""
+    if not taking.matched:
+        return draws.resolved
+    views = taking.views()
+    return spec.present_in(views).bind(views)
 
 
 def _criterion(given: Any) -> Criterion:

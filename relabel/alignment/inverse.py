@@ -8,18 +8,23 @@ from relabel.alignment.provenance import (
     refuse_reduced,
     stored_elements,
 )
-from relabel.data.containers import Data, pack, sharing, unpack
+from relabel.alignment.result import moved
+from relabel.data.containers import Data, pack, unpack
+from relabel.data.participants import participants
+from relabel.data.provenance import Provenance
 
 __all__ = ["undo"]
 
 
-def undo(data: Data) -> Data:
+def undo(data: Data, *, group: str = "posterior") -> Data:
     """Return the draws as they were before any alignment.
 
     Parameters
     ----------
     data : InferenceData, DataTree or Dataset
         Aligned draws: there must be a group ``relabel``.
+    group : str, default "posterior"
+        The posterior that was aligned, in a tree of several models, as in ``"model/posterior"``.
 
     Returns
     -------
@@ -41,15 +46,16 @@ def undo(data: Data) -> Data:
     >>> relabel.undo(aligned).identical(draws)
     True
     """
-    groups = unpack(data)
+    groups = unpack(data, group)
     stored_elements(groups, "")
     refuse_reduced(groups)
     changed: dict[str, xr.Dataset | None] = {}
     for prefix in ("", "warmup_"):
         if f"{prefix}relabel" in groups:
-            spec, done = stored_elements(groups, prefix)
-            shared = sharing(groups, prefix)
-            fresh = done.inverse().apply(shared, spec.present_in(shared).bind(shared))
-            changed |= {f"{prefix}{g}": ds for g, ds in fresh.items() if ds is not shared[g]}
+            _, done = stored_elements(groups, prefix)
+            taking = participants(groups, prefix)
+            spec, views = Provenance.within(groups, prefix).spec, taking.views()
+            resolved = spec.present_in(views).bind(views)
+            changed |= moved(groups, taking, prefix, resolved, done.inverse())
             changed[f"{prefix}relabel"] = None
-    return pack(data, changed)
+    return pack(data, changed, group)

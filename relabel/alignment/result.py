@@ -10,17 +10,43 @@ import xarray as xr
 from relabel.alignment.provenance import (
     stored_elements,
 )
-from relabel.data.containers import sharing
+from relabel.data.participants import Participants
 from relabel.data.provenance import Provenance
 from relabel.errors import SpecError
 from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec
 from relabel.spec.transformation import Transformation
 
-__all__ = ["transformed"]
+__all__ = ["moved", "transformed"]
+
+
+def moved(
+    groups: Mapping[str, xr.Dataset],
+    taking: Participants,
+    prefix: str,
+    resolved: ResolvedSpec,
+    transformation: Transformation,
+) -> dict[str, xr.Dataset | None]:
+    """Groups that a transformation of the posterior's draws changes, by their full names.
+
+    Groups of other draws are transformed by the elements of the draws whose labels they have.
+    """
+    fresh = transformation.apply(taking.same, resolved.within(taking.same))
+    changed: dict[str, xr.Dataset | None] = {
+        f"{prefix}{group}": dataset
+        for group, dataset in fresh.items()
+        if dataset is not groups[f"{prefix}{group}"]
+    }
+    for group, matched in taking.matched.items():
+        if resolved.in_group(group):
+            view = {group: matched.view()}
+            after = transformation.at(*matched.rows).apply(view, resolved.within(view))[group]
+            changed[f"{prefix}{group}"] = matched.restored(view[group], after)
+    return changed
 
 
 def transformed(
     groups: Mapping[str, xr.Dataset],
+    taking: Participants,
     prefix: str,
     resolved: ResolvedSpec,
     transformation: Transformation,
@@ -28,16 +54,10 @@ def transformed(
     provenance: Provenance,
 ) -> dict[str, xr.Dataset | None]:
     """Changed groups of the result: the relabelled ones, and the record, composed if need be."""
-    shared = sharing(groups, prefix)
-    fresh = transformation.apply(shared, resolved)
-    changed: dict[str, xr.Dataset | None] = {
-        f"{prefix}{group}": dataset
-        for group, dataset in fresh.items()
-        if dataset is not shared[group]
-    }
+    changed = moved(groups, taking, prefix, resolved, transformation)
     if f"{prefix}relabel" in groups:
-        spec, done = stored_elements(groups, prefix)
-        if spec != resolved.complete_spec():
+        _, done = stored_elements(groups, prefix)
+        if Provenance.within(groups, prefix).spec != resolved.complete_spec():
             raise SpecError(
                 "these draws were aligned before under another spec, and the two cannot be "
                 "composed; undo the first (relabel.undo), then align"
@@ -48,7 +68,8 @@ def transformed(
     stored = own.assign(transformation.to_dataset().data_vars)
     if transformation.offsets is not None:
         provenance = replace(provenance, offsets=tuple(transformation.offsets.values))
-    coords = {d: shared["posterior"][d] for d in SAMPLE_DIMS if d in shared["posterior"].coords}
+    posterior = taking.same["posterior"]
+    coords = {d: posterior[d] for d in SAMPLE_DIMS if d in posterior.coords}
     stored = stored.assign_coords(coords)
     stored.attrs = provenance.attrs()
     changed[f"{prefix}relabel"] = stored

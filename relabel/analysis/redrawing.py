@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from relabel._util.progress import Report, reporting
 from relabel._util.validate import integer, seed_of
 from relabel.alignment.provenance import refuse_reduced, stored_elements
-from relabel.data.containers import Data, pack, sharing, unpack
+from relabel.alignment.result import moved
+from relabel.data.containers import Data, pack, unpack
+from relabel.data.participants import participants
 from relabel.data.provenance import Provenance
 from relabel.diagnostics.kernels.scales import (
     Priors,
@@ -141,7 +143,8 @@ def redraw_scale(
     groups = unpack(aligned)
     spec, done = stored_elements(groups, "")
     refuse_reduced(groups)
-    shared = sharing(groups)
+    taking = participants(groups)
+    shared = taking.same
     resolved = spec.bind(shared)
     if not scaled_units(resolved):
         declared = ", ".join(f"{units!r} ({kind})" for units, kind in spec.units.items())
@@ -152,8 +155,9 @@ def redraw_scale(
     seed = seed_of(rng)
     with reporting(progress) as report:
         drawn = _draw(shared, resolved, checked, np.random.default_rng(seed), n_sweeps, report)
-    moved = drawn.scales.apply(shared, resolved)
-    changed: dict[str, xr.Dataset | None] = {g: d for g, d in moved.items() if d is not shared[g]}
+    views = taking.views()
+    whole = Provenance.within(groups).spec.present_in(views).bind(views)
+    changed = moved(groups, taking, "", whole, drawn.scales)
     own, record = groups["relabel"], Provenance.within(groups)
     stored = own.drop_vars(record.added, errors="ignore")
     stored = stored.assign((drawn.scales @ done).to_dataset().data_vars)

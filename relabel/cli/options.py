@@ -276,7 +276,8 @@ class SpecOptions:
 
 def _completed(draws: Any, spec: Spec) -> Declared:
     """Complete a spec that names units only: by a proposal, or by the names of dimensions."""
-    from relabel.data.containers import sharing, unpack
+    from relabel.data.containers import unpack
+    from relabel.data.participants import sharing
     from relabel.proposals.proposal import propose
 
     named = set(spec.units)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -62,6 +62,9 @@ class Provenance:
         Variables whose offsets are stored.
     added : tuple of str
         Variables of the group ``relabel`` that were added after the alignment.
+    groups : mapping of str to str
+        How each group of draws took part: ``"same draws"``, ``"by coordinates"``, ``"by
+        position"``, or ``"left: "`` and why. Empty in older records.
     no_part_in_reference : tuple of int, optional
         Chains that were kept out of the reference; None where that was not asked for.
     earlier : Provenance, optional
@@ -97,6 +100,7 @@ class Provenance:
     flags: tuple[str, ...] = ()
     offsets: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
     no_part_in_reference: tuple[int, ...] | None = None
     earlier: Provenance | None = None
     diagnosis: Mapping[str, Any] | None = None
@@ -165,8 +169,8 @@ class Provenance:
         unknown = sorted(set(entries) - known)
         if unknown:
             raise ValueError(f"unknown entries {', '.join(unknown)}")
-        for name in ("spec", "criterion", "options", "versions"):
-            if not isinstance(entries.get(name), Mapping):
+        for name in ("spec", "criterion", "options", "versions", "groups"):
+            if not isinstance(entries.get(name, {} if name == "groups" else None), Mapping):
                 raise TypeError(f"{name} must be a table")
         if not isinstance(entries["criterion"].get("name"), str):
             raise TypeError("the criterion must have a name")

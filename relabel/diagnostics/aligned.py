@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.alignment.provenance import refuse_reduced, stored_elements
-from relabel.data.containers import Groups, sharing, unpack
+from relabel.data.containers import Groups, unpack
+from relabel.data.participants import sharing
 from relabel.data.provenance import Provenance
 from relabel.data.roles import find_inputs, find_targets
 from relabel.errors import SpecError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -321,6 +321,12 @@ class ResolvedSpec:
     def measured(self) -> tuple[ResolvedVariable, ...]:
         """Return the variables of the posterior that are quantities, not labels."""
         return tuple(v for v in self.in_group("posterior") if v.labels_of is None)
+
+    def within(self, groups: Collection[str]) -> ResolvedSpec:
+        """Return the resolved spec with the variables of some groups only."""
+        variables = tuple(v for v in self.variables if v.group in groups)
+        shifts = tuple(shift for shift in self.shifts if shift.bias.group in groups)
+        return replace(self, variables=variables, shifts=shifts)
 
     def in_group(self, group: str) -> tuple[ResolvedVariable, ...]:
         """Return the variables of one group of the data."""
