@@ -122,17 +122,17 @@ def _left_coords(resolved: ResolvedSpec, taking: Participants) -> list[str]:
     found = []
     for group, dataset in taking.views().items():
         variables = resolved.in_group(group)
-        for name in staying(dataset, variables):
-            found.append(
-                f"coordinate {group}/{name} has units and only one of chain and draw, so it was "
-                "left in the old labels"
-            )
-        for rider in riding(dataset, variables):
-            if _rotated(rider, resolved):
-                found.append(
-                    f"coordinate {rider.address} was left as it is: its units rotate, and what "
-                    "belongs to each of them has no meaning after that"
-                )
+        found += [
+            f"coordinate {group}/{name} has units and only one of chain and draw, so it was left "
+            "in the old labels"
+            for name in staying(dataset, variables)
+        ]
+        found += [
+            f"coordinate {rider.address} was left as it is: its units rotate, and what belongs to "
+            "each of them has no meaning after that"
+            for rider in riding(dataset, variables)
+            if _rotated(rider, resolved)
+        ]
     return found
 
 

@@ -9,6 +9,7 @@ import xarray as xr
 
 from relabel.alignment.provenance import (
     stored_elements,
+    written_by,
 )
 from relabel.data.participants import Participants
 from relabel.data.provenance import Provenance
@@ -39,8 +40,10 @@ def moved(
     for group, matched in taking.matched.items():
         if resolved.in_group(group):
             view = {group: matched.view()}
-            after = transformation.at(*matched.rows).apply(view, resolved.within(view))[group]
-            changed[f"{prefix}{group}"] = matched.restored(view[group], after)
+            own = resolved.within(view)
+            after = transformation.at(*matched.rows).apply(view, own)[group]
+            names = [address.removeprefix(f"{group}/") for address in written_by(own, view)]
+            changed[f"{prefix}{group}"] = matched.restored(after, names)
     return changed
 
 

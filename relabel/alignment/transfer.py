@@ -84,7 +84,12 @@ def _carried_over(
 ) -> dict[str, xr.Dataset | None]:
     """Relabel groups by the elements that are stored with others."""
     taking = participants(groups, prefix)
-    source = _of_draws(source, prefix, taking.same["posterior"])
+    places = places_in(taking.same["posterior"], source[f"{prefix}relabel"])
+    how = taking.described()
+    if places is not None:
+        how["posterior"] = "by coordinates"
+        names = [f"{prefix}{name}" for name in ("posterior", "relabel")]
+        source = {**source, **{name: source[name].isel(places) for name in names}}
     stored_spec, transformation = stored_elements(source, prefix)
     check_same_draws(source[f"{prefix}relabel"], taking.same["posterior"])
     views = taking.views()
@@ -118,21 +123,11 @@ def _carried_over(
         spec=resolved.complete_spec(),
         variables=written_by(resolved, views),
         offsets=(),
-        groups=taking.described(),
+        groups=how,
+        n_moved=transformation.n_moved(),
     )
     own = own.drop_attrs(deep=False)
     return transformed(groups, taking, prefix, resolved, transformation, own, provenance)
-
-
-def _of_draws(
-    source: Mapping[str, xr.Dataset], prefix: str, posterior: xr.Dataset
-) -> Mapping[str, xr.Dataset]:
-    """Return the aligned draws that have the labels of other draws, in their order."""
-    places = places_in(posterior, source[f"{prefix}relabel"])
-    if places is None:
-        return source
-    names = [f"{prefix}{name}" for name in ("posterior", "relabel")]
-    return {**source, **{name: source[name].isel(places) for name in names}}
 
 
 def _spec_for(groups: Mapping[str, xr.Dataset], provenance: Provenance) -> Spec:

@@ -157,7 +157,8 @@ def pack(data: Data, changed: Mapping[str, xr.Dataset | None], group: str = "pos
         tree = data.copy()
         for path, dataset in changed.items():
             if dataset is None:
-                del tree[path]
+                node, _, name = path.rpartition("/")
+                del (tree[node] if node else tree)[name]
             elif path in tree:
                 tree[path].dataset = dataset
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,15 +70,11 @@ class Matched:
         arrays = {name: v for name, v in lifted.items() if name not in coords}
         return xr.Dataset(arrays, coords)
 
-    def restored(self, view: xr.Dataset, changed: xr.Dataset) -> xr.Dataset:
-        """Return the group with the values of what changed in its view."""
+    def restored(self, changed: xr.Dataset, names: Collection[str]) -> xr.Dataset:
+        """Return the group with the values that some variables have in a changed view."""
         if self.stacked is None:
             return changed
-        fresh = {
-            name: self._lowered(str(name), changed[name].variable)
-            for name in changed.variables
-            if changed[name].variable is not view[name].variable
-        }
+        fresh = {name: self._lowered(name, changed[name].variable) for name in names}
         coords = {name: v for name, v in fresh.items() if name in self.stored.coords}
         arrays = {name: v for name, v in fresh.items() if name not in coords}
         return self.stored.assign(arrays).assign_coords(coords)
@@ -165,19 +161,18 @@ class Participants:
         """Say which groups with variables of the units were left, or matched by position."""
         found = []
         for name, why in self.left.items():
-            concerned = _carriers(name, self.beside[name], resolved) if why != _PRIOR else []
+            concerned = _carriers(self.beside[name], resolved) if why != _PRIOR else []
             if concerned:
                 found.append(
                     f"group {name!r} was left as it is, in its own labels "
                     f"({', '.join(concerned)}): {why}"
                 )
-        for name in self.by_position:
-            if resolved.in_group(name):
-                found.append(
-                    f"group {name!r} was matched with the posterior by position: one of them has "
-                    "no coordinates of chain or draw"
-                )
-        return found
+        return found + [
+            f"group {name!r} was matched with the posterior by position: one of them has no "
+            "coordinates of chain or draw"
+            for name in self.by_position
+            if resolved.in_group(name)
+        ]
 
 
 def participants(groups: Mapping[str, xr.Dataset], prefix: str = "") -> Participants:
@@ -283,7 +278,7 @@ def _of_second(name: str, groups: Mapping[str, xr.Dataset]) -> bool:
     return False
 
 
-def _carriers(name: str, dataset: xr.Dataset, resolved: ResolvedSpec) -> list[str]:
+def _carriers(dataset: xr.Dataset, resolved: ResolvedSpec) -> list[str]:
     """Return the variables of a group that seem to carry units: by name, dimension or size."""
     known = {variable.name for variable in resolved.variables}
     sizes = {size for size in resolved.sizes.values() if size > 1}
@@ -301,7 +296,7 @@ def _carriers(name: str, dataset: xr.Dataset, resolved: ResolvedSpec) -> list[st
 
 def _holds_draws(dataset: xr.Dataset) -> bool:
     """Whether a variable of a group has a dimension of draws."""
-    dims = {*SAMPLE_DIMS, _stacked(dataset)}
+    dims = {*SAMPLE_DIMS, "sample", _stacked(dataset)}
     return any(dims & set(variable.dims) for variable in dataset.data_vars.values())
 
 
@@ -314,16 +309,16 @@ def _stacked(dataset: xr.Dataset) -> str | None:
 
 
 def _match(dataset: xr.Dataset, posterior: xr.Dataset) -> Matched | str:
-    """Match the draws of a group with the posterior's; or say how they agree, or why they do not."""
+    """Match the draws of a group with the posterior's; or say how they agree, or why not."""
     stacked = _stacked(dataset)
     if stacked is None and not set(SAMPLE_DIMS) <= set(dataset.dims):
         return "its draws have no labels of chain and draw"
     places, ways = [], set()
     for dim in SAMPLE_DIMS:
-        ours, theirs = (d.coords[dim] if dim in d.coords else None for d in (dataset, posterior))
+        ours, theirs = _labels(dataset, dim), _labels(posterior, dim)
         if ours is not None and theirs is not None:
             equal = stacked is None and np.array_equal(ours, theirs)
-            place = np.arange(ours.size) if equal else _places(dim, ours.values, theirs.values)
+            place = np.arange(ours.size) if equal else _places(dim, ours, theirs)
             ways.add(_SAME if equal else _BY_COORDS)
         elif stacked is None and dataset.sizes[dim] == posterior.sizes.get(dim):
             place = np.arange(dataset.sizes[dim])
@@ -343,6 +338,11 @@ def _match(dataset: xr.Dataset, posterior: xr.Dataset) -> Matched | str:
         return Matched(dataset, None, (chain[:, None], draw[None, :]))
     n = dataset.sizes[stacked]
     return Matched(dataset, stacked, (np.resize(chain, (1, n)), np.resize(draw, (1, n))))
+
+
+def _labels(dataset: xr.Dataset, dim: str) -> Array | None:
+    """Return the labels of chain or draw; None where there are none."""
+    return np.asarray(dataset.coords[dim].values) if dim in dataset.coords else None
 
 
 def _places(dim: str, ours: Array, theirs: Array) -> Array | str:

@@ -128,7 +128,10 @@ class Provenance:
     def within(cls, groups: Mapping[str, xr.Dataset], prefix: str = "") -> Provenance:
         """Return the record among the groups of aligned draws; see :meth:`of`."""
         if f"{prefix}{ATTRIBUTE}" not in groups:
-            raise DataError("these draws were not aligned: there is no group 'relabel'")
+            nested = [path for path in groups if path.endswith(f"/{ATTRIBUTE}")]
+            node = nested[0].rpartition("/")[0] if nested else ""
+            hint = f"; there is {nested[0]!r}: take data[{node!r}], or its group" if nested else ""
+            raise DataError(f"these draws were not aligned: there is no group 'relabel'{hint}")
         return cls.read(groups[f"{prefix}{ATTRIBUTE}"].attrs)
 
     @classmethod

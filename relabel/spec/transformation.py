@@ -67,6 +67,11 @@ class Transformation:
         back = Transformation({units: g.inverse() for units, g in other.elements.items()})
         return replace(both, offsets=back._carried(self.offsets).plus(other.offsets))
 
+    def n_moved(self) -> int:
+        """Return the number of draws that change."""
+        moves = [element.moves() for element in self.elements.values()]
+        return int(np.logical_or.reduce(moves).sum())
+
     def at(self, chain: Array, draw: Array) -> Transformation:
         """Return the elements of some draws, by their positions, which broadcast.
 
