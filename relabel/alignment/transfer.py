@@ -85,16 +85,16 @@ def _carried_over(
     """Relabel groups by the elements that are stored with others."""
     taking = participants(groups, prefix)
     places = places_in(taking.same["posterior"], source[f"{prefix}relabel"])
-    how = taking.described()
+    how = taking.described() | ({"posterior": "by coordinates"} if places else {})
     if places is not None:
-        how["posterior"] = "by coordinates"
         names = [f"{prefix}{name}" for name in ("posterior", "relabel")]
         source = {**source, **{name: source[name].isel(places) for name in names}}
     stored_spec, transformation = stored_elements(source, prefix)
     check_same_draws(source[f"{prefix}relabel"], taking.same["posterior"])
     views = taking.views()
+    provenance = Provenance.within(source, prefix)
     if spec is None:
-        spec = _spec_for(views, Provenance.within(source, prefix))
+        spec = _spec_for(views, provenance)
     elif prefix:
         spec = spec.present_in(views)
     taking.compared(spec)
@@ -112,7 +112,6 @@ def _carried_over(
                 f"declare them {was!r}; '{units}^0' in axes is for what is only permuted"
             )
     own = source[f"{prefix}relabel"]
-    provenance = Provenance.within(source, prefix)
     own = own.drop_vars(provenance.offsets)
     if transformation.offsets is not None:
         transformation = replace(

@@ -54,7 +54,7 @@ AlignedFile = Annotated[Path, typer.Argument(metavar="FILE", help="Aligned draws
 Group = Annotated[
     str,
     typer.Option(
-        metavar="PATH",
+        metavar="NAME",
         help="The posterior, in a file of several models, as in model/posterior.",
     ),
 ]
