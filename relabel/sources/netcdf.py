@@ -11,7 +11,7 @@ from typing import Any, Literal
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
-from relabel.data.containers import OWN, PREFIX, DrawsLike
+from relabel.data.containers import PREFIX, DrawsLike
 from relabel.errors import FileError
 from relabel.sources.arviz_files import changes_of, check_names, groups_of, open_tree, overwrite
 from relabel.sources.base import HDF5, Source
@@ -52,7 +52,7 @@ def _update(data: DrawsLike, path: Path, source: Path, changed: Collection[str])
     with _hdf5(path, "r+") as file:
         if changes.flat:
             _clear_root(file)
-        for name in [name for name in OWN if name in file]:
+        for name in [place for place in changes.places if place in file]:
             del file[name]
         for place, variable in changes.arrays.items():
             overwrite(file[place], variable, place)

@@ -14,7 +14,7 @@ from typing import Any
 
 import xarray as xr
 
-from relabel.data.containers import OWN, PREFIX, DrawsLike
+from relabel.data.containers import PREFIX, DrawsLike
 from relabel.errors import FileError
 from relabel.sources.arviz_files import changes_of, check_names, groups_of, open_tree, overwrite
 from relabel.sources.base import Source
@@ -59,7 +59,7 @@ def _update(data: DrawsLike, path: Path, source: Path, changed: Collection[str])
             for name in [name for name in root.array_keys() if name.startswith(PREFIX)]:
                 del root[name]
             del root.attrs["relabel"]
-        for name in [name for name in root.group_keys() if name in OWN]:
+        for name in [place for place in changes.places if place in root]:
             del root[name]
         for place, variable in changes.arrays.items():
             overwrite(root[place], variable, place)

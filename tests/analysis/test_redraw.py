@@ -256,17 +256,17 @@ def test_other_groups_follow_and_the_warm_up_does_not(simulated):
     lp = xr.Dataset({"W1": posterior["W1"]})
     groups = {
         "posterior": posterior,
-        "unconstrained": lp,
+        "unconstrained_posterior": lp,
         "warmup_posterior": posterior[{"draw": [0, 1]}],
     }
     aligned = relabel.align(xr.DataTree.from_dict(groups), simulated.spec)
     drawn = redraw_scale(aligned, ONES)
-    np.testing.assert_array_equal(drawn["unconstrained"]["W1"], drawn["posterior"]["W1"])
+    np.testing.assert_array_equal(drawn["unconstrained_posterior"]["W1"], drawn["posterior"]["W1"])
     for group in ("warmup_posterior", "warmup_relabel"):
         xr.testing.assert_identical(drawn[group], aligned[group])
     back = relabel.undo(drawn)
     np.testing.assert_allclose(back["warmup_posterior"]["W1"], groups["warmup_posterior"]["W1"])
-    np.testing.assert_allclose(back["unconstrained"]["W1"], posterior["W1"])
+    np.testing.assert_allclose(back["unconstrained_posterior"]["W1"], posterior["W1"])
 
 
 def test_float32_stays(simulated):

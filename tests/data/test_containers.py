@@ -8,7 +8,8 @@ import xarray as xr
 from files import SPEC, small_tree
 
 import relabel
-from relabel.data.containers import is_inference_data, pack, sharing, unpack
+from relabel.data.containers import is_inference_data, pack, unpack
+from relabel.data.participants import sharing
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
