@@ -29,7 +29,7 @@ from relabel.alignment.provenance import (
 from relabel.alignment.records import checked_values
 from relabel.alignment.references import flagged_chains
 from relabel.alignment.result import transformed
-from relabel.data.containers import Data, DrawsLike, Groups, model_of, pack, unpack
+from relabel.data.containers import Data, DrawsLike, model_of, pack, unpack
 from relabel.data.participants import Participants, participants
 from relabel.data.provenance import Provenance
 from relabel.errors import SpecError

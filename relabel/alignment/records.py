@@ -102,7 +102,7 @@ def standing(groups: Mapping[str, xr.Dataset], prefix: str) -> Standing:
 
 def _has_draws(groups: Mapping[str, xr.Dataset], address: str) -> bool:
     """Whether there is a variable or a coordinate with the dimensions chain and draw."""
-    group, _, name = address.rpartition("/")
+    group, _, name = address.partition("/")  # names may have slashes, groups have none
     variables = groups[group].variables if group in groups else {}
     return name in variables and set(SAMPLE_DIMS) <= set(variables[name].dims)
 

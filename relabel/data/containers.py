@@ -7,7 +7,7 @@ an ``InferenceData`` (arviz 0.x), an :class:`xarray.DataTree` (arviz 1.x) or a D
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 import xarray as xr
 
@@ -123,6 +123,12 @@ def node_of(group: str) -> str:
             f"given as a Dataset (data[{group!r}].to_dataset(), of InferenceData data[{group!r}])"
         )
     return node + slash
+
+
+def model_of(data: Data, group: str) -> DrawsLike:
+    """Return the part of a tree that holds one model: its posterior and what stands beside it."""
+    node = node_of(group).rstrip("/")
+    return cast(DrawsLike, data[node]) if node else data
 
 
 def _reader_of(data: Any) -> str:

@@ -364,7 +364,7 @@ def test_a_diagnosis_of_other_values_is_taken_out(aligned):
 def test_a_variable_that_was_taken_out(aligned):
     flat = unpack(aligned)
     short = xr.DataTree.from_dict(flat | {"posterior": flat["posterior"].drop_vars("b1")})
-    with pytest.raises(SpecError, match="unknown variable 'b1'"):
+    with pytest.raises(DataError, match="names posterior/b1, which the draws do not have"):
         redraw_scale(short, ONES)
 
 

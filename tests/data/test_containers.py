@@ -187,6 +187,8 @@ def test_dataset():
         "relabel_h_margin",
         "relabel_loss",
         "relabel_start",
+        "relabel_checksum_before",
+        "relabel_checksum_after",
     }
     assert set(unpack(aligned)) == {"posterior", "relabel"}
     assert_only_relabelled(dataset, aligned)
