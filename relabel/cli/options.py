@@ -25,6 +25,7 @@ __all__ = [
     "Declared",
     "EvidenceOptions",
     "Force",
+    "Group",
     "Inputs",
     "Json",
     "OutputOptions",
@@ -51,6 +52,13 @@ _WITH_NOISE = "normal"  # the likelihood that --noise alone stands for
 _SHOWN = 20  # lines of a spec that are printed beside the report
 
 AlignedFile = Annotated[Path, typer.Argument(metavar="FILE", help="Aligned draws: netCDF or Zarr.")]
+Group = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="The posterior, in a file of several models, as in model/posterior.",
+    ),
+]
 SpecFile = Annotated[
     Path | None,
     typer.Option("--spec", metavar="FILE", rich_help_panel=_SPEC, help="A spec as a TOML file."),
@@ -239,17 +247,20 @@ class SpecOptions:
     def _tables(self) -> tuple[Pairs, ...]:
         return (self.units, self.axes, self.values, self.sizes, self.gauges)
 
-    def resolve(self, draws: Any) -> Declared:
-        """Return the spec for some draws.
+    def resolve(self, draws: Any, group: str = "posterior") -> Declared:
+        """Return the spec for some draws; `group` is their posterior.
 
         Raises
         ------
         SpecError
             If none is given, or several, or the draws do not tell its axes.
         """
+        from relabel.data.containers import node_of
         from relabel.io.spec_files import read_spec
         from relabel.proposals.proposal import propose
 
+        if node_of(group):
+            draws = model_of(draws, group)
         if self.spec is not None:
             if self.activation or any(self._tables):
                 raise SpecError(
@@ -289,9 +300,18 @@ class SpecOptions:
         )
 
 
+def model_of(draws: Any, group: str) -> Any:
+    """Return the model of a posterior, out of a tree of several."""
+    from relabel.data.containers import node_of, unpack
+
+    unpack(draws, group)  # refuses a group that is not there
+    return draws[node_of(group).rstrip("/")]
+
+
 def _completed(draws: Any, spec: Spec) -> Declared:
     """Complete a spec that names units only: by a proposal, or by the names of dimensions."""
-    from relabel.data.containers import sharing, unpack
+    from relabel.data.containers import unpack
+    from relabel.data.participants import sharing
     from relabel.proposals.proposal import propose
 
     named = set(spec.units)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from relabel.cli.options import AlignedFile, RequiredOutputOptions
+from relabel.cli.options import AlignedFile, Group, RequiredOutputOptions
 
 __all__ = ["command"]
 
@@ -20,6 +20,7 @@ def command(
             "--partial", help="Undo what is left where recorded variables were renamed or dropped."
         ),
     ] = False,
+    group: Group = "posterior",
 ) -> None:
     """Write the draws of FILE as they were before they were aligned."""
     import warnings
@@ -31,18 +32,18 @@ def command(
 
     result.check(file)
     aligned = open_draws(file)
-    recorded, groups = relabelled(aligned), unpack(aligned)
+    groups = unpack(aligned)
     changed = [
         address
-        for address in recorded
-        for group, _, name in [address.rpartition("/")]
-        if group in groups and name in groups[group]
+        for address in relabelled(aligned, group)
+        for name, _, variable in [address.rpartition("/")]
+        if name in groups and variable in groups[name].variables
     ]
     load(aligned, changed, file)
-    left = said_of_absent(groups) if partial else ""
+    left = said_of_absent(unpack(aligned, group)) if partial else ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what it says is printed below
-        undone = undo(aligned, partial=partial)
+        undone = undo(aligned, partial=partial, group=group)
     result.save(undone, source=file, changed=changed)
     if left and not result.quiet:
         typer.echo(f"note: {left}")

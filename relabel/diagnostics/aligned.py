@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from relabel.alignment.provenance import refuse_reduced, stored_elements
 from relabel.alignment.records import checked_values
-from relabel.data.containers import Groups, sharing, unpack
+from relabel.data.containers import Groups, unpack
+from relabel.data.participants import sharing
 from relabel.data.provenance import Provenance
 from relabel.data.roles import find_inputs, find_targets
 from relabel.errors import SpecError

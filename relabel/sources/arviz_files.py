@@ -143,11 +143,14 @@ class Changes:
     own : dict of str or None to Dataset
         What the alignment added, by group. Where the draws are at the root of a file without
         groups, the single key is None, and `flat` is true.
+    places : tuple of str
+        Groups of the file that an alignment of these draws may have added.
     flat : bool
     """
 
     arrays: dict[str, xr.Variable]
     own: dict[str | None, xr.Dataset]
+    places: tuple[str, ...]
     flat: bool
 
 
@@ -159,10 +162,20 @@ def changes_of(data: DrawsLike, changed: Collection[str]) -> Changes:
     for address in changed:
         group, _, name = address.rpartition("/")
         arrays[name if flat else address] = groups[group][name].variable
-    own: dict[str | None, xr.Dataset] = {g: groups[g].drop_encoding() for g in OWN if g in groups}
+    nodes = sorted({_node(address) for address in changed}) or [""]
+    places = tuple(f"{node}{name}" for node in nodes for name in OWN)
+    own: dict[str | None, xr.Dataset] = {
+        place: groups[place].drop_encoding() for place in places if place in groups
+    }
     if isinstance(data, xr.Dataset) and own:
         own = {None: data[own_variables(data)].reset_coords(drop=True).drop_encoding()}
-    return Changes(arrays, own, flat)
+    return Changes(arrays, own, places, flat)
+
+
+def _node(address: str) -> str:
+    """Return the path of the model of a variable, before group and name."""
+    parts = address.split("/")[:-2]
+    return "".join(f"{part}/" for part in parts)
 
 
 def overwrite(stored: Any, variable: xr.Variable, place: str) -> None:

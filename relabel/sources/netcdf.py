@@ -12,7 +12,7 @@ from xarray.backends import H5NetCDFStore
 from xarray.backends.common import ArrayWriter
 from xarray.conventions import encode_cf_variable, encode_dataset_coordinates
 
-from relabel.data.containers import OWN, PREFIX, DrawsLike, unpack
+from relabel.data.containers import PREFIX, DrawsLike, unpack
 from relabel.errors import FileError
 from relabel.sources.arviz_files import (
     blocks_of,
@@ -92,7 +92,7 @@ def _update(data: DrawsLike, path: Path, source: Path, changed: Collection[str])
     with copied(source, path, changes.arrays) as file:
         if changes.flat:
             _clear_root(file)
-        for name in [name for name in OWN if name in file]:
+        for name in [place for place in changes.places if place in file]:
             del file[name]
         for place, variable in changes.arrays.items():
             overwrite(file[place], variable, place)

@@ -13,7 +13,7 @@ from typing import Any
 import xarray as xr
 
 from relabel._util.text import join
-from relabel.data.containers import OWN, PREFIX, DrawsLike
+from relabel.data.containers import PREFIX, DrawsLike
 from relabel.errors import FileError
 from relabel.sources.arviz_files import (
     Changes,
@@ -86,7 +86,7 @@ def _replace(path: Path, changes: Changes) -> None:
             for name in [name for name in root.array_keys() if name.startswith(PREFIX)]:
                 del root[name]
             del root.attrs["relabel"]
-        for name in [name for name in root.group_keys() if name in OWN]:
+        for name in [place for place in changes.places if place in root]:
             del root[name]
         for place, variable in changes.arrays.items():
             overwrite(root[place], variable, place)

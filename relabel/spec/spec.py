@@ -323,6 +323,12 @@ class ResolvedSpec:
         """Return the variables of the posterior that are quantities, not labels."""
         return tuple(v for v in self.in_group("posterior") if v.labels_of is None)
 
+    def within(self, groups: Collection[str]) -> ResolvedSpec:
+        """Return the resolved spec with the variables of some groups only."""
+        variables = tuple(v for v in self.variables if v.group in groups)
+        shifts = tuple(shift for shift in self.shifts if shift.bias.group in groups)
+        return replace(self, variables=variables, shifts=shifts)
+
     def in_group(self, group: str) -> tuple[ResolvedVariable, ...]:
         """Return the variables of one group of the data."""
         return tuple(v for v in self.variables if v.group == group)
