@@ -12,7 +12,7 @@ import xarray as xr
 from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError
 from relabel.sources.base import Source
-from relabel.sources.failures import first_line
+from relabel.sources.failures import reading
 from relabel.sources.kinds import all_sources, files_of
 from relabel.spec.spec import SAMPLE_DIMS
 
@@ -117,12 +117,8 @@ def load(draws: DrawsLike, names: Collection[str], path: PathLike) -> None:
         plain = group in ("posterior", "warmup_posterior")
         for name, variable in dataset.variables.items():
             if f"{group}/{name}" in names or (plain and (name in names or not names)):
-                try:
+                with reading(f"{path}: {group}/{name}"):
                     variable.load()
-                except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-                    raise FileError(
-                        f"{path}: {group}/{name} cannot be read: {first_line(error)}"
-                    ) from error
 
 
 def read_point(path: PathLike) -> tuple[xr.Dataset, str]:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import xarray as xr
+from xarray.backends import BackendArray
 from xarray.conventions import encode_cf_variable
+from xarray.core import indexing
 
 from relabel.data.containers import OWN, DrawsLike, is_inference_data, own_variables, unpack
 from relabel.errors import FileError
-from relabel.sources.failures import first_line
+from relabel.sources.failures import reading
 from relabel.spec.spec import SAMPLE_DIMS
 
-__all__ = ["Changes", "changes_of", "check_names", "groups_of", "open_tree", "overwrite"]
+__all__ = [
+    "Changes",
+    "blocks_of",
+    "changes_of",
+    "check_names",
+    "groups_of",
+    "name_failures",
+    "open_tree",
+    "overwrite",
+    "plain_form",
+]
 
-_BLOCK_BYTES = 2**26
+_BLOCK_BYTES = 2**24
 _PACKED = ("scale_factor", "add_offset")
 
 
@@ -43,15 +55,59 @@ def open_tree(path: Path, name: str, **options: Any) -> xr.DataTree | xr.Dataset
     FileError
         If it cannot be read, or holds nothing.
     """
-    try:
-        tree = xr.open_datatree(path, **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise FileError(f"{path}: cannot be read as {name}: {first_line(error)}") from error
+    with reading(str(path), told=f"{path}: cannot be read as {name}"):
+        tree = xr.open_datatree(path, cache=False, **options)
+    for group, node in tree.subtree_with_keys:
+        name_failures(node, f"{path}: " if group == "." else f"{path}: {group}/")
+    return plain_form(tree, path)
+
+
+def plain_form(tree: xr.DataTree, path: Path) -> xr.DataTree | xr.Dataset:
+    """Return a Dataset if there are no groups, and the draws at the root.
+
+    Raises
+    ------
+    FileError
+        If there is nothing.
+    """
     if not tree.children and set(SAMPLE_DIMS) & set(tree.dims):
         return tree.to_dataset()
     if not tree.children and not tree.data_vars:
         raise FileError(f"{path}: holds no groups and no variables; was it written completely?")
     return tree
+
+
+class _Stored(BackendArray):
+    """The values of a variable in a file, which is named if they cannot be read."""
+
+    def __init__(self, variable: xr.Variable, place: str) -> None:
+        self.variable, self.place = variable, place
+        self.shape, self.dtype = variable.shape, variable.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        kinds = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, kinds, self._values)
+
+    def _values(self, key: Any) -> Any:
+        with reading(self.place):
+            return self.variable[key].values
+
+
+def name_failures(dataset: xr.Dataset | xr.DataTree, prefix: str) -> None:
+    """Have an error name the variable, whenever one of a file is read.
+
+    Parameters
+    ----------
+    dataset : Dataset or DataTree
+        Opened with ``cache=False``; from here on what was read is kept.
+    prefix : str
+        The file and the group.
+    """
+    for name, variable in dataset.variables.items():
+        if name not in dataset.xindexes:  # indexes are in memory
+            stored = _Stored(variable.copy(deep=False), f"{prefix}{name}")
+            lazy = indexing.CopyOnWriteArray(indexing.LazilyIndexedArray(stored))
+            variable.data = indexing.MemoryCachedArray(lazy)
 
 
 def check_names(data: DrawsLike) -> None:
@@ -124,8 +180,31 @@ def overwrite(stored: Any, variable: xr.Variable, place: str) -> None:
             f"{place} is stored packed ({', '.join(packed)}), which would lose digits; "
             "save the draws without packing"
         )
-    bytes_a_row = max(1, variable.dtype.itemsize * int(np.prod(variable.shape[1:])))
-    step = max(1, _BLOCK_BYTES // bytes_a_row)
-    for start in range(0, variable.shape[0], step):
-        block = encode_cf_variable(variable[start : start + step].load(), name=place)
-        stored[start : start + step] = block.values
+    for block in blocks_of(variable.shape, variable.dtype.itemsize):
+        stored[block] = encode_cf_variable(variable[block].load(), name=place).values
+
+
+def blocks_of(shape: tuple[int, ...], item_bytes: int) -> Iterator[tuple[slice, ...]]:
+    """Yield blocks that together are an array, each of at most 16 MB where rows are smaller.
+
+    Examples
+    --------
+    >>> list(blocks_of((3, 2**20), 16))
+    [(slice(0, 1, None),), (slice(1, 2, None),), (slice(2, 3, None),)]
+    >>> list(blocks_of((), 8)), list(blocks_of((0, 5), 8))
+    ([()], [])
+    >>> len(list(blocks_of((1, 4, 2**20), 8)))
+    2
+    """
+    if not shape:
+        yield ()
+        return
+    row = max(1, item_bytes * math.prod(shape[1:]))
+    if row > _BLOCK_BYTES and len(shape) > 1:
+        for first in range(shape[0]):
+            for rest in blocks_of(shape[1:], item_bytes):
+                yield (slice(first, first + 1), *rest)
+        return
+    step = max(1, _BLOCK_BYTES // row)
+    for start in range(0, shape[0], step):
+        yield (slice(start, min(start + step, shape[0])),)

@@ -4,11 +4,46 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from relabel.errors import FileError
+from relabel.errors import FileError, RelabelError
 
-__all__ = ["first_line", "package"]
+__all__ = ["first_line", "package", "reading"]
+
+
+@contextmanager
+def reading(place: str, *, told: str = "") -> Iterator[None]:
+    """Turn any failure to read something into a FileError that says what it was.
+
+    Libraries raise errors of many classes when a file is damaged (KeyError, UnicodeDecodeError,
+    MemoryError, ...): here, and only here, they become one.
+
+    Parameters
+    ----------
+    place : str
+        File, group and variable.
+    told : str, optional
+        The beginning of the message, instead of "`place` cannot be read".
+
+    Raises
+    ------
+    FileError
+
+    Examples
+    --------
+    >>> with reading("draws.nc: posterior/mu"):
+    ...     {}["mu"]
+    Traceback (most recent call last):
+    relabel.errors.FileError: draws.nc: posterior/mu cannot be read: 'mu'
+    """
+    try:
+        yield
+    except RelabelError:
+        raise
+    except Exception as error:
+        raise FileError(f"{told or f'{place} cannot be read'}: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:
