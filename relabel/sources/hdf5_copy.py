@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from relabel.errors import FileError
 from relabel.sources.arviz_files import blocks_of
-from relabel.sources.failures import reading
+from relabel.sources.failures import naming
 from relabel.sources.hdf5_links import Graph, Key, check_names, graph_of, lost_parts
 
 __all__ = ["copied", "reachable", "written"]
@@ -32,7 +33,7 @@ class _Guard:
     """
 
     def __init__(self, path: Path, mode: str) -> None:
-        self._file = open(path, mode, buffering=0)  # noqa: SIM115
+        self._file = FileIO(path, mode)
         self.failure: BaseException | None = None
 
     @contextmanager
@@ -98,7 +99,7 @@ def written(path: Path, mode: Literal["r+", "w"]) -> Iterator[Any]:
     OSError
         If the system refused to write; it is the system's own error.
     """
-    guard = _Guard(path, "w+b" if mode == "w" else "r+b")
+    guard = _Guard(path, "w+" if mode == "w" else "r+")
     try:
         with reachable(guard, mode) as file:
             yield file
@@ -119,7 +120,7 @@ def reachable(path: Any, mode: Literal["r", "r+", "w"]) -> Any:
 
     outer = mode == "r"
 
-    class Group(h5py.Group):
+    class Group(h5py.Group):  # type: ignore[misc]
         def __iter__(self) -> Iterator[str]:
             return (name for name in super().__iter__() if self._leads(name))
 
@@ -135,18 +136,19 @@ def reachable(path: Any, mode: Literal["r", "r+", "w"]) -> Any:
             except (KeyError, OSError, RuntimeError, ValueError):
                 return False
 
-    class Attributes(h5py.AttributeManager):
+    class Attributes(h5py.AttributeManager):  # type: ignore[misc]
         def __contains__(self, name: str) -> bool:
             return name != "DIMENSION_LIST" and super().__contains__(name)
 
-    class Foreign(h5py.Dataset):  # h5netcdf would follow its references within the wrong file
+    class Foreign(h5py.Dataset):  # type: ignore[misc]
+        # h5netcdf would follow its references within the wrong file
         @property
         def attrs(self) -> Any:
             return Attributes(self)
 
     Foreign.__module__ = h5py.Dataset.__module__  # h5netcdf asks for it
 
-    class File(h5py.File):
+    class File(h5py.File):  # type: ignore[misc]
         def __getitem__(self, name: Any) -> Any:
             item = super().__getitem__(name)
             if outer and isinstance(item, h5py.Dataset) and _key_of(item)[0] != _key_of(self)[0]:
@@ -223,8 +225,8 @@ class _Renewal:
 
     def run(self, places: list[str]) -> None:
         """Replace what is at these places."""
-        old = {key for place in places if (key := self.graph.find(place)) in self._stored()}
-        gone = {key for key in old if self.graph.homes()[key] in places}
+        gone = {key for key, place in self.graph.homes().items() if place in places}
+        self._refuse_references_to(gone)
         users = self._forget(gone)
         for place in places:
             parent, _, name = place.rpartition("/")
@@ -232,15 +234,30 @@ class _Renewal:
             group.id.unlink(os.fsencode(name))
             self._renew(group, name, place)
         for place in self.datasets:
-            for axis, name in enumerate(self._scales(place)):
-                if name is not None:
-                    scale = self._scale(place, name)
-                    self.after[place].dims[axis].attach_scale(scale)
-        for place, axis, scale in users:
-            self.after[place].dims[axis].attach_scale(self.after[scale])
+            for axis, scale in enumerate(self._scales(place)):
+                if scale is not None:
+                    self.after[place].dims[axis].attach_scale(self._scale(place, scale))
+        for user, axis, dimension in users:
+            self.after[user].dims[axis].attach_scale(self.after[dimension])
 
-    def _stored(self) -> set[Key]:
-        return set(self.graph.homes())
+    def _refuse_references_to(self, gone: set[Key]) -> None:
+        """Refuse references that would lead to what is deleted; those of scales are mended."""
+        import h5py
+
+        for key, place in self.graph.homes().items() if gone else ():
+            item = self.before[place or "/"]
+            arrays = {n: item.attrs[n] for n in item.attrs if n not in _OF_SCALES}
+            if isinstance(item, h5py.Dataset) and not self.graph.nodes[key].apart:
+                arrays["its values"] = item[()] if h5py.check_ref_dtype(item.dtype) else ()
+            for name, values in arrays.items():
+                found = np.ravel(np.asarray(values, dtype=object)) if len(arrays) else ()
+                references = [r for r in found if isinstance(r, h5py.Reference) and r]
+                if any(_key_of(self.before[r]) in gone for r in references):
+                    raise FileError(
+                        f"{self.source}: {place or 'the root'} refers ({name}) to values that are "
+                        "not in the file, and would lead nowhere in a copy that holds them; put "
+                        "everything into one file (h5repack, nccopy)"
+                    )
 
     def _forget(self, gone: set[Key]) -> list[tuple[str, int, str]]:
         """Detach what will be deleted from scales and from what they are scales of.
@@ -278,7 +295,7 @@ class _Renewal:
         import h5py
 
         raw, key = os.fsencode(name), self.graph.find(place)
-        with reading(f"{self.source}: {place}"):
+        with naming(f"{self.source}: {place}"):
             item = self.before[place]
         foreign = key is not None and key[0] != self.graph.root[0]
         if isinstance(item, h5py.Group):
@@ -305,7 +322,8 @@ class _Renewal:
         if stored.get_external_count() or stored.get_layout() == h5py.h5d.VIRTUAL:
             plain = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             plain.set_attr_creation_order(stored.get_attr_creation_order())
-            if item.dtype.kind in "iufb" and stored.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
+            defined = stored.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+            if item.dtype.kind in "iufb" and defined:
                 value = np.zeros((), item.dtype)
                 stored.get_fill_value(value)
                 plain.set_fill_value(value)
@@ -315,13 +333,13 @@ class _Renewal:
         return h5py.Dataset(h5py.h5d.create(group.id, raw, kind, space, stored))
 
     def _values(self, item: Any, made: Any, place: str) -> None:
-        lost = lost_parts(Path(item.file.filename), place, item.id)
+        lost = lost_parts(place, item.id)
         if lost is not None:
             raise FileError(f"{self.source}: {place} is kept in {lost}, which is not there")
         if item.shape is None:
             return
         for block in blocks_of(item.shape, item.dtype.itemsize):
-            with reading(f"{self.source}: {place}"):
+            with naming(f"{self.source}: {place}"):
                 values = item[block]
             made[block] = values
 
@@ -330,7 +348,7 @@ class _Renewal:
         import h5py
 
         for name in (name for name in item.attrs if name not in _OF_SCALES):
-            with reading(f"{self.source}: {place}, attribute {name}"):
+            with naming(f"{self.source}: {place}, attribute {name}"):
                 old = item.attrs.get_id(name)
                 kind, space = old.get_type(), old.get_space()
                 self._refuse_references(kind, f"{place}, attribute {name}", foreign)
@@ -354,7 +372,7 @@ class _Renewal:
 
     def _scales(self, place: str) -> list[str | None]:
         """Return the last part of the name of the scale of each axis."""
-        with reading(f"{self.source}: {place}, its dimensions"):
+        with naming(f"{self.source}: {place}, its dimensions"):
             dims = self.before[place].dims
             return [axis[0].name.rpartition("/")[2] if len(axis) else None for axis in dims]
 

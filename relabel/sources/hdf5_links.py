@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from relabel.errors import FileError
-from relabel.sources.failures import reading
+from relabel.sources.failures import naming, reading
 
 __all__ = [
     "Graph",
@@ -57,7 +57,7 @@ class _Reference:
 
     def candidates(self, source: Path) -> list[Path]:
         """Return all files that HDF5 may take for it when it opens `source`."""
-        own = Path(os.path.abspath(source)).parent
+        own = source.absolute().parent
         texts = os.environ.get(self.variable, "").split(os.pathsep)
         folders = [Path(text.replace("${ORIGIN}", str(own))) for text in texts if text]
         if self.variable == _RAW:
@@ -66,12 +66,13 @@ class _Reference:
             folders = [*folders, own, Path.cwd(), source.resolve().parent]
         named = Path(self.name)
         if named.is_absolute():  # HDF5 tries the last part of the name as well
-            tried = [named] if self.variable == _RAW else [named, *(f / named.name for f in folders)]
+            last = [folder / named.name for folder in folders]
+            tried = [named] if self.variable == _RAW else [named, *last]
         else:
             tried = [folder / named for folder in folders]
         if self.variable == _VIRTUAL:
             tried = [path for one in tried for path in _expanded(one)]
-        return [path for path in dict.fromkeys(tried) if os.path.exists(path)]
+        return [path for path in dict.fromkeys(tried) if path.exists()]
 
 
 def _expanded(path: Path) -> Iterator[Path]:
@@ -131,16 +132,12 @@ def _references(path: Path, needed: bool) -> list[_Reference]:
     import h5py
 
     try:
-        with reading(f"{path}: the links", told=_told(path)), h5py.File(path, "r") as file:
+        with reading(path, "HDF5"), h5py.File(path, "r") as file:
             return list(_walk(path, h5py.h5g.open(file.id, b"/")))
     except FileError:
         if needed:
             raise
         return []
-
-
-def _told(path: Path) -> str:
-    return f"{path}: cannot be read as HDF5"
 
 
 def _walk(path: Path, root: Any) -> Iterator[_Reference]:
@@ -157,7 +154,7 @@ def _walk(path: Path, root: Any) -> Iterator[_Reference]:
                 yield _Reference(name, os.fsdecode(group.links.get_val(raw)[0]), _LINKS)
             if kind != h5py.h5l.TYPE_HARD:
                 continue
-            with reading(f"{path}: {name}"):
+            with naming(f"{path}: {name}"):
                 item = h5py.h5o.open(group, raw)
                 address = h5py.h5o.get_info(item).addr
             if address in seen:
@@ -192,18 +189,19 @@ def _parts(place: str, dataset: Any) -> Iterator[_Reference]:
                 yield _Reference(place, name, _VIRTUAL)
 
 
-def lost_parts(path: Path, place: str, dataset: Any) -> str | None:
+def lost_parts(place: str, dataset: Any) -> str | None:
     """Return the name of a file that holds values of a dataset, and is not there.
 
-    HDF5 reads fill values instead, without a word.
+    Of a virtual dataset HDF5 reads fill values instead, without a word.
 
     Parameters
     ----------
-    path : Path
-        The file that the dataset is in.
     place : str
     dataset : h5py.h5d.DatasetID
     """
+    import h5py
+
+    path = Path(os.fsdecode(h5py.h5f.get_name(dataset)))
     for part in _parts(place, dataset):
         if not part.candidates(path) and "%b" not in part.name:
             return part.name
@@ -335,7 +333,7 @@ def graph_of(path: Path, file: Any) -> Graph:
             at = f"{place}/{name}".lstrip("/")
             if kind != "hard" and not _resolves(group, raw):
                 continue
-            with reading(f"{path}: {at}"):
+            with naming(f"{path}: {at}"):
                 item = h5py.h5o.open(group, raw)
                 key = _key(item)
             own.links[name] = Link(key, kind)  # type: ignore[arg-type]
