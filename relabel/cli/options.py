@@ -24,6 +24,7 @@ __all__ = [
     "AlignedFile",
     "Declared",
     "EvidenceOptions",
+    "FollowLinks",
     "Force",
     "Inputs",
     "Json",
@@ -56,6 +57,10 @@ SpecFile = Annotated[
     typer.Option("--spec", metavar="FILE", rich_help_panel=_SPEC, help="A spec as a TOML file."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
+FollowLinks = Annotated[
+    bool,
+    typer.Option("--follow-links", help="Read values that netCDF keeps outside its folder."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a report.")]
 Rng = Annotated[int, typer.Option(min=0, metavar="INTEGER", help="Random seed.")]
@@ -99,11 +104,18 @@ class SourceOptions:
         bool, typer.Option("--truncate", help="Cut Stan's chains to the length of the shortest.")
     ] = False
 
+    follow_links: FollowLinks = False
+
     def open(self) -> Any:
         """Open the draws."""
         from relabel.io.reading import open_draws
 
-        return open_draws(self.files, sample_dims=self.sample_dims, truncate=self.truncate)
+        return open_draws(
+            self.files,
+            sample_dims=self.sample_dims,
+            truncate=self.truncate,
+            follow_links=self.follow_links,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

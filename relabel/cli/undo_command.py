@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from relabel.cli.options import AlignedFile, RequiredOutputOptions
+from relabel.cli.options import AlignedFile, FollowLinks, RequiredOutputOptions
 
 __all__ = ["command"]
 
@@ -20,6 +20,7 @@ def command(
             "--partial", help="Undo what is left where recorded variables were renamed or dropped."
         ),
     ] = False,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Write the draws of FILE as they were before they were aligned."""
     import warnings
@@ -30,7 +31,7 @@ def command(
     from relabel.io.reading import load, open_draws
 
     result.check(file)
-    aligned = open_draws(file)
+    aligned = open_draws(file, follow_links=follow_links)
     recorded, groups = relabelled(aligned), unpack(aligned)
     changed = [
         address

@@ -27,6 +27,7 @@ def open_draws(
     *,
     sample_dims: str | None = None,
     truncate: bool = False,
+    follow_links: bool = False,
     **options: Any,
 ) -> xr.DataTree | xr.Dataset:
     """Open saved draws: ArviZ's netCDF-4 or Zarr, weights of networks, draws of samplers.
@@ -47,6 +48,9 @@ def open_draws(
     truncate : bool, default False
         Whether to shorten Stan's chains to the shortest, where some were cut short or have
         different lengths.
+    follow_links : bool, default False
+        Whether a netCDF file may have values read that lie outside its folder (external links,
+        external storage, parts of virtual datasets).
     **options
         Further options of the reader of this kind, such as `layout` of ``.npy`` files and of
         emcee.
@@ -81,6 +85,8 @@ def open_draws(
         options["sample_dims"] = sample_dims
     if truncate:
         options["truncate"] = truncate
+    if follow_links:
+        options["follow_links"] = follow_links
     for name, value in options.items():
         if name not in source.options:
             raise DataError(f"{paths[0]}: {_not_taken(name, value, source)}")

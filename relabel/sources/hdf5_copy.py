@@ -250,7 +250,7 @@ class _Renewal:
             if isinstance(item, h5py.Dataset) and not self.graph.nodes[key].apart:
                 arrays["its values"] = item[()] if h5py.check_ref_dtype(item.dtype) else ()
             for name, values in arrays.items():
-                found = np.ravel(np.asarray(values, dtype=object)) if len(arrays) else ()
+                found = np.ravel(np.asarray(values, dtype=object)) if arrays else ()
                 references = [r for r in found if isinstance(r, h5py.Reference) and r]
                 if any(_key_of(self.before[r]) in gone for r in references):
                     raise FileError(
@@ -299,7 +299,7 @@ class _Renewal:
             item = self.before[place]
         foreign = key is not None and key[0] != self.graph.root[0]
         if isinstance(item, h5py.Group):
-            made = h5py.Group(h5py.h5g.create(group.id, raw, gcpl=item.id.get_create_plist()))
+            made = h5py.Group(h5py.h5g.create(group.id, raw, gcpl=_order_of(item)))
             self._attributes(item, made, place, foreign)
             for inner in self.graph.nodes[key].links if key is not None else ():
                 self._renew(made, inner, f"{place}/{inner}")
@@ -397,3 +397,16 @@ def _key_of(item: Any) -> Key:
 
     about = h5py.h5o.get_info(item.id)
     return about.fileno, about.addr
+
+
+def _order_of(group: Any) -> Any:
+    """Return properties of a new group that keeps the same order of names.
+
+    The properties themselves cannot be given to a new group: HDF5 crashes.
+    """
+    import h5py
+
+    old, new = group.id.get_create_plist(), h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    new.set_link_creation_order(old.get_link_creation_order())
+    new.set_attr_creation_order(old.get_attr_creation_order())
+    return new
