@@ -29,7 +29,7 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, shutil.Error):  # holds one triple for each file that was not copied
         return str(error.args[0][0][2]).partition(": '")[0]
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror.strip().splitlines()[0]
+        return str(error.strerror).strip().splitlines()[0]
     if isinstance(error, RecursionError):
         return "its content is nested too deeply"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

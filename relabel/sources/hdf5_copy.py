@@ -15,7 +15,7 @@ import numpy as np
 from relabel.errors import FileError
 from relabel.sources.arviz_files import blocks_of
 from relabel.sources.failures import naming
-from relabel.sources.hdf5_links import Graph, Key, check_names, graph_of, lost_parts
+from relabel.sources.hdf5_links import Graph, Key, check_names, graph_of, lost_parts, resolves
 
 __all__ = ["copied", "reachable", "written"]
 
@@ -121,27 +121,33 @@ def reachable(path: Any, mode: Literal["r", "r+", "w"]) -> Any:
     outer = mode == "r"
 
     class Group(h5py.Group):  # type: ignore[misc]
-        def __iter__(self) -> Iterator[str]:
-            return (name for name in super().__iter__() if self._leads(name))
+        opened = ""
 
-        def _leads(self, name: str) -> bool:
-            raw = os.fsencode(name)
-            kind = self.id.links.get_info(raw).type
-            if kind == h5py.h5l.TYPE_HARD:
-                return True
-            if not outer and kind != h5py.h5l.TYPE_SOFT:
-                return False
-            try:
-                return bool(h5py.h5o.exists_by_name(self.id, raw))
-            except (KeyError, OSError, RuntimeError, ValueError):
-                return False
+        @property
+        def name(self) -> str:
+            return self.opened or str(super().name)
+
+        def __iter__(self) -> Iterator[str]:
+            return (name for name in super().__iter__() if _leads(self.id, name, outer=outer))
 
     class Attributes(h5py.AttributeManager):  # type: ignore[misc]
         def __contains__(self, name: str) -> bool:
-            return name != "DIMENSION_LIST" and super().__contains__(name)
+            return name not in _OF_SCALES and super().__contains__(name)
+
+        def __getitem__(self, name: str) -> Any:
+            if name in _OF_SCALES:
+                raise KeyError(name)
+            return super().__getitem__(name)
 
     class Foreign(h5py.Dataset):  # type: ignore[misc]
-        # h5netcdf would follow its references within the wrong file
+        """A dataset of another file: h5netcdf would follow its references within this one."""
+
+        opened = ""
+
+        @property
+        def name(self) -> str:
+            return self.opened
+
         @property
         def attrs(self) -> Any:
             return Attributes(self)
@@ -151,11 +157,29 @@ def reachable(path: Any, mode: Literal["r", "r+", "w"]) -> Any:
     class File(h5py.File):  # type: ignore[misc]
         def __getitem__(self, name: Any) -> Any:
             item = super().__getitem__(name)
-            if outer and isinstance(item, h5py.Dataset) and _key_of(item)[0] != _key_of(self)[0]:
-                return Foreign(item.id)
-            return Group(item.id) if type(item) is h5py.Group else item
+            kind = type(item)
+            if kind is h5py.Dataset and outer and _key_of(item)[0] != _key_of(self)[0]:
+                kind = Foreign
+            elif kind is h5py.Group:
+                kind = Group
+            if kind is type(item):
+                return item
+            found = kind(item.id)
+            found.opened = name if isinstance(name, str) else ""
+            return found
 
     return File(path, mode, track_order=True) if mode != "r" else File(path, mode)
+
+
+def _leads(group: Any, name: str, *, outer: bool) -> bool:
+    """Whether a name in a group leads to something; in another file only if `outer`."""
+    import h5py
+
+    raw = os.fsencode(name)
+    kind = group.links.get_info(raw).type
+    if kind == h5py.h5l.TYPE_HARD:
+        return True
+    return (outer or kind == h5py.h5l.TYPE_SOFT) and resolves(group, raw)
 
 
 # ---------------------------------------------------------------------- copies

@@ -21,6 +21,7 @@ __all__ = [
     "graph_of",
     "inner_groups",
     "lost_parts",
+    "resolves",
 ]
 
 #: An object of HDF5: the number of its open file, and its address there.
@@ -331,7 +332,7 @@ def graph_of(path: Path, file: Any) -> Graph:
             name = os.fsdecode(raw)
             kind = kinds.get(group.links.get_info(raw).type, "external")
             at = f"{place}/{name}".lstrip("/")
-            if kind != "hard" and not _resolves(group, raw):
+            if kind != "hard" and not resolves(group, raw):
                 continue
             with naming(f"{path}: {at}"):
                 item = h5py.h5o.open(group, raw)
@@ -377,7 +378,7 @@ def _by_creation(group: Any) -> list[bytes]:
     return names
 
 
-def _resolves(group: Any, name: bytes) -> bool:
+def resolves(group: Any, name: bytes) -> bool:
     """Whether a link leads to something."""
     import h5py
 

@@ -81,7 +81,7 @@ def _read_group(path: Path, netcdf: Any, group: str, lost: Mapping[str, str]) ->
     """
     inner = group.strip("/") and f"{group}/"
     with naming(f"{path}: the group {group}"):
-        store = H5NetCDFStore(netcdf, group=group)
+        store = H5NetCDFStore(netcdf, group=group, mode="r")
         dataset = xr.open_dataset(store, decode_timedelta=False, cache=False)
         missing = {str(n): lost[f"{inner}{n}"] for n in dataset.variables if f"{inner}{n}" in lost}
         name_failures(dataset, f"{path}: {inner}", missing)
