@@ -14,7 +14,7 @@ import numpy as np
 
 from relabel.errors import FileError
 from relabel.sources.arviz_files import blocks_of
-from relabel.sources.failures import naming
+from relabel.sources.failures import first_line, naming
 from relabel.sources.hdf5_links import Graph, Key, check_names, graph_of, lost_parts, resolves
 
 __all__ = ["copied", "reachable", "written"]
@@ -103,6 +103,9 @@ def written(path: Path, mode: Literal["r+", "w"]) -> Iterator[Any]:
     try:
         with reachable(guard, mode) as file:
             yield file
+    except (LookupError, AttributeError, ArithmeticError, AssertionError) as error:
+        guard.check()
+        raise FileError(f"HDF5 cannot write it: {first_line(error)}") from error
     except Exception:
         guard.check()  # what HDF5 says of it is only a consequence
         raise

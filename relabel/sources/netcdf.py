@@ -82,10 +82,22 @@ def _read_group(path: Path, netcdf: Any, group: str, lost: Mapping[str, str]) ->
     inner = group.strip("/") and f"{group}/"
     with naming(f"{path}: the group {group}"):
         store = H5NetCDFStore(netcdf, group=group, mode="r")
-        dataset = xr.open_dataset(store, decode_timedelta=False, cache=False)
+        try:
+            dataset = xr.open_dataset(store, decode_timedelta=False, cache=False)
+        except Exception:
+            _read_dimensions(path, netcdf[group])
+            raise
         missing = {str(n): lost[f"{inner}{n}"] for n in dataset.variables if f"{inner}{n}" in lost}
         name_failures(dataset, f"{path}: {inner}", missing)
     return dataset
+
+
+def _read_dimensions(path: Path, group: Any) -> None:
+    """Read all coordinates of dimensions, to say which of them cannot be read."""
+    for name, variable in group.variables.items():
+        with naming(f"{path}: {group.name.strip('/')}/{name}".replace(": /", ": ")):
+            if variable.dimensions == (name,):
+                variable[:]
 
 
 def _write(data: DrawsLike, path: Path) -> None:
@@ -107,7 +119,9 @@ def _update(data: DrawsLike, path: Path, source: Path, changed: Collection[str])
         for name in [name for name in OWN if name in file]:
             del file[name]
         for place, variable in changes.arrays.items():
-            overwrite(file[place], variable, place)
+            with naming(f"{source}: {place}"):
+                stored = file[place]
+            overwrite(stored, variable, place)
         for group, dataset in changes.own.items():
             _write_group(file, group, dataset)
 
