@@ -216,7 +216,6 @@ def copied(source: Path, path: Path, changed: Collection[str]) -> Iterator[Any]:
         check_names(source, graph)
         places = _to_write_anew(graph, changed)
         shutil.copyfile(source, path)
-        path.chmod(0o600)
         with written(path, "r+") as after:
             if places:
                 _Renewal(source, before, after, graph, changed).run(places)
