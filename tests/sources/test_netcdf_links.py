@@ -535,3 +535,17 @@ def test_references_within_another_file_are_refused(tmp_path):
     draws = relabel.open_draws(source)
     with pytest.raises(FileError, match="posterior/to is in another file"):
         relabel.save(relabel.align(draws, SPEC), tmp_path / "out.nc", source=source)
+
+
+def test_backends_of_emcee_are_not_read_from_outside(tmp_path):
+    (tmp_path / "in").mkdir()
+    np.zeros((5, 4, 2)).tofile(tmp_path / "chain.raw")
+    source = tmp_path / "in" / "backend.h5"
+    with h5py.File(source, "w") as file:
+        group = file.create_group("mcmc")
+        group.attrs.update({"nwalkers": 4, "ndim": 2, "iteration": 5})
+        stored = [(str(tmp_path / "chain.raw"), 0, 5 * 4 * 2 * 8)]
+        group.create_dataset("chain", shape=(5, 4, 2), dtype="f8", external=stored)
+        group["log_prob"] = np.zeros((5, 4))
+    with pytest.raises(FileError, match=r"mcmc/chain is kept in .* outside the folder"):
+        relabel.open_draws(source)
