@@ -1,78 +1,87 @@
-"""Peak memory of ``relabel align`` from netCDF to netCDF, with much beside the posterior.
+"""How much memory `align` from netCDF to netCDF takes, with and without much beside the posterior.
 
-The working set of the search is what ``relabel.align`` takes of the same draws in memory. The
-command must not take much more, however large the groups are that it only copies.
+Every row is a process of its own. The working set of the search is the peak of a process that
+opens the file, loads the posterior and aligns it, but writes nothing::
 
-Run ``python benchmarks/netcdf_memory.py`` (about a minute, and 1 GB of disk).
+    python benchmarks/netcdf_memory.py [--posterior MB] [--beside MB ...]
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import h5netcdf
 import numpy as np
+import xarray as xr
 
-SEARCH = """
-import relabel, sys
-draws = relabel.open_draws(sys.argv[1])
-data = draws["posterior"].to_dataset().load()
-relabel.align(data, relabel.mlp(1, "tanh"), inputs=None)
+WORK = """
+import resource, sys
+import relabel
+from relabel.io.reading import load
+task, source, target = sys.argv[1:]
+draws = relabel.open_draws(source)
+if task in ("align", "write"):
+    load(draws, ["mu"], source)
+    aligned = relabel.align(draws, {"k": "permutation"})
+if task == "write":
+    relabel.save(aligned, target, source=source)
+if task == "convert":
+    relabel.save(draws, target)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
-COMMAND = "import sys; from relabel.cli.app import main; sys.argv[0] = 'relabel'; main()"
-NOTHING = "import relabel.alignment.alignment, relabel.io.reading, relabel.io.writing, h5netcdf"
 
 
-def write(path: Path, draws: int, beside_mb: int) -> None:
-    """Write draws of a network 20-20-1 beside a large group."""
+def make(path: Path, posterior: float, beside: float) -> None:
+    """Write draws of a mixture, and a log likelihood that fills the file."""
     rng = np.random.default_rng(0)
-    shapes = {"W1": (20, 20), "b1": (20,), "W2": (20, 1), "b2": (1,)}
-    with h5netcdf.File(path, "w") as file:
-        group = file.create_group("posterior")
-        group.dimensions = {"chain": 4, "draw": draws}
-        for name, shape in shapes.items():
-            dims = [f"{name}_dim_{i}" for i in range(len(shape))]
-            group.dimensions.update(dict(zip(dims, shape, strict=True)))
-            values = rng.normal(size=shape) + 0.1 * rng.normal(size=(4, draws, *shape))
-            group.create_variable(name, ("chain", "draw", *dims), data=values)
-        large = file.create_group("log_likelihood")
-        rows = beside_mb * 2**20 // 8 // 4 // draws
-        large.dimensions = {"chain": 4, "draw": draws, "row": rows}
-        stored = large.create_variable("y", ("chain", "draw", "row"), float)
+    n_draws = int(posterior * 2**20 / 8 / 4 / 8)
+    means = np.arange(8.0) + 0.1 * rng.normal(size=(4, n_draws, 8))
+    mu = rng.permuted(means, axis=2)
+    tree = xr.DataTree.from_dict({"posterior": xr.Dataset({"mu": (("chain", "draw", "k"), mu)})})
+    tree.to_netcdf(path, engine="h5netcdf")
+    if not beside:
+        return
+    import h5netcdf
+
+    n_obs = int(beside * 2**20 / 8 / 4 / n_draws)
+    with h5netcdf.File(path, "a") as file:
+        group = file.create_group("log_likelihood")
+        group.dimensions = {"chain": 4, "draw": n_draws, "obs": n_obs}
+        y = group.create_variable("y", ("chain", "draw", "obs"), "f8")
         for chain in range(4):
-            stored[chain] = rng.normal(size=(draws, rows))
+            for start in range(0, n_draws, 1000):
+                stop = min(start + 1000, n_draws)
+                y[chain, start:stop] = rng.normal(size=(stop - start, n_obs))
 
 
-def peak(code: str, *arguments: str) -> float:
-    """Peak memory of a process, in MB."""
-    line = [sys.executable, "-c", code, *arguments]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return max(after, before) / 1024
+def peak(task: str, source: Path, target: Path) -> float:
+    """Return the largest resident size of a process that does a task, in MB."""
+    command = [sys.executable, "-c", WORK, task, str(source), str(target)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def main() -> None:
-    """Print the peaks; from the smallest to the largest, since the system tells the largest yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=5000, help="draws of each of four chains")
-    parser.add_argument("--beside", type=int, default=500, help="MB beside the posterior")
+    """Print one line for each size."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--posterior", type=float, default=20)
+    parser.add_argument("--beside", type=float, nargs="*", default=[0, 500])
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "in.nc", Path(folder) / "out.nc"
-        write(source, options.draws, options.beside)
-        alone = peak(NOTHING)
-        search = peak(SEARCH, str(source))
-        line = ["align", str(source), "-o", str(target), "--activation", "tanh", "-q"]
-        command = peak(COMMAND, *line)
-    print(f"posterior {options.draws * 4 * 441 * 8 / 2**20:.0f} MB, beside it {options.beside} MB")
-    print(f"imports {alone:.0f} MB; search {search:.0f} MB; command {command:.0f} MB")
-    print(f"command over search: {command / search:.2f}")
+    print("beside   start   search  and writing  ratio  beyond the start  ratio  convert")
+    for beside in options.beside:
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / "in.nc", Path(folder) / "out.nc"
+            make(source, options.posterior, beside)
+            start, search, whole = (peak(t, source, target) for t in ("open", "align", "write"))
+            target.unlink()
+            convert = peak("convert", source, target)
+        print(
+            f"{beside:3.0f} MB  {start:4.0f} MB  {search:4.0f} MB      {whole:4.0f} MB  "
+            f"{whole / search:5.2f}           {whole - start:4.0f} MB  "
+            f"{(whole - start) / (search - start):5.2f}  {convert:4.0f} MB"
+        )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ __all__ = [
     "AlignedFile",
     "Declared",
     "EvidenceOptions",
+    "FollowLinks",
     "Force",
     "Group",
     "Inputs",
@@ -64,6 +65,10 @@ SpecFile = Annotated[
     typer.Option("--spec", metavar="FILE", rich_help_panel=_SPEC, help="A spec as a TOML file."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
+FollowLinks = Annotated[
+    bool,
+    typer.Option("--follow-links", help="Read values that netCDF keeps outside its folder."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a report.")]
 Rng = Annotated[int, typer.Option(min=0, metavar="INTEGER", help="Random seed.")]
@@ -106,12 +111,7 @@ class SourceOptions:
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Cut Stan's chains to the length of the shortest.")
     ] = False
-    follow_links: Annotated[
-        bool,
-        typer.Option(
-            "--follow-links", help="Read what a file keeps outside its folder (netCDF, Zarr)."
-        ),
-    ] = False
+    follow_links: FollowLinks = False
 
     def open(self) -> Any:
         """Open the draws."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from relabel.cli.options import AlignedFile, Group, RequiredOutputOptions
+from relabel.cli.options import AlignedFile, FollowLinks, Group, RequiredOutputOptions
 
 __all__ = ["command"]
 
@@ -21,6 +21,7 @@ def command(
         ),
     ] = False,
     group: Group = "posterior",
+    follow_links: FollowLinks = False,
 ) -> None:
     """Write the draws of FILE as they were before they were aligned."""
     import warnings
@@ -31,7 +32,7 @@ def command(
     from relabel.io.reading import load, open_draws
 
     result.check(file)
-    aligned = open_draws(file)
+    aligned = open_draws(file, follow_links=follow_links)
     groups = unpack(aligned)
     changed = [
         address

@@ -12,7 +12,7 @@ import xarray as xr
 from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError
 from relabel.sources.base import Source
-from relabel.sources.failures import reading, reading_place
+from relabel.sources.failures import naming, reading
 from relabel.sources.kinds import all_sources, files_of
 from relabel.sources.members import listed
 from relabel.spec.spec import SAMPLE_DIMS
@@ -49,8 +49,8 @@ def open_draws(
         Whether to shorten Stan's chains to the shortest, where some were cut short or have
         different lengths.
     follow_links : bool, default False
-        Whether values are read that a netCDF file or Zarr store keeps outside its folder (external
-        storage and links, sources of virtual datasets, symbolic links). Unasked they are refused.
+        Whether a netCDF file may have values read that lie outside its folder (external links,
+        external storage, parts of virtual datasets).
     **options
         Further options of the reader of this kind, such as `layout` of ``.npy`` files and of
         emcee.
@@ -127,7 +127,7 @@ def load(draws: DrawsLike, names: Collection[str], path: PathLike) -> None:
         plain = group in ("posterior", "warmup_posterior")
         for name, variable in dataset.variables.items():
             if f"{group}/{name}" in names or (plain and (name in names or not names)):
-                with reading_place(f"{path}: {group}/{name}"):
+                with naming(f"{path}: {group}/{name}"):
                     variable.load()
 
 

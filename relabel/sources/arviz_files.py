@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,7 @@ from xarray.core import indexing
 
 from relabel.data.containers import OWN, DrawsLike, is_inference_data, own_variables, unpack
 from relabel.errors import FileError
-from relabel.sources.failures import reading_place
+from relabel.sources.failures import naming, reading
 from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _BLOCK_BYTES = 2**24
+_LOST = "{} is kept in the file {}, which is not there"
 _PACKED = ("scale_factor", "add_offset")
 
 
@@ -55,7 +56,7 @@ def open_tree(path: Path, name: str, **options: Any) -> xr.DataTree | xr.Dataset
     FileError
         If it cannot be read, or holds nothing.
     """
-    with reading_place(str(path), told=f"{path}: cannot be read as {name}"):
+    with reading(path, name):
         tree = xr.open_datatree(path, cache=False, **options)
     for group, node in tree.subtree_with_keys:
         name_failures(node, f"{path}: " if group == "." else f"{path}: {group}/")
@@ -80,8 +81,8 @@ def plain_form(tree: xr.DataTree, path: Path) -> xr.DataTree | xr.Dataset:
 class _Stored(BackendArray):
     """The values of a variable in a file, which is named if they cannot be read."""
 
-    def __init__(self, variable: xr.Variable, place: str) -> None:
-        self.variable, self.place = variable, place
+    def __init__(self, variable: xr.Variable, place: str, lost: str | None) -> None:
+        self.variable, self.place, self.lost = variable, place, lost
         self.shape, self.dtype = variable.shape, variable.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
@@ -89,11 +90,15 @@ class _Stored(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, kinds, self._values)
 
     def _values(self, key: Any) -> Any:
-        with reading_place(self.place):
+        if self.lost is not None:
+            raise FileError(_LOST.format(self.place, self.lost))
+        with naming(self.place):
             return self.variable[key].values
 
 
-def name_failures(dataset: xr.Dataset | xr.DataTree, prefix: str) -> None:
+def name_failures(
+    dataset: xr.Dataset | xr.DataTree, prefix: str, lost: Mapping[str, str] | None = None
+) -> None:
     """Have an error name the variable, whenever one of a file is read.
 
     Parameters
@@ -102,13 +107,23 @@ def name_failures(dataset: xr.Dataset | xr.DataTree, prefix: str) -> None:
         Opened with ``cache=False``; from here on what was read is kept.
     prefix : str
         The file and the group.
+    lost : mapping of str to str, optional
+        Files that are not there, by the variables whose values they hold.
+
+    Raises
+    ------
+    FileError
+        If values of an index are lost: these are in memory already.
     """
     for name, variable in dataset.variables.items():
-        if name not in dataset.xindexes:  # indexes are in memory
-            stored = _Stored(variable.copy(deep=False), f"{prefix}{name}")
+        missing = (lost or {}).get(str(name))
+        if name in dataset.xindexes and missing is not None:
+            raise FileError(_LOST.format(f"{prefix}{name}", missing))
+        if name not in dataset.xindexes:
+            stored = _Stored(variable.copy(deep=False), f"{prefix}{name}", missing)
             lazy: Any = indexing.LazilyIndexedArray(stored)
-            kept = indexing.CopyOnWriteArray(lazy)
-            variable.data = indexing.MemoryCachedArray(kept)  # type: ignore[no-untyped-call]
+            cached: Any = indexing.MemoryCachedArray
+            variable.data = cached(indexing.CopyOnWriteArray(lazy))
 
 
 def check_names(data: DrawsLike) -> None:

@@ -23,7 +23,7 @@ from relabel._util.validate import integer
 from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError, SpecError
 from relabel.sources.base import HDF5, Source
-from relabel.sources.failures import reading_place
+from relabel.sources.failures import naming, reading
 from relabel.sources.hdf5_links import check_links, inner_groups
 from relabel.sources.parts import posterior_of
 from relabel.sources.walkers import pooled, unpooled
@@ -205,7 +205,7 @@ def _read(source: Any, group: str | None) -> tuple[Array, Array]:
 
 def _read_file(path: Path, group: str | None) -> tuple[Array, Array]:
     with _opened(path) as file:
-        with reading_place(f"{path}: the root"):
+        with reading(path, "HDF5"):
             found = _backends(file)
         name = group or (found[0] if len(found) == 1 else None)
         if name not in found:
@@ -216,7 +216,7 @@ def _read_file(path: Path, group: str | None) -> tuple[Array, Array]:
             )
         backend = file[name]
         check_links(path, follow_links=False)
-        with reading_place(f"{path}: {name}"):
+        with naming(f"{path}: {name}"):
             n_steps = int(backend.attrs["iteration"])  # space beyond is allocated, not filled
             if not n_steps:
                 raise DataError(f"{path}: the sampler has made no steps yet")
@@ -260,7 +260,7 @@ def _detect(path: Path, start: bytes) -> bool:
     """
     if not start.startswith(HDF5):
         return False
-    with reading_place(f"{path}: the root"), _opened(path) as file:
+    with reading(path, "HDF5"), _opened(path) as file:
         return bool(_backends(file))
 
 

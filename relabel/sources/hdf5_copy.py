@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ import numpy as np
 
 from relabel.errors import FileError
 from relabel.sources.arviz_files import blocks_of
-from relabel.sources.failures import reading_place
-from relabel.sources.hdf5_links import Graph, Key, check_names, graph_of, lost_parts
+from relabel.sources.failures import first_line, naming
+from relabel.sources.hdf5_links import Graph, Key, check_names, graph_of, lost_parts, resolves
 
 __all__ = ["copied", "reachable", "written"]
 
@@ -33,7 +33,7 @@ class _Guard:
     """
 
     def __init__(self, path: Path, mode: str) -> None:
-        self._file = io.FileIO(path, mode.replace("b", ""))
+        self._file = FileIO(path, mode)
         self.failure: BaseException | None = None
 
     @contextmanager
@@ -99,10 +99,13 @@ def written(path: Path, mode: Literal["r+", "w"]) -> Iterator[Any]:
     OSError
         If the system refused to write; it is the system's own error.
     """
-    guard = _Guard(path, "w+b" if mode == "w" else "r+b")
+    guard = _Guard(path, "w+" if mode == "w" else "r+")
     try:
         with reachable(guard, mode) as file:
             yield file
+    except (LookupError, AttributeError, ArithmeticError, AssertionError) as error:
+        guard.check()
+        raise FileError(f"HDF5 cannot write it: {first_line(error)}") from error
     except Exception:
         guard.check()  # what HDF5 says of it is only a consequence
         raise
@@ -120,28 +123,66 @@ def reachable(path: Any, mode: Literal["r", "r+", "w"]) -> Any:
 
     outer = mode == "r"
 
-    class Group(h5py.Group):  # type: ignore[misc]  # h5py has no types
-        def __iter__(self) -> Iterator[str]:
-            return (name for name in super().__iter__() if self._leads(name))
+    class Group(h5py.Group):  # type: ignore[misc]
+        opened = ""
 
-        def _leads(self, name: str) -> bool:
-            raw = os.fsencode(name)
-            kind = self.id.links.get_info(raw).type
-            if kind == h5py.h5l.TYPE_HARD:
-                return True
-            if not outer and kind != h5py.h5l.TYPE_SOFT:
-                return False
-            try:
-                return bool(h5py.h5o.exists_by_name(self.id, raw))
-            except (KeyError, OSError, RuntimeError, ValueError):
-                return False
+        @property
+        def name(self) -> str:
+            return self.opened or str(super().name)
+
+        def __iter__(self) -> Iterator[str]:
+            return (name for name in super().__iter__() if _leads(self.id, name, outer=outer))
+
+    class Attributes(h5py.AttributeManager):  # type: ignore[misc]
+        def __contains__(self, name: str) -> bool:
+            return name not in _OF_SCALES and super().__contains__(name)
+
+        def __getitem__(self, name: str) -> Any:
+            if name in _OF_SCALES:
+                raise KeyError(name)
+            return super().__getitem__(name)
+
+    class Foreign(h5py.Dataset):  # type: ignore[misc]
+        """A dataset of another file: h5netcdf would follow its references within this one."""
+
+        opened = ""
+
+        @property
+        def name(self) -> str:
+            return self.opened
+
+        @property
+        def attrs(self) -> Any:
+            return Attributes(self)
+
+    Foreign.__module__ = h5py.Dataset.__module__  # h5netcdf asks for it
 
     class File(h5py.File):  # type: ignore[misc]
         def __getitem__(self, name: Any) -> Any:
             item = super().__getitem__(name)
-            return Group(item.id) if type(item) is h5py.Group else item
+            kind = type(item)
+            if kind is h5py.Dataset and outer and _key_of(item)[0] != _key_of(self)[0]:
+                kind = Foreign
+            elif kind is h5py.Group:
+                kind = Group
+            if kind is type(item):
+                return item
+            found = kind(item.id)
+            found.opened = name if isinstance(name, str) else ""
+            return found
 
     return File(path, mode, track_order=True) if mode != "r" else File(path, mode)
+
+
+def _leads(group: Any, name: str, *, outer: bool) -> bool:
+    """Whether a name in a group leads to something; in another file only if `outer`."""
+    import h5py
+
+    raw = os.fsencode(name)
+    kind = group.links.get_info(raw).type
+    if kind == h5py.h5l.TYPE_HARD:
+        return True
+    return (outer or kind == h5py.h5l.TYPE_SOFT) and resolves(group, raw)
 
 
 # ---------------------------------------------------------------------- copies
@@ -175,7 +216,6 @@ def copied(source: Path, path: Path, changed: Collection[str]) -> Iterator[Any]:
         check_names(source, graph)
         places = _to_write_anew(graph, changed)
         shutil.copyfile(source, path)
-        path.chmod(0o600)
         with written(path, "r+") as after:
             if places:
                 _Renewal(source, before, after, graph, changed).run(places)
@@ -211,8 +251,8 @@ class _Renewal:
 
     def run(self, places: list[str]) -> None:
         """Replace what is at these places."""
-        old = {key for place in places if (key := self.graph.find(place)) in self._stored()}
-        gone = {key for key in old if self.graph.homes()[key] in places}
+        gone = {key for key, place in self.graph.homes().items() if place in places}
+        self._refuse_references_to(gone)
         users = self._forget(gone)
         for place in places:
             parent, _, name = place.rpartition("/")
@@ -220,15 +260,30 @@ class _Renewal:
             group.id.unlink(os.fsencode(name))
             self._renew(group, name, place)
         for place in self.datasets:
-            for axis, dimension in enumerate(self._scales(place)):
-                if dimension is not None:
-                    scale = self._scale(place, dimension)
-                    self.after[place].dims[axis].attach_scale(scale)
-        for place, axis, scale in users:
-            self.after[place].dims[axis].attach_scale(self.after[scale])
+            for axis, scale in enumerate(self._scales(place)):
+                if scale is not None:
+                    self.after[place].dims[axis].attach_scale(self._scale(place, scale))
+        for user, axis, dimension in users:
+            self.after[user].dims[axis].attach_scale(self.after[dimension])
 
-    def _stored(self) -> set[Key]:
-        return set(self.graph.homes())
+    def _refuse_references_to(self, gone: set[Key]) -> None:
+        """Refuse references that would lead to what is deleted; those of scales are mended."""
+        import h5py
+
+        for key, place in self.graph.homes().items() if gone else ():
+            item = self.before[place or "/"]
+            arrays = {n: item.attrs[n] for n in item.attrs if n not in _OF_SCALES}
+            if isinstance(item, h5py.Dataset) and not self.graph.nodes[key].apart:
+                arrays["its values"] = item[()] if h5py.check_ref_dtype(item.dtype) else ()
+            for name, values in arrays.items():
+                found = np.ravel(np.asarray(values, dtype=object)) if arrays else ()
+                references = [r for r in found if isinstance(r, h5py.Reference) and r]
+                if any(_key_of(self.before[r]) in gone for r in references):
+                    raise FileError(
+                        f"{self.source}: {place or 'the root'} refers ({name}) to values that are "
+                        "not in the file, and would lead nowhere in a copy that holds them; put "
+                        "everything into one file (h5repack, nccopy)"
+                    )
 
     def _forget(self, gone: set[Key]) -> list[tuple[str, int, str]]:
         """Detach what will be deleted from scales and from what they are scales of.
@@ -266,11 +321,11 @@ class _Renewal:
         import h5py
 
         raw, key = os.fsencode(name), self.graph.find(place)
-        with reading_place(f"{self.source}: {place}"):
+        with naming(f"{self.source}: {place}"):
             item = self.before[place]
         foreign = key is not None and key[0] != self.graph.root[0]
         if isinstance(item, h5py.Group):
-            made = h5py.Group(h5py.h5g.create(group.id, raw, gcpl=item.id.get_create_plist()))
+            made = h5py.Group(h5py.h5g.create(group.id, raw, gcpl=_order_of(item)))
             self._attributes(item, made, place, foreign)
             for inner in self.graph.nodes[key].links if key is not None else ():
                 self._renew(made, inner, f"{place}/{inner}")
@@ -293,10 +348,8 @@ class _Renewal:
         if stored.get_external_count() or stored.get_layout() == h5py.h5d.VIRTUAL:
             plain = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             plain.set_attr_creation_order(stored.get_attr_creation_order())
-            if (
-                item.dtype.kind in "iufb"
-                and stored.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
-            ):
+            defined = stored.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+            if item.dtype.kind in "iufb" and defined:
                 value = np.zeros((), item.dtype)
                 stored.get_fill_value(value)
                 plain.set_fill_value(value)
@@ -306,13 +359,13 @@ class _Renewal:
         return h5py.Dataset(h5py.h5d.create(group.id, raw, kind, space, stored))
 
     def _values(self, item: Any, made: Any, place: str) -> None:
-        lost = lost_parts(Path(item.file.filename), place, item.id)
+        lost = lost_parts(place, item.id)
         if lost is not None:
             raise FileError(f"{self.source}: {place} is kept in {lost}, which is not there")
         if item.shape is None:
             return
         for block in blocks_of(item.shape, item.dtype.itemsize):
-            with reading_place(f"{self.source}: {place}"):
+            with naming(f"{self.source}: {place}"):
                 values = item[block]
             made[block] = values
 
@@ -321,7 +374,7 @@ class _Renewal:
         import h5py
 
         for name in (name for name in item.attrs if name not in _OF_SCALES):
-            with reading_place(f"{self.source}: {place}, attribute {name}"):
+            with naming(f"{self.source}: {place}, attribute {name}"):
                 old = item.attrs.get_id(name)
                 kind, space = old.get_type(), old.get_space()
                 self._refuse_references(kind, f"{place}, attribute {name}", foreign)
@@ -345,7 +398,7 @@ class _Renewal:
 
     def _scales(self, place: str) -> list[str | None]:
         """Return the last part of the name of the scale of each axis."""
-        with reading_place(f"{self.source}: {place}, its dimensions"):
+        with naming(f"{self.source}: {place}, its dimensions"):
             dims = self.before[place].dims
             return [axis[0].name.rpartition("/")[2] if len(axis) else None for axis in dims]
 
@@ -370,3 +423,16 @@ def _key_of(item: Any) -> Key:
 
     about = h5py.h5o.get_info(item.id)
     return about.fileno, about.addr
+
+
+def _order_of(group: Any) -> Any:
+    """Return properties of a new group that keeps the same order of names.
+
+    The properties themselves cannot be given to a new group: HDF5 crashes.
+    """
+    import h5py
+
+    old, new = group.id.get_create_plist(), h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    new.set_link_creation_order(old.get_link_creation_order())
+    new.set_attr_creation_order(old.get_attr_creation_order())
+    return new

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from relabel.errors import FileError
-from relabel.sources.failures import reading_place
+from relabel.sources.failures import naming, reading
 
 __all__ = [
     "Graph",
@@ -21,6 +21,7 @@ __all__ = [
     "graph_of",
     "inner_groups",
     "lost_parts",
+    "resolves",
 ]
 
 #: An object of HDF5: the number of its open file, and its address there.
@@ -66,14 +67,13 @@ class _Reference:
             folders = [*folders, own, Path.cwd(), source.resolve().parent]
         named = Path(self.name)
         if named.is_absolute():  # HDF5 tries the last part of the name as well
-            tried = (
-                [named] if self.variable == _RAW else [named, *(f / named.name for f in folders)]
-            )
+            last = [folder / named.name for folder in folders]
+            tried = [named] if self.variable == _RAW else [named, *last]
         else:
             tried = [folder / named for folder in folders]
         if self.variable == _VIRTUAL:
             tried = [path for one in tried for path in _expanded(one)]
-        return [path for path in dict.fromkeys(tried) if Path(path).exists()]
+        return [path for path in dict.fromkeys(tried) if path.exists()]
 
 
 def _expanded(path: Path) -> Iterator[Path]:
@@ -133,16 +133,12 @@ def _references(path: Path, needed: bool) -> list[_Reference]:
     import h5py
 
     try:
-        with reading_place(f"{path}: the links", told=_told(path)), h5py.File(path, "r") as file:
+        with reading(path, "HDF5"), h5py.File(path, "r") as file:
             return list(_walk(path, h5py.h5g.open(file.id, b"/")))
     except FileError:
         if needed:
             raise
         return []
-
-
-def _told(path: Path) -> str:
-    return f"{path}: cannot be read as HDF5"
 
 
 def _walk(path: Path, root: Any) -> Iterator[_Reference]:
@@ -159,7 +155,7 @@ def _walk(path: Path, root: Any) -> Iterator[_Reference]:
                 yield _Reference(name, os.fsdecode(group.links.get_val(raw)[0]), _LINKS)
             if kind != h5py.h5l.TYPE_HARD:
                 continue
-            with reading_place(f"{path}: {name}"):
+            with naming(f"{path}: {name}"):
                 item = h5py.h5o.open(group, raw)
                 address = h5py.h5o.get_info(item).addr
             if address in seen:
@@ -194,18 +190,19 @@ def _parts(place: str, dataset: Any) -> Iterator[_Reference]:
                 yield _Reference(place, name, _VIRTUAL)
 
 
-def lost_parts(path: Path, place: str, dataset: Any) -> str | None:
+def lost_parts(place: str, dataset: Any) -> str | None:
     """Return the name of a file that holds values of a dataset, and is not there.
 
-    HDF5 reads fill values instead, without a word.
+    Of a virtual dataset HDF5 reads fill values instead, without a word.
 
     Parameters
     ----------
-    path : Path
-        The file that the dataset is in.
     place : str
     dataset : h5py.h5d.DatasetID
     """
+    import h5py
+
+    path = Path(os.fsdecode(h5py.h5f.get_name(dataset)))
     for part in _parts(place, dataset):
         if not part.candidates(path) and "%b" not in part.name:
             return part.name
@@ -335,9 +332,9 @@ def graph_of(path: Path, file: Any) -> Graph:
             name = os.fsdecode(raw)
             kind = kinds.get(group.links.get_info(raw).type, "external")
             at = f"{place}/{name}".lstrip("/")
-            if kind != "hard" and not _resolves(group, raw):
+            if kind != "hard" and not resolves(group, raw):
                 continue
-            with reading_place(f"{path}: {at}"):
+            with naming(f"{path}: {at}"):
                 item = h5py.h5o.open(group, raw)
                 key = _key(item)
             own.links[name] = Link(key, kind)  # type: ignore[arg-type]
@@ -381,7 +378,7 @@ def _by_creation(group: Any) -> list[bytes]:
     return names
 
 
-def _resolves(group: Any, name: bytes) -> bool:
+def resolves(group: Any, name: bytes) -> bool:
     """Whether a link leads to something."""
     import h5py
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from relabel.sources.arviz_files import (
     plain_form,
 )
 from relabel.sources.base import HDF5, Source
-from relabel.sources.failures import reading_place
+from relabel.sources.failures import naming, reading
 from relabel.sources.hdf5_copy import copied, reachable, written
-from relabel.sources.hdf5_links import check_links, graph_of
+from relabel.sources.hdf5_links import check_links, graph_of, lost_parts
 from relabel.sources.hdf5_links import check_names as check_paths
 
 __all__ = ["NETCDF"]
@@ -51,12 +51,17 @@ def _read(paths: Sequence[Path], *, follow_links: bool = False) -> xr.DataTree |
 
     path = paths[0]
     check_links(path, follow_links=follow_links)
-    with reading_place(str(path), told=f"{path}: cannot be read as netCDF"):
+    with reading(path, "netCDF"):
         file = reachable(path, "r")
         graph = graph_of(path, file)
         check_paths(path, graph)
         netcdf = h5netcdf.File(file, "r", phony_dims="access", decode_vlen_strings=True)
-        datasets = {group: _read_group(path, netcdf, group) for group in graph.groups()}
+        lost = {
+            place: name
+            for place, key in graph.paths()
+            if graph.nodes[key].apart and (name := lost_parts(place, file[place].id))
+        }
+        datasets = {group: _read_group(path, netcdf, group, lost) for group in graph.groups()}
         tree = xr.DataTree.from_dict(datasets)
     tree.set_close(file.close)
     if follow_links:
@@ -66,14 +71,33 @@ def _read(paths: Sequence[Path], *, follow_links: bool = False) -> xr.DataTree |
     return plain_form(tree, path)
 
 
-def _read_group(path: Path, netcdf: Any, group: str) -> xr.Dataset:
-    """Open one group; its variables are read when they are first used."""
-    prefix = f"{path}: " if group == "/" else f"{path}: {group}/"
-    with reading_place(f"{path}: the group {group}"):
-        store = H5NetCDFStore(netcdf, group=group)
-        dataset = xr.open_dataset(store, decode_timedelta=False, cache=False)
-        name_failures(dataset, prefix)
+def _read_group(path: Path, netcdf: Any, group: str, lost: Mapping[str, str]) -> xr.Dataset:
+    """Open one group; its variables are read when they are first used.
+
+    Parameters
+    ----------
+    lost : mapping of str to str
+        Files that are not there, by the variables whose values they hold.
+    """
+    inner = group.strip("/") and f"{group}/"
+    with naming(f"{path}: the group {group}"):
+        store = H5NetCDFStore(netcdf, group=group, mode="r")
+        try:
+            dataset = xr.open_dataset(store, decode_timedelta=False, cache=False)
+        except Exception:
+            _read_dimensions(path, netcdf[group])
+            raise
+        missing = {str(n): lost[f"{inner}{n}"] for n in dataset.variables if f"{inner}{n}" in lost}
+        name_failures(dataset, f"{path}: {inner}", missing)
     return dataset
+
+
+def _read_dimensions(path: Path, group: Any) -> None:
+    """Read all coordinates of dimensions, to say which of them cannot be read."""
+    for name, variable in group.variables.items():
+        with naming(f"{path}: {group.name.strip('/')}/{name}".replace(": /", ": ")):
+            if variable.dimensions == (name,):
+                variable[:]
 
 
 def _write(data: DrawsLike, path: Path) -> None:
@@ -95,7 +119,9 @@ def _update(data: DrawsLike, path: Path, source: Path, changed: Collection[str])
         for name in [place for place in changes.places if place in file]:
             del file[name]
         for place, variable in changes.arrays.items():
-            overwrite(file[place], variable, place)
+            with naming(f"{source}: {place}"):
+                stored = file[place]
+            overwrite(stored, variable, place)
         for group, dataset in changes.own.items():
             _write_group(file, group, dataset)
 
@@ -110,8 +136,9 @@ class _Hollow(ArrayWriter):
     """A writer that leaves out values of arrays that stand for others."""
 
     def add(self, source: Any, target: Any, region: Any = None) -> None:
+        """Write one variable."""
         if not (isinstance(source, np.ndarray) and source.size > 1 and not any(source.strides)):
-            super().add(source, target, region)  # type: ignore[no-untyped-call]
+            target[...] = source
 
 
 def _write_group(file: Any, group: str | None, dataset: xr.Dataset) -> None:
@@ -123,7 +150,7 @@ def _write_group(file: Any, group: str | None, dataset: xr.Dataset) -> None:
     for name, variable in large.items():
         hollow.variables[name].data = np.broadcast_to(np.zeros((), variable.dtype), variable.shape)
     with h5netcdf.File(file, "r+") as netcdf:
-        store = H5NetCDFStore(netcdf, group=group or "/", mode="r+")
+        store: Any = H5NetCDFStore(netcdf, group=group or "/", mode="r+")
         variables, attributes = encode_dataset_coordinates(hollow.compute())
         store.store(variables, attributes, writer=_Hollow())  # type: ignore[no-untyped-call]
     for name, variable in large.items():
