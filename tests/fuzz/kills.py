@@ -1,8 +1,8 @@
 """Kill commands at random moments: nothing is lost, and but for SIGKILL nothing is left.
 
 ``python tests/fuzz/kills.py --n 200 --json results/kills.json`` runs ``relabel align``, ``convert``
-and ``undo`` over netCDF, Zarr and files of weights, and ends each by SIGKILL, SIGTERM, SIGINT or SIGHUP
-after a random share of the time that it takes. Status 1 if anything was lost or left.
+and ``undo`` over netCDF, Zarr and files of weights, and ends each by SIGKILL, SIGTERM, SIGINT or
+SIGHUP after a random share of the time that it takes. Status 1 if anything was lost or left.
 """
 
 import argparse
