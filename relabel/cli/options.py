@@ -13,6 +13,7 @@ import typer
 
 from relabel.cli import completion
 from relabel.errors import SpecError
+from relabel.sources.failures import first_line
 
 if TYPE_CHECKING:
     from relabel.diagnostics.likelihood import Likelihood
@@ -123,8 +124,8 @@ class OutputOptions:
 
         if self.output is not None:
             check_target(self.output, source, force=self.force)
-            for told in abandoned(self.output.absolute().parent):
-                typer.echo(f"note: {told}", err=True)
+            for note in abandoned(self.output.absolute().parent):
+                typer.echo(f"note: {note}", err=True)
 
     def save(
         self,
@@ -426,3 +427,6 @@ def value_of(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError, MemoryError) as error:
+        shown = f"{text[:40]}..." if len(text) > 40 else text
+        raise SpecError(f"the value {shown!r} cannot be read: {first_line(error)}") from error

@@ -93,8 +93,8 @@ def save(
         raise SpecError(f"target must be a path, not {target!r}")
     target = Path(target)
     kind = check_target(target, source, force=force)
-    for told in abandoned(target.absolute().parent):
-        warnings.warn(told, stacklevel=2)
+    for note in abandoned(target.absolute().parent):
+        warnings.warn(note, stacklevel=2)
     try:
         with private_folder(target) as folder:
             new = folder / target.name

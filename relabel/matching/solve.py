@@ -99,6 +99,7 @@ def solve(
     Metaheuristics*, 320-353. https://doi.org/10.1007/0-306-48056-5_11
     """
     task = Task.of(source, criterion, first, progress)
+    first = task.seen(first) if isinstance(first, Block) else first
     if given is not None:
         return _kept(task, dict(given), first)
     search = Search(chain, dict(known_starts or {}), n_random, n_perturbations, rng)
@@ -122,6 +123,7 @@ def rough_elements(
     dict of str to Element
     """
     task = Task.of(source, criterion, first, progress)
+    first = task.seen(first)
     state, reference = task.unmoved(), task.reference_at(first)
     Search().run(task, state, reference, thorough=False)
     descend(task, state, reference)

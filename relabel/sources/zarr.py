@@ -100,7 +100,8 @@ def _is_consolidated(path: Path) -> bool:
     if (path / ".zmetadata").exists():
         return True
     root = path / "zarr.json"
-    return root.exists() and bool(json.loads(root.read_bytes()).get("consolidated_metadata"))
+    about = json.loads(root.read_bytes()) if root.exists() else None
+    return isinstance(about, dict) and about.get("consolidated_metadata") is not None  # or null
 
 
 def _check_consolidated(path: Path) -> None:
@@ -130,7 +131,7 @@ def _metadata(path: Path, *, consolidated: bool) -> dict[str, str]:
             default=str,
             sort_keys=True,
         )
-        for name, node in root.members(max_depth=None)
+        for name, node in (("/", root), *root.members(max_depth=None))
     }
 
 

@@ -16,7 +16,15 @@ from relabel.groups import Score
 from relabel.groups.elements import Element, Monomial
 from relabel.matching.allocation_features import FIXED, AllocationProblem
 from relabel.matching.draws import Draws
-from relabel.matching.features import Block, Layout, MatchingRule, Pair, Problem, Source
+from relabel.matching.features import (
+    Block,
+    Conditioning,
+    Layout,
+    MatchingRule,
+    Pair,
+    Problem,
+    Source,
+)
 from relabel.matching.moments import Pooled
 from relabel.matching.probes import Probes
 from relabel.spec.spec import ResolvedSpec
@@ -70,6 +78,8 @@ class Reference:
         precision = L L'.
     beside : dict of str to ndarray
         Anything else that the criterion compares (a pivot allocation).
+    conditioning : Conditioning
+        How the features were changed that it was formed from; so are those it is compared with.
     """
 
     own: dict[str, Array] = field(default_factory=dict)
@@ -80,6 +90,7 @@ class Reference:
     pair_constant: float = 0.0
     root: dict[str, Array] = field(default_factory=dict)
     beside: dict[str, Array] = field(default_factory=dict)
+    conditioning: Conditioning = field(default_factory=Conditioning)
 
     def restricted(self, have: Layout, want: Layout) -> Reference:
         """Return the reference for draws that lack some of the variables.
@@ -104,6 +115,7 @@ class Reference:
             tuple(self.pairs[p] for p in pairs),
             tuple(self.pair_weight[p] for p in pairs),
             self.pair_constant,
+            conditioning=self.conditioning,
         )
 
 
@@ -183,6 +195,11 @@ class Criterion(ABC):
     def penalty(self, reference: Reference) -> float:
         """Return the contribution of the reference itself to the total loss (a prior)."""
         return 0.0
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether labels stay the same if one of the variables is multiplied by a number."""
+        return False
 
     @property
     def max_sweeps(self) -> int:

@@ -77,6 +77,11 @@ class Gaussian(Criterion):
         self.check_var_names()
 
     @property
+    def scale_free(self) -> bool:
+        """Whether labels stay the same if one of the variables is multiplied by a number."""
+        return True
+
+    @property
     def matched_variables(self) -> tuple[str, ...] | None:
         """Names of the variables that units are matched on."""
         return self.var_names
