@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -137,7 +138,10 @@ class OutputOptions:
         """Write the draws."""
         from relabel.io.writing import save
 
-        if self.output is not None:
+        if self.output is None:
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*was left by a run that was killed", UserWarning)
             save(data, self.output, source=source, changed=changed, force=self.force)
 
     def announce(self) -> None:
