@@ -1,8 +1,8 @@
 """Fill the disk at twenty points of each writer: ``python tests/fuzz/full_disk.py --json FILE``.
 
-``relabel convert`` writes onto a file system of its own (tmpfs, which only the superuser may mount;
-Linux) that is too small for the result, by sizes from nothing to almost enough. What may not happen,
-a *violation*: a status that is not 2; not one line on the standard error; something that is left.
+``relabel convert`` writes onto a file system of its own (tmpfs, which only the superuser of Linux
+may mount) that is too small for the result, by sizes from nothing to almost enough. What may not
+happen, a *violation*: a status that is not 2; not one line on the standard error; something left.
 
 Prints a summary in JSON, and returns 1 if there was a violation, 2 if nothing could be mounted.
 """
@@ -33,7 +33,7 @@ from relabel import simulate
 from relabel._util.versions import installed
 
 _PAGE = 4096
-_ROOM = 3 * _PAGE  # of the file system itself and the folder that the result is written in
+_LARGE = 2**28
 _NEEDS = {"safetensors": "safetensors", "msgpack": "msgpack", "pt": "torch"}
 _PACKAGES = ("h5netcdf", "h5py", "numpy", "xarray", "zarr")
 #: Each writer: the suffixes of its source and of what it writes.
@@ -112,7 +112,7 @@ def _tried(source: Path, folder: Path, suffix: str, points: int) -> Iterator[str
     """Yield what was wrong at each size of the disk, nothing where all was right."""
     needed = _needed(source, folder, suffix)
     for point in range(points):
-        size = _ROOM + (needed - _ROOM) * point // points // _PAGE * _PAGE
+        size = max(1, needed * point // points // _PAGE) * _PAGE
         with _disk(folder / "disk", size) as disk:
             ended = _run(source, disk / f"out.{suffix}")
             left = sorted(path.name for path in disk.rglob("*"))
@@ -127,14 +127,11 @@ def _tried(source: Path, folder: Path, suffix: str, points: int) -> Iterator[str
 
 
 def _needed(source: Path, folder: Path, suffix: str) -> int:
-    """Return the smallest size of a disk, in pages, that the result fits on."""
-    low, high = _ROOM, 2**26
-    while high - low > _PAGE:
-        size = (low + high) // 2 // _PAGE * _PAGE
-        with _disk(folder / "disk", size) as disk:
-            fits = _run(source, disk / f"out.{suffix}").returncode == 0
-        low, high = (low, size) if fits else (size, high)
-    return low
+    """Return the bytes that the result takes on a disk; while it is written there are not fewer."""
+    with _disk(folder / "disk", _LARGE) as disk:
+        _run(source, disk / f"out.{suffix}").check_returncode()
+        about = os.statvfs(disk)
+        return (about.f_blocks - about.f_bfree) * about.f_frsize
 
 
 @contextmanager
