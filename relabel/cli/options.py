@@ -14,7 +14,6 @@ import typer
 
 from relabel.cli import completion
 from relabel.errors import SpecError
-from relabel.sources.failures import first_line
 
 if TYPE_CHECKING:
     from relabel.diagnostics.likelihood import Likelihood
@@ -432,5 +431,7 @@ def value_of(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     except (ValueError, RecursionError, MemoryError) as error:
+        from relabel.sources.failures import first_line
+
         shown = f"{text[:40]}..." if len(text) > 40 else text
         raise SpecError(f"the value {shown!r} cannot be read: {first_line(error)}") from error

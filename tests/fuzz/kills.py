@@ -57,6 +57,7 @@ SIGNALS = {
 _INTERRUPTED = ("", "interrupted: nothing was written\n")
 _PACKAGES = ("h5netcdf", "h5py", "numpy", "xarray", "zarr")
 _START = 0.1  # seconds in which Python starts
+_TELLS = 2.5  # seconds until a folder is told of whose process was killed as it made it
 _PATIENCE = 60  # seconds for one command
 
 
@@ -64,8 +65,8 @@ _PATIENCE = 60  # seconds for one command
 class Job:
     """One command over files of one kind.
 
-    `seconds` is from its start to its end, `began` when it began to write. `whole` are
-    digests of all that a complete target holds.
+    After its start it began to write at the time `began`, and had written at the time `seconds`.
+    `whole` are digests of all that a complete target holds.
     """
 
     name: str
@@ -121,7 +122,7 @@ def prepared(folder: Path) -> list[Job]:
     """Write the sources, of a few megabytes, and return all jobs."""
     inputs = folder / "in"
     inputs.mkdir()
-    raw = simulate.network((3, 16, 2), "tanh", chains=4, draws=1000, rng=1).data
+    raw = simulate.network((3, 16, 2), "tanh", chains=4, draws=2000, rng=1).data
     spec = simulate.network((3, 16, 2), draws=1).spec
     aligned = relabel.align(raw, spec, criterion="mean")
     for suffix in ("nc", "zarr"):
@@ -148,9 +149,11 @@ def measured(job: Job, folder: Path) -> Job:
     out.mkdir()
     began = time.monotonic()
     process = _started(job, out / f"x.{job.suffix}")
-    writing = (_part_appears(process, out) or time.monotonic()) - began
-    _, stderr = process.communicate(timeout=_PATIENCE)
+    _wait(process, out, until=True)
+    writing = time.monotonic() - began
+    _wait(process, out, until=False)
     seconds = time.monotonic() - began
+    _, stderr = process.communicate(timeout=_PATIENCE)
     if process.returncode:
         raise RuntimeError(f"{job.name}: {stderr}")
     whole = contents(out / f"x.{job.suffix}")
@@ -168,13 +171,12 @@ def _started(job: Job, target: Path, *, force: bool = False) -> subprocess.Popen
     )
 
 
-def _part_appears(process: subprocess.Popen[str], out: Path) -> float | None:
-    """Wait until a private folder is there; return the time, None if the process ended before."""
+def _wait(process: subprocess.Popen[str], out: Path, *, until: bool) -> None:
+    """Wait until a private folder is there, or is not any more, or the process has ended."""
     while process.poll() is None:
-        if any(path.suffix == ".part" for path in out.iterdir()):
-            return time.monotonic()
+        if until == any(path.suffix == ".part" for path in out.iterdir()):
+            return
         time.sleep(0.0005)
-    return None
 
 
 def contents(path: Path) -> dict[str, str]:
@@ -225,10 +227,10 @@ def killed(job: Job, number: signal.Signals, rng: np.random.Generator, folder: P
     source, older = fingerprint(job.source), fingerprint(target) if force else {}
     process = _started(job, target, force=force)
     if writing:
-        _part_appears(process, out)
-        time.sleep(rng.uniform(0, 1.1 * (job.seconds - job.began)))
+        _wait(process, out, until=True)
+        time.sleep(rng.uniform(0, job.seconds - job.began))
     else:
-        time.sleep(rng.uniform(_START, 1.1 * job.seconds))
+        time.sleep(rng.uniform(_START, job.seconds))
     process.send_signal(number)
     _, stderr = process.communicate(timeout=_PATIENCE)
     found = Kill(job.name, number.name, writing)
@@ -279,6 +281,8 @@ def _check_left(found: Kill, out: Path, target: Path, number: signal.Signals) ->
     found.left = len(extra)
     if number != signal.SIGKILL and extra:
         found.blame("left", ", ".join(map(str, extra)))
+    if extra:
+        time.sleep(_TELLS)
     told = " ".join(abandoned(out))
     for path in extra:
         private = path.is_dir() and path.stat().st_mode & 0o077 == 0

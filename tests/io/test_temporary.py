@@ -113,13 +113,33 @@ def test_functions_warn_and_the_command_says_so_once(killed):
     assert done.stderr == f"note: {killed} was left by a run that was killed; delete it\n"
 
 
-def test_without_a_lock_age_tells(tmp_path):
+@pytest.mark.parametrize("files", [(), ("lock.new",)])
+def test_a_process_may_be_killed_before_it_has_its_lock(files, tmp_path):
     part = tmp_path / f".out.nc.{'a' * 16}.part"
     part.mkdir()
-    assert abandoned(tmp_path) == []
-    old = time.time() - 2 * temporary._AGE
-    os.utime(part, (old, old))
+    for name in files:
+        (part / name).touch()
+    assert abandoned(tmp_path) == []  # it may be about to lock it
+    grow_old(part, 2 * temporary._YOUNG)
     assert len(abandoned(tmp_path)) == 1
+
+
+def test_without_locks_age_tells(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(temporary.fcntl, "flock", flock)
+    with private_folder(tmp_path / "out.nc") as part:
+        assert [path.name for path in part.iterdir()] == ["lock.new"]
+        grow_old(part, 2 * temporary._YOUNG)
+        assert abandoned(tmp_path) == []
+        grow_old(part, 2 * temporary._AGE)
+        assert len(abandoned(tmp_path)) == 1
+
+
+def grow_old(path, seconds):
+    then = time.time() - seconds
+    os.utime(path, (then, then))
 
 
 @pytest.mark.parametrize("plant", ["link", "pipe"])
