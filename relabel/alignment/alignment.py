@@ -197,11 +197,15 @@ def align(
         whole = _whole(those, part, spec)
         provenance = provenance_of(part, those, whole, result, criterion, options)
         if apart is not None:
-            chains = tuple(np.flatnonzero(apart).tolist())
-            provenance = replace(provenance, no_part_in_reference=chains)
+            provenance = replace(provenance, no_part_in_reference=_numbers(apart))
         own, done = found_variables(part, result), part.transformation(result.elements)
         changed |= transformed(groups, those, prefix, whole, done, own, provenance)
     return pack(data, changed, group)
+
+
+def _numbers(apart: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Return the positions of the chains that are kept apart."""
+    return tuple(np.flatnonzero(apart).tolist())
 
 
 def _whole(taking: Participants, draws: Draws, spec: Spec) -> ResolvedSpec:
