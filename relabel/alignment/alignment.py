@@ -189,8 +189,7 @@ def align(
         found = [("", taking, draws, solution)]
         warmup = participants(groups, "warmup_")
         if warmup.same:
-            known = warmup.compared(spec.present_in(warmup.views())).present_in(warmup.same)
-            warm = Draws.read(warmup.same, known, nonfinite, groups, criterion)
+            warm = _warm_draws(warmup, spec, nonfinite, groups, criterion)
             found.append(("warmup_", warmup, warm, job.follow_warmup(warm, draws, solution)))
     changed: dict[str, xr.Dataset | None] = {}
     for prefix, those, part, result in found:
@@ -201,6 +200,18 @@ def align(
         own, done = found_variables(part, result), part.transformation(result.elements)
         changed |= transformed(groups, those, prefix, whole, done, own, provenance)
     return pack(data, changed, group)
+
+
+def _warm_draws(
+    warmup: Participants,
+    spec: Spec,
+    nonfinite: str,
+    groups: Mapping[str, xr.Dataset],
+    criterion: Criterion,
+) -> Draws:
+    """Read the draws of the warm-up, by what there is of the spec."""
+    known = warmup.compared(spec.present_in(warmup.views())).present_in(warmup.same)
+    return Draws.read(warmup.same, known, nonfinite, groups, criterion)
 
 
 def _numbers(apart: NDArray[np.bool_]) -> tuple[int, ...]:

@@ -218,8 +218,8 @@ def _facts(record: Provenance, resolved: ResolvedSpec, own: xr.Dataset) -> list[
     left_out = int(own["excluded"].sum()) if "excluded" in own else 0
     moved = f"{record.n_moved} of {chains * draws - left_out} relabelled"
     facts.append(("draws", f"{chains} × {draws} (chain × draw), {moved}"))
-    if set(record.groups.values()) - {"same draws"}:
-        facts += [("group", f"{name}: {how}") for name, how in record.groups.items()]
+    others = {name: how for name, how in record.groups.items() if how != "same draws"}
+    facts += [("group", f"{name}: {how}") for name, how in others.items()]
     if record.no_part_in_reference is not None:
         labels = own["chain"].values if "chain" in own.coords else range(chains)
         without = ", ".join(str(labels[chain]) for chain in record.no_part_in_reference)
