@@ -31,8 +31,8 @@ from relabel.alignment.references import flagged_chains
 from relabel.alignment.result import transformed
 from relabel.data.containers import Data, DrawsLike, model_of, pack, unpack
 from relabel.data.participants import Participants, participants
-from relabel.data.provenance import Provenance
-from relabel.errors import SpecError
+from relabel.data.provenance import MOST_ALIGNMENTS, Provenance
+from relabel.errors import DataError, SpecError
 from relabel.matching.allocation_features import located, with_labels
 from relabel.matching.criteria import Criterion, Mean, criterion_of, current_options, rebuilt
 from relabel.matching.criteria.registry import is_fully_described
@@ -113,8 +113,8 @@ def align(
     Returns
     -------
     Same type as `data`
-        With every variable that carries units relabelled, in all groups that share the draws, and
-        a group ``relabel`` (in a Dataset: variables ``relabel_*``):
+        With every variable that carries units relabelled, in all groups that take part, and a
+        group ``relabel`` (in a Dataset: variables ``relabel_*``):
 
         ====================  ======================  ==================================
         ``{units}_index``     chain, draw, {units}    slot *k* holds the unit ``index[k]``
@@ -146,6 +146,13 @@ def align(
     priors, so a relabelled draw is a draw of the same posterior. Scales (ReLU) and affine flips
     (sigmoid) preserve the likelihood only: the result is a section of the orbit. So do rotations
     of factors, unless the prior is isotropic over factors.
+
+    Groups take part whose draws are the posterior's: all of them in its order, or some of them or
+    another order, by their coordinates of chain and draw. Without coordinates on one side groups of
+    as many draws are matched by position, and a warning says so. Units are compared in groups of
+    all draws only. Draws of the prior and of other posteriors are left; the record says how each
+    group took part. Coordinates over chain, draw and units move with the units; those over units
+    alone name the slots, and stay.
 
     References
     ----------
@@ -272,7 +279,13 @@ def _earlier(groups: Mapping[str, xr.Dataset]) -> Provenance | None:
         return None
     stored_elements(groups, "")
     refuse_reduced(groups)
-    return Provenance.within(groups)
+    earlier = Provenance.within(groups)
+    if earlier.n_alignments >= MOST_ALIGNMENTS:
+        raise DataError(
+            f"these draws were aligned {earlier.n_alignments} times, one upon the other, and a "
+            "record holds no more; undo that (relabel.undo), then align once"
+        )
+    return earlier
 
 
 def _spec_as_before(spec: Spec, earlier: Provenance | None) -> Spec:
