@@ -29,7 +29,7 @@ from relabel.alignment.provenance import (
 from relabel.alignment.records import checked_values
 from relabel.alignment.references import flagged_chains
 from relabel.alignment.result import transformed
-from relabel.data.containers import Data, DrawsLike, model_of, pack, unpack
+from relabel.data.containers import Data, DrawsLike, Groups, model_of, pack, unpack
 from relabel.data.participants import Participants, participants
 from relabel.data.provenance import MOST_ALIGNMENTS, Provenance
 from relabel.errors import DataError, SpecError
@@ -174,9 +174,7 @@ def align(
     """
     spec, criterion = spec_of(spec), _criterion(criterion)
     search = _search(n_first, n_random, n_perturbations, seed_of(rng))
-    groups = unpack(data, group)
-    earlier = _earlier(groups)
-    groups = groups if earlier is None else checked_values(groups)
+    earlier, groups = _earlier(unpack(data, group))
     taking = participants(groups)
     spec = _spec_as_before(spec, earlier)
     criterion = located(criterion, spec, taking.same)
@@ -186,6 +184,7 @@ def align(
     criterion.check_rotations(draws.resolved)
     probes = find_probes(draws.resolved, groups, inputs, criterion, search["rng"])
     apart = flagged_chains(draws, probes) if flag("exclude_flagged", exclude_flagged) else None
+    chains = None if apart is None else tuple(np.flatnonzero(apart).tolist())
     options = {"inputs": probes.where if probes else None} | search
     options |= {"exclude_flagged": True} if exclude_flagged else {}
     with reporting(progress) as report:
@@ -203,9 +202,7 @@ def align(
     for prefix, those, part, result in found:
         whole = _whole(those, part, spec)
         provenance = provenance_of(part, those, whole, result, criterion, options)
-        if apart is not None:
-            chains = tuple(np.flatnonzero(apart).tolist())
-            provenance = replace(provenance, no_part_in_reference=chains)
+        provenance = replace(provenance, no_part_in_reference=chains)
         own, done = found_variables(part, result), part.transformation(result.elements)
         changed |= transformed(groups, those, prefix, whole, done, own, provenance)
     return pack(data, changed, group)
@@ -273,10 +270,16 @@ def _search(n_first: int, n_random: int, n_perturbations: int, seed: int) -> dic
     return search | ({"n_first": n_first} if n_first > 1 else {})
 
 
-def _earlier(groups: Mapping[str, xr.Dataset]) -> Provenance | None:
-    """Return the record of an earlier alignment, if there is one; it must be sound."""
+def _earlier(groups: Groups) -> tuple[Provenance | None, Groups]:
+    """Return the record of an earlier alignment, if there is one, and the groups in its order.
+
+    Raises
+    ------
+    DataError
+        If the record is not sound, is of other values, or has no room for one more.
+    """
     if "relabel" not in groups:
-        return None
+        return None, groups
     stored_elements(groups, "")
     refuse_reduced(groups)
     earlier = Provenance.within(groups)
@@ -285,7 +288,7 @@ def _earlier(groups: Mapping[str, xr.Dataset]) -> Provenance | None:
             f"these draws were aligned {earlier.n_alignments} times, one upon the other, and a "
             "record holds no more; undo that (relabel.undo), then align once"
         )
-    return earlier
+    return earlier, checked_values(groups)
 
 
 def _spec_as_before(spec: Spec, earlier: Provenance | None) -> Spec:

@@ -62,11 +62,12 @@ def reading(paths: Path | Sequence[Path], kind: str) -> Iterator[None]:
     relabel.errors.FileError: a.npz: cannot be read as .npz; it is damaged or was cut short: no data
     """
     several = [paths] if isinstance(paths, Path) else list(paths)
-    label = " and ".join([str(several[0]), *[f"{len(several) - 1} more"] * (len(several) > 1)])
+    first, more = [str(path) for path in several[:1]], len(several) - 1
+    label = " and ".join([*first, *[f"{more} more"] * (more > 0)])
     try:
         yield
     except (FileError, DataError) as error:
-        if any(str(path) in str(error) for path in several):
+        if not several or any(str(path) in str(error) for path in several):
             raise
         raise type(error)(f"{label}: {error}") from error
     except RelabelError:
