@@ -184,7 +184,6 @@ def align(
     criterion.check_rotations(draws.resolved)
     probes = find_probes(draws.resolved, groups, inputs, criterion, search["rng"])
     apart = flagged_chains(draws, probes) if flag("exclude_flagged", exclude_flagged) else None
-    chains = None if apart is None else tuple(np.flatnonzero(apart).tolist())
     options = {"inputs": probes.where if probes else None} | search
     options |= {"exclude_flagged": True} if exclude_flagged else {}
     with reporting(progress) as report:
@@ -202,10 +201,16 @@ def align(
     for prefix, those, part, result in found:
         whole = _whole(those, part, spec)
         provenance = provenance_of(part, those, whole, result, criterion, options)
-        provenance = replace(provenance, no_part_in_reference=chains)
+        if apart is not None:
+            provenance = replace(provenance, no_part_in_reference=_numbers(apart))
         own, done = found_variables(part, result), part.transformation(result.elements)
         changed |= transformed(groups, those, prefix, whole, done, own, provenance)
     return pack(data, changed, group)
+
+
+def _numbers(apart: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Return the positions of the chains that are kept apart."""
+    return tuple(np.flatnonzero(apart).tolist())
 
 
 def _whole(taking: Participants, draws: Draws, spec: Spec) -> ResolvedSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,6 @@ import typer
 
 from relabel.cli import completion
 from relabel.errors import SpecError
-from relabel.sources.failures import first_line
 
 if TYPE_CHECKING:
     from relabel.diagnostics.likelihood import Likelihood
@@ -143,8 +143,8 @@ class OutputOptions:
 
         if self.output is not None:
             check_target(self.output, source, force=self.force)
-            for told in abandoned(self.output.absolute().parent):
-                typer.echo(f"note: {told}", err=True)
+            for note in abandoned(self.output.absolute().parent):
+                typer.echo(f"note: {note}", err=True)
 
     def save(
         self,
@@ -156,7 +156,10 @@ class OutputOptions:
         """Write the draws."""
         from relabel.io.writing import save
 
-        if self.output is not None:
+        if self.output is None:
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*was left by a run that was killed", UserWarning)
             save(data, self.output, source=source, changed=changed, force=self.force)
 
     def announce(self) -> None:
@@ -459,5 +462,7 @@ def value_of(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     except (ValueError, RecursionError, MemoryError) as error:
+        from relabel.sources.failures import first_line
+
         shown = f"{text[:40]}..." if len(text) > 40 else text
         raise SpecError(f"the value {shown!r} cannot be read: {first_line(error)}") from error

@@ -27,8 +27,9 @@ except ImportError:  # on Windows
 __all__ = ["abandoned", "private_folder", "put"]
 
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")
-_LOCK = "lock"
+_LOCK, _NEW = "lock", "lock.new"
 _REPLACED = "replaced"
+_YOUNG = 2.0  # seconds in which the process surely gets its lock
 _AGE = 86400  # seconds; where locks are not to be had, a folder of this age was left behind
 _ATTEMPTS = 5
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
@@ -79,7 +80,7 @@ def _made(target: Path) -> Path:
 
 def _locked(part: Path) -> int:
     """Lock a file in a folder; it gets its name when it is locked."""
-    new = part / f"{_LOCK}.new"
+    new = part / _NEW
     lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     if fcntl is not None:
         with contextlib.suppress(OSError):  # some file systems have no locks
@@ -124,11 +125,22 @@ def _told(part: Path) -> str:
 
 def _is_abandoned(part: Path) -> bool:
     """Whether the process that made a private folder is dead."""
+    age = time.time() - part.lstat().st_mtime
+    free = _is_free(part / _LOCK)
+    if free is not None:
+        return free
+    if age < _YOUNG:
+        return False
+    return _is_free(part / _NEW) is not False or age > _AGE
+
+
+def _is_free(path: Path) -> bool | None:
+    """Whether nobody holds a lock; None if there is none, False if that cannot be told."""
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        lock = os.open(part / _LOCK, flags)
+        lock = os.open(path, flags)
     except FileNotFoundError:
-        return time.time() - part.lstat().st_mtime > _AGE
+        return None
     except OSError:
         return False
     try:
@@ -138,7 +150,7 @@ def _is_abandoned(part: Path) -> bool:
         return False
     finally:
         os.close(lock)
-    return True
+    return fcntl is not None
 
 
 def put(new: Path, target: Path, *, force: bool) -> None:

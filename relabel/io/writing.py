@@ -13,7 +13,7 @@ from relabel._util.text import join
 from relabel._util.validate import flag
 from relabel.alignment.provenance import relabelled
 from relabel.data.containers import DrawsLike
-from relabel.errors import FileError, RelabelError, SpecError
+from relabel.errors import FileError, SpecError
 from relabel.io.temporary import abandoned, private_folder, put
 from relabel.sources.base import Source
 from relabel.sources.failures import first_line
@@ -93,8 +93,8 @@ def save(
         raise SpecError(f"target must be a path, not {target!r}")
     target = Path(target)
     kind = check_target(target, source, force=force)
-    for told in abandoned(target.absolute().parent):
-        warnings.warn(told, stacklevel=2)
+    for note in abandoned(target.absolute().parent):
+        warnings.warn(note, stacklevel=2)
     try:
         with private_folder(target) as folder:
             new = folder / target.name
@@ -102,7 +102,7 @@ def save(
             _sync(new)
             _check_place(target, kind, source, force=force)
             _rename(new, target, force=force)
-    except RelabelError:
+    except FileError:
         raise
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise FileError(f"{target}: could not be written: {first_line(error)}") from error

@@ -62,8 +62,8 @@ def reading(paths: Path | Sequence[Path], kind: str) -> Iterator[None]:
     relabel.errors.FileError: a.npz: cannot be read as .npz; it is damaged or was cut short: no data
     """
     several = [paths] if isinstance(paths, Path) else list(paths)
-    first, more = [str(path) for path in several[:1]], len(several) - 1
-    label = " and ".join([*first, *[f"{more} more"] * (more > 0)])
+    others = [f"{len(several) - 1} more"] * (len(several) > 1)
+    label = " and ".join([*map(str, several[:1]), *others])
     try:
         yield
     except (FileError, DataError) as error:

@@ -133,6 +133,32 @@ def reachable(path: Any, mode: Literal["r", "r+", "w"]) -> Any:
         def __iter__(self) -> Iterator[str]:
             return (name for name in super().__iter__() if _leads(self.id, name, outer=outer))
 
+    foreign = _foreign()
+
+    class File(h5py.File):  # type: ignore[misc]
+        def __getitem__(self, name: Any) -> Any:
+            item = super().__getitem__(name)
+            kind = type(item)
+            if kind is h5py.Dataset and outer and _key_of(item)[0] != _key_of(self)[0]:
+                kind = foreign
+            elif kind is h5py.Group:
+                kind = Group
+            if kind is type(item):
+                return item
+            found = kind(item.id)
+            found.opened = name if isinstance(name, str) else ""
+            return found
+
+    return File(path, mode, track_order=True) if mode != "r" else File(path, mode)
+
+
+def _foreign() -> Any:
+    """Return the class of datasets of other files: h5netcdf must not follow their references.
+
+    They are references within the other file, and would lead elsewhere in this one.
+    """
+    import h5py
+
     class Attributes(h5py.AttributeManager):  # type: ignore[misc]
         def __contains__(self, name: str) -> bool:
             return name not in _OF_SCALES and super().__contains__(name)
@@ -143,8 +169,6 @@ def reachable(path: Any, mode: Literal["r", "r+", "w"]) -> Any:
             return super().__getitem__(name)
 
     class Foreign(h5py.Dataset):  # type: ignore[misc]
-        """A dataset of another file: h5netcdf would follow its references within this one."""
-
         opened = ""
 
         @property
@@ -156,22 +180,7 @@ def reachable(path: Any, mode: Literal["r", "r+", "w"]) -> Any:
             return Attributes(self)
 
     Foreign.__module__ = h5py.Dataset.__module__  # h5netcdf asks for it
-
-    class File(h5py.File):  # type: ignore[misc]
-        def __getitem__(self, name: Any) -> Any:
-            item = super().__getitem__(name)
-            kind = type(item)
-            if kind is h5py.Dataset and outer and _key_of(item)[0] != _key_of(self)[0]:
-                kind = Foreign
-            elif kind is h5py.Group:
-                kind = Group
-            if kind is type(item):
-                return item
-            found = kind(item.id)
-            found.opened = name if isinstance(name, str) else ""
-            return found
-
-    return File(path, mode, track_order=True) if mode != "r" else File(path, mode)
+    return Foreign
 
 
 def _leads(group: Any, name: str, *, outer: bool) -> bool:

@@ -110,7 +110,9 @@ def _check_consolidated(path: Path) -> None:
         own, copied = (_metadata(path, consolidated=flag) for flag in (False, True))
     except Exception as error:
         raise FileError(f"{path}: cannot be read as Zarr: {first_line(error)}") from error
-    differ = sorted(name for name, about in copied.items() if own.get(name) != about)
+    differ = sorted(
+        name for name in own.keys() | copied.keys() if own.get(name) != copied.get(name)
+    )
     if differ:
         raise FileError(
             f"{path}: its consolidated metadata disagree with those of {join(differ, most=3)}; if "
@@ -129,7 +131,7 @@ def _metadata(path: Path, *, consolidated: bool) -> dict[str, str]:
             default=str,
             sort_keys=True,
         )
-        for name, node in root.members(max_depth=None)
+        for name, node in (("/", root), *root.members(max_depth=None))
     }
 
 

@@ -1,180 +1,243 @@
-"""How a file gets its name: whole or not at all, once, and nothing is left behind."""
+"""The private folder beside a target: nobody else's link is followed, and nothing is left."""
 
-import json
-import shutil
+import os
+import re
 import signal
-import subprocess
-import sys
 import time
 
-import numpy as np
 import pytest
-import xarray as xr
+from files import fingerprint, run, small_tree, started, write
 
 import relabel
-from relabel import FileError
+from relabel.io import temporary
 from relabel.io.temporary import abandoned, private_folder, put
 
-COMMAND = [sys.executable, "-m", "relabel"]
+HOLDING = """
+import sys, time
+from pathlib import Path
+from relabel.io.temporary import private_folder
+with private_folder(Path(sys.argv[1])) as folder:
+    (folder / "half").write_bytes(b"half of it")
+    print("here", flush=True)
+    time.sleep(60)
+"""
 
 
-def draws(n=50):
-    rng = np.random.default_rng(0)
-    mu = rng.permuted(np.array([0.0, 5, 10]) + 0.1 * rng.normal(size=(2, n, 3)), axis=2)
-    return xr.DataTree.from_dict({"posterior": xr.Dataset({"mu": (("chain", "draw", "k"), mu)})})
+@pytest.fixture
+def killed(tmp_path):
+    """A private folder whose process was killed."""
+    process = started(HOLDING, tmp_path / "out.nc")
+    assert process.stdout.readline() == "here\n"
+    assert abandoned(tmp_path) == []  # it lives
+    process.kill()
+    process.communicate()
+    (part,) = tmp_path.iterdir()
+    return part
 
 
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+def test_names_are_random_and_folders_private(tmp_path):
+    target = tmp_path / "out.nc"
+    with private_folder(target) as one, private_folder(target) as other:
+        assert one != other
+        for part in (one, other):
+            assert re.fullmatch(r"\.out\.nc\.[0-9a-f]{16}\.part", part.name)
+            assert part.stat().st_mode & 0o777 == 0o700
+        assert abandoned(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("suffix", [".nc", ".zarr", ".npz", ".safetensors", ".msgpack"])
-def test_nothing_but_the_target_is_there(suffix, tmp_path):
-    relabel.save(draws(), tmp_path / f"out{suffix}")
-    assert names(tmp_path) == [f"out{suffix}"]
+def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "lock.new").write_text("precious")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    planted = folder / f".out.nc.{'0' * 16}.part"
+    planted.symlink_to(victim)
+    names = iter(["0" * 16, "1" * 16])
+    monkeypatch.setattr(temporary.secrets, "token_hex", lambda _: next(names))
+    with private_folder(folder / "out.nc") as part:
+        assert part.name == f".out.nc.{'1' * 16}.part"
+    assert planted.is_symlink()
+    assert [p.name for p in victim.iterdir()] == ["lock.new"]
+    assert (victim / "lock.new").read_text() == "precious"
 
 
-def test_the_folder_is_private_and_goes_whatever_happens(tmp_path):
-    def interrupted():
-        with private_folder(tmp_path / "out.nc") as folder:
-            assert folder.parent == tmp_path
-            assert folder.stat().st_mode & 0o777 == 0o700
-            (folder / "out.nc").write_bytes(b"half")
-            assert abandoned(tmp_path) == []  # its process lives
+@pytest.mark.parametrize("error", [OSError(28, "full"), KeyboardInterrupt(), SystemExit(143)])
+def test_nothing_is_left_of_a_failure(error, tmp_path):
+    def fail():
+        with private_folder(tmp_path / "out.zarr") as part:
+            (part / "out.zarr" / "deep").mkdir(parents=True)
+            (part / "out.zarr" / "deep" / "c").write_bytes(b"chunk")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_signal_does_not_stop_the_removal(tmp_path, monkeypatch):
+    remove, calls = temporary._remove, []
+
+    def interrupted(part):
+        calls.append(part)
+        if len(calls) == 1:
             raise KeyboardInterrupt
+        remove(part)
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert names(tmp_path) == []
+    monkeypatch.setattr(temporary, "_remove", interrupted)
+    with pytest.raises(KeyboardInterrupt), private_folder(tmp_path / "out.nc"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_names_are_random(tmp_path):
-    with private_folder(tmp_path / "a.nc") as one, private_folder(tmp_path / "a.nc") as two:
-        assert one != two
+def test_what_a_killed_process_left_is_told_of(killed):
+    (said,) = abandoned(killed.parent)
+    assert said == f"{killed} was left by a run that was killed; delete it"
+    assert (killed / "half").read_bytes() == b"half of it"  # and is not touched
+
+
+def test_the_former_content_is_told_of(killed):
+    (killed / "replaced").mkdir()
+    (said,) = abandoned(killed.parent)
+    assert said.endswith(f"as it replaced out.nc; its former content is in {killed / 'replaced'}")
+
+
+def test_functions_warn_and_the_command_says_so_once(killed):
+    folder = killed.parent
+    source = write(small_tree(), folder / "in.nc")
+    with pytest.warns(UserWarning, match="was left by a run that was killed"):
+        relabel.save(relabel.open_draws(source), folder / "one.nc", source=source, changed=())
+    done = run("convert", source, "-o", folder / "two.nc")
+    assert done.returncode == 0
+    assert done.stderr == f"note: {killed} was left by a run that was killed; delete it\n"
+
+
+@pytest.mark.parametrize("files", [(), ("lock.new",)])
+def test_a_process_may_be_killed_before_it_has_its_lock(files, tmp_path):
+    part = tmp_path / f".out.nc.{'a' * 16}.part"
+    part.mkdir()
+    for name in files:
+        (part / name).touch()
+    assert abandoned(tmp_path) == []  # it may be about to lock it
+    grow_old(part, 2 * temporary._YOUNG)
+    assert len(abandoned(tmp_path)) == 1
+
+
+def test_without_locks_age_tells(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(temporary.fcntl, "flock", flock)
+    with private_folder(tmp_path / "out.nc") as part:
+        assert [path.name for path in part.iterdir()] == ["lock.new"]
+        grow_old(part, 2 * temporary._YOUNG)
+        assert abandoned(tmp_path) == []
+        grow_old(part, 2 * temporary._AGE)
+        assert len(abandoned(tmp_path)) == 1
+
+
+def grow_old(path, seconds):
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize("plant", ["link", "pipe"])
+def test_a_planted_lock_is_not_opened(plant, tmp_path):
+    part = tmp_path / f".out.nc.{'a' * 16}.part"
+    part.mkdir()
+    if plant == "link":
+        (part / "lock").symlink_to(tmp_path / "nothing")
+    else:
+        os.mkfifo(part / "lock")
+    began = time.monotonic()
+    abandoned(tmp_path)
+    assert time.monotonic() - began < 1
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_links_and_other_names_are_not_private_folders(tmp_path):
+    (tmp_path / f".out.nc.{'a' * 16}.part").symlink_to(tmp_path)
+    (tmp_path / ".out.nc.12345.part").mkdir()
+    assert abandoned(tmp_path) == []
+    assert abandoned(tmp_path / "no such folder") == []
+
+
+# ------------------------------------------------------------------ names
+
+
+@pytest.fixture
+def new(tmp_path):
+    """Something finished, a file or a folder, and the name it is to have."""
+
+    def made(folder):
+        part = tmp_path / "part"
+        part.mkdir()
+        path = part / "out"
+        if folder:
+            path.mkdir()
+            (path / "content").write_text("new")
+        else:
+            path.write_text("new")
+        return path, tmp_path / "out"
+
+    return made
+
+
+def content(path):
+    return (path / "content" if path.is_dir() else path).read_text()
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_name_is_taken_only_once(folder, links, new, monkeypatch):
+    path, target = new(folder)
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError()))
+    put(path, target, force=False)
+    assert content(target) == "new"
+    path.parent.joinpath("out2").write_text("newer")
+    with pytest.raises(FileExistsError):
+        put(path.parent / "out2", target, force=False)
+    assert content(target) == "new"
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_one_of_two_writers_wins(folder, tmp_path):
-    target = tmp_path / "out"
-    with private_folder(target) as one, private_folder(target) as two:
-        for number, part in enumerate((one, two)):
-            new = part / "out"
-            if folder:
-                new.mkdir()
-                new = new / "inside"
-            new.write_text(str(number))
-        put(one / "out", target, force=False)
-        with pytest.raises(FileExistsError):
-            put(two / "out", target, force=False)
-        assert (target / "inside" if folder else target).read_text() == "0"
-        put(two / "out", target, force=True)
-        assert (target / "inside" if folder else target).read_text() == "1"
+def test_of_a_link_the_link_is_replaced(folder, new, tmp_path):
+    path, target = new(folder)
+    other = tmp_path / "other"
+    other.mkdir() if folder else other.write_text("old")
+    target.symlink_to(other)
+    put(path, target, force=True)
+    assert not target.is_symlink()
+    assert content(target) == "new"
+    assert list(other.iterdir()) == [] if folder else other.read_text() == "old"
 
 
-@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
-def test_two_commands_that_write_one_name(suffix, tmp_path):
-    source = tmp_path / "in.nc"
-    relabel.save(draws(), source)
-    line = [*COMMAND, "align", str(source), "-o", str(tmp_path / f"out{suffix}"), "-q"]
-    line += ["--units", "k=permutation"]
-    both = [subprocess.Popen(line, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    errors = [process.communicate(timeout=100)[1] for process in both]
-    statuses = sorted(process.returncode for process in both)
-    assert statuses == [0, 2], errors
-    assert sum("exist" in error or "another process" in error for error in errors) == 1
-    assert names(tmp_path) == ["in.nc", f"out{suffix}"]
-    assert relabel.open_draws(tmp_path / f"out{suffix}")["relabel"]
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_folder_is_replaced(at_once, new, monkeypatch):
+    path, target = new(True)
+    target.mkdir()
+    (target / "content").write_text("old")
+    if not at_once:
+        monkeypatch.setattr(temporary, "_exchanged", lambda *_: False)
+    put(path, target, force=True)
+    assert content(target) == "new"
 
 
-def test_what_a_killed_run_left_is_told_of(tmp_path):
+def test_a_kill_leaves_source_and_target_whole(tmp_path):
+    source = write(small_tree(), tmp_path / "in.zarr")
+    target = write(small_tree(draws=4), tmp_path / "out.zarr")
+    before = fingerprint(tmp_path)
     code = (
-        "import os, signal, sys; from pathlib import Path; from relabel.io.temporary import *\n"
-        "with private_folder(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys, relabel.io.writing as w\n"
+        "w._sync = lambda new: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from relabel.cli.app import main; main()"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out.nc")], check=False)
-    (left,) = names(tmp_path)
-    with pytest.warns(UserWarning, match=f"{left} was left by a run that was killed; delete it"):
-        relabel.save(draws(), tmp_path / "out.nc")
-    assert names(tmp_path) == [left, "out.nc"]
-
-
-SLOW = """
-import sys, time
-import relabel.io.writing, relabel.cli.app
-def slow(new):
-    print("here", flush=True)
-    time.sleep(60)
-relabel.io.writing._sync = slow
-relabel.cli.app.main()
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_signals_leave_nothing(number, tmp_path):
-    source = tmp_path / "in.nc"
-    relabel.save(draws(), source)
-    line = [sys.executable, "-c", SLOW, "convert", str(source), "-o", str(tmp_path / "out.zarr")]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "here\n"
-    time.sleep(0.1)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 128 + number
-    assert "Traceback" not in errors
-    assert names(tmp_path) == ["in.nc"]
-
-
-def test_force_replaces_only_what_would_be_written(tmp_path):
-    store = tmp_path / "out.zarr"
-    relabel.save(draws(), store)
-    relabel.save(draws(20), store, force=True)
-    assert relabel.open_draws(store)["posterior"].sizes["draw"] == 20
-    (store / "notes.txt").write_text("mine")
-    with pytest.raises(FileError, match=r"holds files that are not Zarr's .*notes\.txt"):
-        relabel.save(draws(), store, force=True)
-    assert (store / "notes.txt").read_text() == "mine"
-    text = tmp_path / "out.nc"
-    text.write_text(json.dumps({"not": "draws"}))
-    with pytest.raises(FileError, match="its content is not netCDF, so it is not replaced"):
-        relabel.save(draws(), text, force=True)
-    assert json.loads(text.read_text()) == {"not": "draws"}
-
-
-def test_of_a_link_only_the_link_is_replaced(tmp_path):
-    real = tmp_path / "real.nc"
-    relabel.save(draws(), real)
-    before = real.read_bytes()
-    (tmp_path / "out.nc").symlink_to(real)
-    relabel.save(draws(20), tmp_path / "out.nc", force=True)
-    assert real.read_bytes() == before
-    assert not (tmp_path / "out.nc").is_symlink()
-
-
-FULL = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-sys.argv = ["relabel", *sys.argv[2:]]
-from relabel.cli.app import main
-main()
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limits on the size of files")
-@pytest.mark.parametrize("suffix", [".nc", ".zarr", ".npz", ".safetensors", ".msgpack"])
-def test_a_full_disk_leaves_one_line_and_nothing_else(suffix, tmp_path):
-    source = tmp_path / "in.nc"
-    relabel.save(draws(2000), source)
-    size = 2 * 2000 * 3 * 8
-    for limit in (10, size // 3, size - 100):
-        target = tmp_path / f"out{suffix}"
-        line = [sys.executable, "-c", FULL, str(limit), "convert", str(source), "-o", str(target)]
-        ran = subprocess.run(line, capture_output=True, text=True, check=False, timeout=100)
-        if ran.returncode == 0:  # in pieces, or compressed, it fits
-            shutil.rmtree(target) if target.is_dir() else target.unlink()
-            continue
-        assert ran.returncode == 2, ran.stderr
-        assert len(ran.stderr.strip().splitlines()) == 1, ran.stderr
-        assert ran.stderr.startswith(f"error: {target}: could not be written:"), ran.stderr
-        assert names(tmp_path) == ["in.nc"]
-        assert source.exists()
+    ended = run("convert", source, "-o", target, "--force", code=code)
+    assert ended.returncode == -signal.SIGKILL
+    now = fingerprint(tmp_path)
+    assert before.items() <= now.items()
+    extra = {path.relative_to(tmp_path).parts[0] for path in now.keys() - before.keys()}
+    assert [bool(temporary._PART.fullmatch(name)) for name in extra] == [True]
+    assert relabel.open_draws(target).load()["posterior"].sizes["draw"] == 4

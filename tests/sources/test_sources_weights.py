@@ -577,7 +577,7 @@ def test_orbax_is_recognised_by_its_folder(monkeypatch, tmp_path):
 def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
     tree = from_dict(stacked(), sample_dims="draw")
     target = tmp_path / "out.npy"
-    np.save(target, np.arange(3.0))
+    np.save(target, np.zeros(3))
     before = target.read_bytes()
     with pytest.raises(FileError, match=r"could not be written: a .npy file holds one array"):
         relabel.save(tree, target, force=True)
