@@ -29,10 +29,10 @@ from relabel.alignment.provenance import (
 from relabel.alignment.records import checked_values
 from relabel.alignment.references import flagged_chains
 from relabel.alignment.result import transformed
-from relabel.data.containers import Data, DrawsLike, model_of, pack, unpack
+from relabel.data.containers import Data, DrawsLike, Groups, model_of, pack, unpack
 from relabel.data.participants import Participants, participants
-from relabel.data.provenance import Provenance
-from relabel.errors import SpecError
+from relabel.data.provenance import MOST_ALIGNMENTS, Provenance
+from relabel.errors import DataError, SpecError
 from relabel.matching.allocation_features import located, with_labels
 from relabel.matching.criteria import Criterion, Mean, criterion_of, current_options, rebuilt
 from relabel.matching.criteria.registry import is_fully_described
@@ -113,8 +113,8 @@ def align(
     Returns
     -------
     Same type as `data`
-        With every variable that carries units relabelled, in all groups that share the draws, and
-        a group ``relabel`` (in a Dataset: variables ``relabel_*``):
+        With every variable that carries units relabelled, in all groups that take part, and a
+        group ``relabel`` (in a Dataset: variables ``relabel_*``):
 
         ====================  ======================  ==================================
         ``{units}_index``     chain, draw, {units}    slot *k* holds the unit ``index[k]``
@@ -147,6 +147,13 @@ def align(
     (sigmoid) preserve the likelihood only: the result is a section of the orbit. So do rotations
     of factors, unless the prior is isotropic over factors.
 
+    Groups take part whose draws are the posterior's: all of them in its order, or some of them or
+    another order, by their coordinates of chain and draw. Without coordinates on one side groups of
+    as many draws are matched by position, and a warning says so. Units are compared in groups of
+    all draws only. Draws of the prior and of other posteriors are left; the record says how each
+    group took part. Coordinates over chain, draw and units move with the units; those over units
+    alone name the slots, and stay.
+
     References
     ----------
     Stephens, M. (2000). Dealing with label switching in mixture models. *Journal of the Royal
@@ -167,9 +174,7 @@ def align(
     """
     spec, criterion = spec_of(spec), _criterion(criterion)
     search = _search(n_first, n_random, n_perturbations, seed_of(rng))
-    groups = unpack(data, group)
-    earlier = _earlier(groups)
-    groups = groups if earlier is None else checked_values(groups)
+    earlier, groups = _earlier(unpack(data, group))
     taking = participants(groups)
     spec = _spec_as_before(spec, earlier)
     criterion = located(criterion, spec, taking.same)
@@ -281,13 +286,25 @@ def _search(n_first: int, n_random: int, n_perturbations: int, seed: int) -> dic
     return search | ({"n_first": n_first} if n_first > 1 else {})
 
 
-def _earlier(groups: Mapping[str, xr.Dataset]) -> Provenance | None:
-    """Return the record of an earlier alignment, if there is one; it must be sound."""
+def _earlier(groups: Groups) -> tuple[Provenance | None, Groups]:
+    """Return the record of an earlier alignment, if there is one, and the groups in its order.
+
+    Raises
+    ------
+    DataError
+        If the record is not sound, is of other values, or has no room for one more.
+    """
     if "relabel" not in groups:
-        return None
+        return None, groups
     stored_elements(groups, "")
     refuse_reduced(groups)
-    return Provenance.within(groups)
+    earlier = Provenance.within(groups)
+    if earlier.n_alignments >= MOST_ALIGNMENTS:
+        raise DataError(
+            f"these draws were aligned {earlier.n_alignments} times, one upon the other, and a "
+            "record holds no more; undo that (relabel.undo), then align once"
+        )
+    return earlier, checked_values(groups)
 
 
 def _spec_as_before(spec: Spec, earlier: Provenance | None) -> Spec:

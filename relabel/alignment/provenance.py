@@ -223,18 +223,18 @@ def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec
     record, dataset = Provenance.within(groups, prefix), in_order(groups, prefix)
     _check_present(dataset, record, prefix)
     taking = participants(groups, prefix)
-    spec = taking.compared(record.spec.present_in(taking.views()))
+    spec = taking.compared(record.spec.remaining_in(taking.views()))
     resolved = None
     if centred_axes(spec.gauges):
-        resolved = spec.present_in(taking.same).bind(taking.same)
-    done = Transformation.from_dataset(dataset, list(spec.units), resolved)
+        resolved = record.spec.bind_present(taking.same)
+    done = Transformation.from_dataset(dataset, list(record.spec.units), resolved)
     for units, element in done.elements.items():
-        outside = ~group_of(spec.units[units]).contains(element)
+        outside = ~group_of(record.spec.units[units]).contains(element)
         if outside.any():
             raise DataError(
                 f"relabel/{units} holds elements that do not belong to the symmetry "
-                f"{spec.units[units]!r}, in {int(outside.sum())} of {outside.size} draws: the "
-                "record is damaged, or of several alignments"
+                f"{record.spec.units[units]!r}, in {int(outside.sum())} of {outside.size} draws: "
+                "the record is damaged, or of several alignments"
             )
     return spec, done
 

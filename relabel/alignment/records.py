@@ -116,7 +116,7 @@ def bound(record: Provenance, shared: Mapping[str, xr.Dataset]) -> ResolvedSpec:
         If it does not fit them.
     """
     try:
-        return record.spec.present_in(shared).bind(shared)
+        return record.spec.bind_present(shared)
     except SpecError as error:
         raise DataError(
             f"the record of the alignment does not fit the draws beside it: {error}"

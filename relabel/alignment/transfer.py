@@ -89,7 +89,7 @@ def _carried_over(
     if places is not None:
         names = [f"{prefix}{name}" for name in ("posterior", "relabel")]
         source = {**source, **{name: source[name].isel(places) for name in names}}
-    stored_spec, transformation = stored_elements(source, prefix)
+    _, transformation = stored_elements(source, prefix)
     check_same_draws(source[f"{prefix}relabel"], taking.same["posterior"])
     views = taking.views()
     provenance = Provenance.within(source, prefix)
@@ -105,7 +105,7 @@ def _carried_over(
                 f"the relabelling is of {element.size} units {units!r}; these draws have "
                 f"{resolved.sizes.get(units, 'none')} of them"
             )
-        was, now = stored_spec.units[units], resolved.spec.units[units]
+        was, now = provenance.spec.units[units], resolved.spec.units[units]
         if group_of(was) != group_of(now):
             raise SpecError(
                 f"the units {units!r} were aligned as {was!r}, and the spec declares them {now!r}: "

@@ -21,7 +21,7 @@ from relabel.data.checksums import AFTER, BEFORE
 from relabel.errors import DataError, UnknownSymmetryError
 from relabel.spec.spec import Spec
 
-__all__ = ["ATTRIBUTE", "BY_COORDS", "FORMAT", "Provenance"]
+__all__ = ["ATTRIBUTE", "BY_COORDS", "FORMAT", "MOST_ALIGNMENTS", "Provenance"]
 
 #: Name of the attribute (and of the group) that holds the record.
 ATTRIBUTE = "relabel"
@@ -33,8 +33,8 @@ FORMAT = 3
 #: How a group of other draws than the posterior's takes part.
 BY_COORDS = "by coordinates"
 
-#: Alignments that may lie under one another; more are no record of ours.
-_MOST_EARLIER = 200
+#: Alignments that one record may hold, one after the other; more are no record of ours.
+MOST_ALIGNMENTS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +191,8 @@ class Provenance:
         """
         records = [_upgraded(values)]
         while (below := records[-1].pop("earlier", None)) is not None:
-            if len(records) > _MOST_EARLIER:
-                raise ValueError(f"earlier is nested more than {_MOST_EARLIER} deep")
+            if len(records) == MOST_ALIGNMENTS:
+                raise ValueError(f"it holds more than {MOST_ALIGNMENTS} alignments")
             records.append(_upgraded(below))
         found = cls(**_checked(records.pop()))
         for entries in reversed(records):
@@ -212,6 +212,14 @@ class Provenance:
     def attrs(self) -> dict[str, str]:
         """Return the attribute that holds the record."""
         return {ATTRIBUTE: json.dumps(self.as_dict())}
+
+    @property
+    def n_alignments(self) -> int:
+        """Number of alignments, one after the other: this one and all earlier ones."""
+        number, record = 1, self
+        while record.earlier is not None:
+            number, record = number + 1, record.earlier
+        return number
 
     @property
     def beside_posterior(self) -> tuple[str, ...]:

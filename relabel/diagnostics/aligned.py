@@ -89,8 +89,10 @@ class Aligned:
         refuse_reduced(groups)
         groups = checked_values(groups)
         spec, transformation = stored_elements(groups, "")
-        draws = Draws.read(sharing(groups), spec, "skip")
-        return cls(groups, Provenance.within(groups), draws, transformation)
+        record = Provenance.within(groups)
+        known = rebuilt(record.criterion).criterion
+        draws = Draws.read(sharing(groups), spec, "skip", criterion=known)
+        return cls(groups, record, draws, transformation)
 
     @classmethod
     def unaligned(cls, groups: Groups, spec: Spec) -> Aligned:

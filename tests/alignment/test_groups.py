@@ -162,6 +162,24 @@ def test_variables_of_matched_groups_can_be_declared():
         relabel.align(left, spec)
 
 
+@pytest.mark.parametrize(("criterion", "name"), [("ecr-iterative-1", "z"), ("stephens", "prob")])
+def test_criteria_that_read_a_thinned_group_say_so(criterion, name):
+    dims = (*S, "obs", "component") if name == "prob" else (*S, "obs")
+    values = np.full((C, D, 5, K), 1 / K) if name == "prob" else RNG.integers(0, K, (C, D, 5))
+    thin = xr.Dataset({name: (dims, values)}, LABELS).isel(draw=slice(None, None, 2))
+    with pytest.raises(SpecError, match="'allocation' has other draws \\(thinned\\?\\): thin all"):
+        align(tree(allocation=thin), criterion=criterion)
+
+
+def test_verbs_without_a_group_name_the_models():
+    nested = xr.DataTree.from_dict({"model": align(tree())})
+    for verb in (relabel.summary, relabel.average, relabel.undo):
+        with pytest.raises(DataError, match=r"there is 'model/relabel': take data\['model'\]"):
+            verb(nested)
+    with pytest.raises(DataError, match=r"take one, as in data\['model'\]"):
+        relabel.diagnose(nested)
+
+
 def test_labels_in_a_matched_group_move_and_cannot_be_compared():
     z = np.argsort(MU, axis=2)[:, ::5]
     part = xr.Dataset({"z": ((*S, "obs"), z)}, {**LABELS, "draw": LABELS["draw"][::5]})
