@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ __all__ = ["ending_on_signals"]
 
 _NAMES = ("SIGTERM", "SIGHUP", "SIGINT")
 _AT_ONCE = 2.0  # seconds in which further signals mean the same
+_AGAIN = 5.0  # seconds after which a signal is sent again that has not ended anything
 
 
 @contextmanager
@@ -23,9 +26,10 @@ def ending_on_signals() -> Iterator[None]:
     ends, does not interrupt that. A signal that is ignored (``nohup``) stays ignored, and a handler
     that somebody else has set stays. At the end the handlers are as they were. What asyncio has to
     say of tasks that are not done, such as those by which zarr reads chunks, is of no use any more,
-    and is not printed.
+    and is not printed. An exception is lost where Python cannot raise it (in a finalizer): then the
+    signal comes again.
     """
-    last = -_AT_ONCE
+    last, timers = -_AT_ONCE, []
 
     def end(number: int, _frame: FrameType | None) -> None:
         nonlocal last
@@ -33,6 +37,9 @@ def ending_on_signals() -> Iterator[None]:
         if last - before < _AT_ONCE:
             return
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        timers.append(threading.Timer(_AGAIN, os.kill, (os.getpid(), number)))
+        timers[-1].daemon = True
+        timers[-1].start()
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
@@ -46,5 +53,7 @@ def ending_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
         for number in ours:
             signal.signal(number, before[number])
