@@ -31,7 +31,7 @@ from scipy.optimize import linear_sum_assignment
 
 import relabel
 from relabel.alignment.job import Job
-from relabel.data.containers import sharing
+from relabel.data.participants import sharing
 from relabel.matching.allocation_features import with_labels
 from relabel.matching.criteria import CRITERIA, Criterion
 from relabel.matching.criteria.factor_criteria import OfLoadings

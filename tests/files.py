@@ -136,3 +136,16 @@ def run(*args, cwd=None, code="from relabel.cli.app import main; main()", **opti
         timeout=120,
         **options,
     )
+
+
+def started(code, *args, cwd=None):
+    """Start Python code in a process of its own, with pipes to talk to it."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -29,15 +29,16 @@ from relabel.alignment.provenance import (
 from relabel.alignment.records import checked_values
 from relabel.alignment.references import flagged_chains
 from relabel.alignment.result import transformed
-from relabel.data.containers import Data, DrawsLike, Groups, pack, sharing, unpack
-from relabel.data.provenance import Provenance
-from relabel.errors import SpecError
+from relabel.data.containers import Data, DrawsLike, Groups, model_of, pack, unpack
+from relabel.data.participants import Participants, participants
+from relabel.data.provenance import MOST_ALIGNMENTS, Provenance
+from relabel.errors import DataError, SpecError
 from relabel.matching.allocation_features import located, with_labels
 from relabel.matching.criteria import Criterion, Normal, criterion_of, current_options, rebuilt
 from relabel.matching.criteria.registry import is_fully_described
 from relabel.matching.draws import Draws
 from relabel.matching.probes import find_probes
-from relabel.spec.spec import Spec, spec_of
+from relabel.spec.spec import ResolvedSpec, Spec, spec_of
 
 __all__ = ["align"]
 
@@ -57,6 +58,7 @@ def align(
     n_perturbations: int = 30,
     rng: int | np.random.Generator = 0,
     progress: bool | Report = False,
+    group: str = "posterior",
 ) -> Data:
     r"""Relabel every draw so that all of them sit in one reference mode.
 
@@ -103,12 +105,16 @@ def align(
     progress : bool or callable, default False
         True shows a bar on standard error; a callable is called with the name of a stage, the
         blocks done and the number of blocks.
+    group : str, default "posterior"
+        The posterior that is aligned, in a tree of several models: of ``"model/posterior"`` the
+        groups in ``model`` take part, and the record is ``model/relabel``. All other models stay
+        as they are. A model can also be taken out before, as in ``tree["model"]``.
 
     Returns
     -------
     Same type as `data`
-        With every variable that carries units relabelled, in all groups that share the draws, and
-        a group ``relabel`` (in a Dataset: variables ``relabel_*``):
+        With every variable that carries units relabelled, in all groups that take part, and a
+        group ``relabel`` (in a Dataset: variables ``relabel_*``):
 
         ====================  ======================  ==================================
         ``{units}_index``     chain, draw, {units}    slot *k* holds the unit ``index[k]``
@@ -141,6 +147,13 @@ def align(
     (sigmoid) preserve the likelihood only: the result is a section of the orbit. So do rotations
     of factors, unless the prior is isotropic over factors.
 
+    Groups take part whose draws are the posterior's: all of them in its order, or some of them or
+    another order, by their coordinates of chain and draw. Without coordinates on one side groups of
+    as many draws are matched by position, and a warning says so. Units are compared in groups of
+    all draws only. Draws of the prior and of other posteriors are left; the record says how each
+    group took part. Coordinates over chain, draw and units move with the units; those over units
+    alone name the slots, and stay.
+
     References
     ----------
     Stephens, M. (2000). Dealing with label switching in mixture models. *Journal of the Royal
@@ -161,14 +174,12 @@ def align(
     """
     spec, criterion = spec_of(spec), _criterion(criterion)
     search = _search(n_first, n_random, n_perturbations, seed_of(rng))
-    groups = unpack(data)
-    earlier = _earlier(groups)
-    groups = groups if earlier is None else checked_values(groups)
-    shared = sharing(groups)
+    earlier, groups = _earlier(unpack(data, group))
+    taking = participants(groups)
     spec = _spec_as_before(spec, earlier)
-    criterion = located(criterion, spec, shared)
-    spec = with_labels(spec, criterion, shared)
-    draws, said = _read(data, spec, nonfinite, groups, shared, criterion)
+    criterion = located(criterion, spec, taking.same)
+    spec = with_labels(spec, criterion, taking.views())
+    draws, spec, said = _read(model_of(data, group), spec, nonfinite, groups, taking, criterion)
     criterion = criterion.resolved(draws.resolved)
     criterion.check_rotations(draws.resolved)
     probes = find_probes(draws.resolved, groups, inputs, criterion, search["rng"])
@@ -180,21 +191,45 @@ def align(
         solution = job.run(draws, apart, _aligned_alike(earlier, groups, criterion, options))
         refuse_flips(draws, solution.elements)
         solution.remarks.warnings.extend([*said, *_on_earlier(earlier, criterion)])
-        found = [("", draws, solution)]
-        warmup = sharing(groups, "warmup_")
-        if warmup:
-            known = draws.resolved.spec.present_in(warmup)
-            warm = Draws.read(warmup, known, nonfinite, groups, criterion)
-            found.append(("warmup_", warm, job.follow_warmup(warm, draws, solution)))
+        found = [("", taking, draws, solution)]
+        warmup = participants(groups, "warmup_")
+        if warmup.same:
+            warm = _warm_draws(warmup, spec, nonfinite, groups, criterion)
+            found.append(("warmup_", warmup, warm, job.follow_warmup(warm, draws, solution)))
     changed: dict[str, xr.Dataset | None] = {}
-    for prefix, part, result in found:
-        provenance = provenance_of(part, result, criterion, options)
+    for prefix, those, part, result in found:
+        whole = _whole(those, part, spec)
+        provenance = provenance_of(part, those, whole, result, criterion, options)
         if apart is not None:
-            chains = tuple(np.flatnonzero(apart).tolist())
-            provenance = replace(provenance, no_part_in_reference=chains)
+            provenance = replace(provenance, no_part_in_reference=_numbers(apart))
         own, done = found_variables(part, result), part.transformation(result.elements)
-        changed |= transformed(groups, prefix, part.resolved, done, own, provenance)
-    return pack(data, changed)
+        changed |= transformed(groups, those, prefix, whole, done, own, provenance)
+    return pack(data, changed, group)
+
+
+def _warm_draws(
+    warmup: Participants,
+    spec: Spec,
+    nonfinite: str,
+    groups: Mapping[str, xr.Dataset],
+    criterion: Criterion,
+) -> Draws:
+    """Read the draws of the warm-up, by what there is of the spec."""
+    known = warmup.compared(spec.present_in(warmup.views())).present_in(warmup.same)
+    return Draws.read(warmup.same, known, nonfinite, groups, criterion)
+
+
+def _numbers(apart: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Return the positions of the chains that are kept apart."""
+    return tuple(np.flatnonzero(apart).tolist())
+
+
+def _whole(taking: Participants, draws: Draws, spec: Spec) -> ResolvedSpec:
+    """Return the spec, bound to all groups that take part: also to those of other draws."""
+    if not taking.matched:
+        return draws.resolved
+    views = taking.views()
+    return spec.present_in(views).bind(views)
 
 
 def _read(
@@ -202,9 +237,9 @@ def _read(
     spec: Spec,
     nonfinite: str,
     groups: Mapping[str, xr.Dataset],
-    shared: Groups,
+    taking: Participants,
     criterion: Criterion,
-) -> tuple[Draws, list[str]]:
+) -> tuple[Draws, Spec, list[str]]:
     """Bind the spec to the draws; complete it, and say so, where it leaves out what reads units.
 
     Raises
@@ -212,16 +247,19 @@ def _read(
     SpecError
         If it does not fit the draws, or would flip or move one side of a network alone.
     """
+    said: list[str] = []
+    compared = taking.compared(spec)
     try:
-        draws, said = Draws.read(shared, spec, nonfinite, groups, criterion), []
+        draws = Draws.read(taking.same, compared, nonfinite, groups, criterion)
         refuse_unread(draws)
     except SpecError:
-        whole = completed(data, shared, spec)
+        whole = completed(data, taking.same, spec)
         if whole is None:
             raise
-        draws, said = Draws.read(shared, whole[0], nonfinite, groups, criterion), whole[1]
+        spec, said = whole
+        draws = Draws.read(taking.same, taking.compared(spec), nonfinite, groups, criterion)
     refuse_flips_of_parts(draws)
-    return draws, said
+    return draws, spec, said
 
 
 def _criterion(given: Any) -> Criterion:
@@ -248,13 +286,25 @@ def _search(n_first: int, n_random: int, n_perturbations: int, seed: int) -> dic
     return search | ({"n_first": n_first} if n_first > 1 else {})
 
 
-def _earlier(groups: Mapping[str, xr.Dataset]) -> Provenance | None:
-    """Return the record of an earlier alignment, if there is one; it must be sound."""
+def _earlier(groups: Groups) -> tuple[Provenance | None, Groups]:
+    """Return the record of an earlier alignment, if there is one, and the groups in its order.
+
+    Raises
+    ------
+    DataError
+        If the record is not sound, is of other values, or has no room for one more.
+    """
     if "relabel" not in groups:
-        return None
+        return None, groups
     stored_elements(groups, "")
     refuse_reduced(groups)
-    return Provenance.within(groups)
+    earlier = Provenance.within(groups)
+    if earlier.n_alignments >= MOST_ALIGNMENTS:
+        raise DataError(
+            f"these draws were aligned {earlier.n_alignments} times, one upon the other, and a "
+            "record holds no more; undo that (relabel.undo), then align once"
+        )
+    return earlier, checked_values(groups)
 
 
 def _spec_as_before(spec: Spec, earlier: Provenance | None) -> Spec:

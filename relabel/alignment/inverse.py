@@ -8,9 +8,11 @@ import xarray as xr
 
 from relabel._util.validate import flag
 from relabel.alignment.provenance import refuse_reduced, stored_elements
-from relabel.alignment.records import absent, bound, check_sums, checked_values
+from relabel.alignment.records import bound, check_sums, checked_values, standing
+from relabel.alignment.result import after, moved
 from relabel.data.checksums import BEFORE
-from relabel.data.containers import Data, Groups, pack, sharing, unpack
+from relabel.data.containers import Data, Groups, pack, unpack
+from relabel.data.participants import participants
 from relabel.data.provenance import Provenance
 from relabel.spec.spec import ResolvedSpec
 from relabel.spec.transformation import Transformation
@@ -18,7 +20,7 @@ from relabel.spec.transformation import Transformation
 __all__ = ["said_of_absent", "undo"]
 
 
-def undo(data: Data, *, partial: bool = False) -> Data:
+def undo(data: Data, *, partial: bool = False, group: str = "posterior") -> Data:
     """Return the draws as they were before any alignment.
 
     Parameters
@@ -28,6 +30,8 @@ def undo(data: Data, *, partial: bool = False) -> Data:
     partial : bool, default False
         Whether to undo what is left where variables of the record were renamed or dropped. A
         warning names them; values are then not compared with the record.
+    group : str, default "posterior"
+        The posterior that was aligned, in a tree of several models, as in ``"model/posterior"``.
 
     Returns
     -------
@@ -56,7 +60,7 @@ def undo(data: Data, *, partial: bool = False) -> Data:
     >>> relabel.undo(aligned).identical(draws)
     True
     """
-    groups = unpack(data)
+    groups = unpack(data, group)
     stored_elements(groups, "")
     refuse_reduced(groups)
     left = said_of_absent(groups) if flag("partial", partial) else ""
@@ -67,13 +71,13 @@ def undo(data: Data, *, partial: bool = False) -> Data:
     for prefix in ("", "warmup_"):
         if f"{prefix}relabel" in groups:
             changed |= _undone(groups, prefix)
-    return pack(data, changed)
+    return pack(data, changed, group)
 
 
 def said_of_absent(groups: Groups) -> str:
     """Say which recorded variables are absent, and so are not undone; empty if none are."""
     prefixes = [prefix for prefix in ("", "warmup_") if f"{prefix}relabel" in groups]
-    missing = [address for prefix in prefixes for address in absent(groups, prefix)]
+    missing = [address for prefix in prefixes for address in standing(groups, prefix).absent]
     return (
         f"not undone, since the draws do not have them: {', '.join(missing)}; the other variables "
         "were undone, and their values were not compared with the record"
@@ -85,18 +89,14 @@ def said_of_absent(groups: Groups) -> str:
 def _undone(groups: Groups, prefix: str) -> dict[str, xr.Dataset | None]:
     """Undo the groups of the draws, or of the warm-up, and take the record away."""
     _, done = stored_elements(groups, prefix)
-    record, shared = Provenance.within(groups, prefix), sharing(groups, prefix)
-    resolved = bound(record, shared)
-    fresh = done.inverse().apply(shared, resolved)
-    if BEFORE in record.checksums and _is_exact(resolved, done) and not absent(groups, prefix):
+    record, taking = Provenance.within(groups, prefix), participants(groups, prefix)
+    resolved = bound(record, taking.views())
+    fresh = moved(groups, taking, prefix, resolved, done.inverse())
+    whole = standing(groups, prefix).whole
+    if BEFORE in record.checksums and _is_exact(resolved, done) and whole:
         said = "do not come back to those before the alignment: the record is damaged"
-        check_sums(groups[f"{prefix}relabel"], BEFORE, fresh, record, said)
-    changed: dict[str, xr.Dataset | None] = {
-        f"{prefix}{group}": dataset
-        for group, dataset in fresh.items()
-        if dataset is not shared[group]
-    }
-    return changed | {f"{prefix}relabel": None}
+        check_sums(groups[f"{prefix}relabel"], BEFORE, after(taking, prefix, fresh), record, said)
+    return {**fresh, f"{prefix}relabel": None}
 
 
 def _is_exact(resolved: ResolvedSpec, done: Transformation) -> bool:

@@ -12,7 +12,8 @@ import xarray as xr
 from relabel._util.text import plain
 from relabel._util.versions import installed
 from relabel.alignment.checks import suspicions
-from relabel.data.containers import sharing, unpack
+from relabel.data.containers import node_of, unpack
+from relabel.data.participants import Participants, participants
 from relabel.data.provenance import Provenance
 from relabel.errors import DataError
 from relabel.groups import group_of
@@ -20,9 +21,11 @@ from relabel.matching.criteria import Criterion
 from relabel.matching.draws import Draws
 from relabel.matching.solve import STARTS, Solution
 from relabel.spec.centring import said_of
+from relabel.spec.coordinates import riding, staying
 from relabel.spec.gauges import centred_axes
 from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec, Spec
 from relabel.spec.transformation import Transformation
+from relabel.spec.variables import ResolvedVariable
 
 __all__ = [
     "check_same_draws",
@@ -33,6 +36,7 @@ __all__ = [
     "relabelled",
     "rotations_left",
     "stored_elements",
+    "written_by",
 ]
 
 
@@ -67,6 +71,8 @@ def found_variables(draws: Draws, solution: Solution) -> xr.Dataset:
 
 def provenance_of(
     draws: Draws,
+    taking: Participants,
+    whole: ResolvedSpec,
     solution: Solution,
     criterion: Criterion,
     options: dict[str, Any],
@@ -82,21 +88,59 @@ def provenance_of(
     sentence += f"; {shifted} (this preserves the likelihood, not the prior)" if shifted else ""
     return Provenance(
         version=installed("posterior-relabel"),
-        spec=draws.resolved.complete_spec(),
+        spec=whole.complete_spec(),
         criterion=plain(criterion.describe()),
         options=plain(options),
         versions={package: installed(package) for package in ("numpy", "scipy", "xarray")}
         | {"python": platform.python_version()},
-        variables=tuple(draws.resolved.addresses()),
+        variables=written_by(whole, taking.views()),
         loss_before=solution.loss_before,
         losses=tuple(solution.losses),
         converged=solution.converged,
         loss_of_draws=float(solution.loss.sum()),
         n_moved=n_moved,
         result=sentence,
-        warnings=tuple(_warnings(draws, solution)),
+        warnings=(
+            *_warnings(draws, solution),
+            *taking.remarks(whole),
+            *_left_coords(whole, taking),
+        ),
+        groups=taking.described(),
         flags=tuple(solution.remarks.values),
     )
+
+
+def written_by(resolved: ResolvedSpec, groups: Mapping[str, xr.Dataset]) -> tuple[str, ...]:
+    """Return the addresses of the variables that carry units, and of their coordinates."""
+    found = resolved.addresses()
+    for group, dataset in groups.items():
+        riders = riding(dataset, resolved.in_group(group))
+        found += [rider.address for rider in riders if not _rotated(rider, resolved)]
+    return tuple(found)
+
+
+def _left_coords(resolved: ResolvedSpec, taking: Participants) -> list[str]:
+    """Name coordinates over units and draws that nothing can move."""
+    found = []
+    for group, dataset in taking.views().items():
+        variables = resolved.in_group(group)
+        found += [
+            f"coordinate {group}/{name} has units and only one of chain and draw, so it was left "
+            "in the old labels"
+            for name in staying(dataset, variables)
+        ]
+        found += [
+            f"coordinate {rider.address} was left as it is: its units rotate, and what belongs to "
+            "each of them has no meaning after that"
+            for rider in riding(dataset, variables)
+            if _rotated(rider, resolved)
+        ]
+    return found
+
+
+def _rotated(variable: ResolvedVariable, resolved: ResolvedSpec) -> bool:
+    """Whether units of a variable rotate."""
+    return any(resolved.group(units).rotates for _, units, _ in variable.unit_axes())
 
 
 def _on_the_prior(resolved: ResolvedSpec) -> list[str]:
@@ -175,22 +219,22 @@ def rotations_left(resolved: ResolvedSpec) -> str:
 
 
 def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec, Transformation]:
-    """Read spec and elements of an earlier alignment."""
-    record = Provenance.within(groups, prefix)
-    spec, dataset = record.spec, in_order(groups, prefix)
+    """Read the elements of an earlier alignment, and its spec for groups of the same draws."""
+    record, dataset = Provenance.within(groups, prefix), in_order(groups, prefix)
     _check_present(dataset, record, prefix)
+    taking = participants(groups, prefix)
+    spec = taking.compared(record.spec.remaining_in(taking.views()))
     resolved = None
     if centred_axes(spec.gauges):
-        shared = sharing(groups, prefix)
-        resolved = spec.present_in(shared).bind(shared)
-    done = Transformation.from_dataset(dataset, list(spec.units), resolved)
+        resolved = record.spec.bind_present(taking.same)
+    done = Transformation.from_dataset(dataset, list(record.spec.units), resolved)
     for units, element in done.elements.items():
-        outside = ~group_of(spec.units[units]).contains(element)
+        outside = ~group_of(record.spec.units[units]).contains(element)
         if outside.any():
             raise DataError(
                 f"relabel/{units} holds elements that do not belong to the symmetry "
-                f"{spec.units[units]!r}, in {int(outside.sum())} of {outside.size} draws: the "
-                "record is damaged, or of several alignments"
+                f"{record.spec.units[units]!r}, in {int(outside.sum())} of {outside.size} draws: "
+                "the record is damaged, or of several alignments"
             )
     return spec, done
 
@@ -247,18 +291,24 @@ def check_same_draws(own: xr.Dataset, posterior: xr.Dataset) -> None:
             )
 
 
-def relabelled(aligned: Any) -> list[str]:
+def relabelled(aligned: Any, group: str = "posterior") -> list[str]:
     """Return the addresses ``group/name`` of all variables that an alignment wrote.
+
+    Parameters
+    ----------
+    aligned : InferenceData, DataTree or Dataset
+    group : str, default "posterior"
+        The posterior that was aligned, in a tree of several models.
 
     Raises
     ------
     DataError
         If the draws were not aligned, or the record is damaged.
     """
-    groups = unpack(aligned)
+    groups, node = unpack(aligned, group), node_of(group)
     stored_elements(groups, "")
     return [
-        f"{prefix}{address}"
+        f"{node}{prefix}{address}"
         for prefix in ("", "warmup_")
         if f"{prefix}relabel" in groups
         for address in Provenance.within(groups, prefix).variables

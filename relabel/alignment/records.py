@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from relabel.alignment.provenance import in_order, stored_elements
 from relabel.data.checksums import AFTER, checksums
-from relabel.data.containers import Groups, sharing
+from relabel.data.containers import Groups
+from relabel.data.participants import participants
 from relabel.data.provenance import Provenance
 from relabel.errors import DataError, SpecError
 from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec
 
-__all__ = ["absent", "bound", "check_sums", "checked_values"]
+__all__ = ["Standing", "bound", "check_sums", "checked_values", "standing"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Which of the variables that a record names are still there.
+
+    Attributes
+    ----------
+    absent : list of str
+        Addresses of which no group that takes part has a variable with draws.
+    apart : list of str
+        Addresses in groups that had the draws of the posterior, and now have some of them only,
+        or another order.
+    """
+
+    absent: list[str]
+    apart: list[str]
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything is there as it was, so that values can be compared."""
+        return not self.absent and not self.apart
 
 
 def checked_values(groups: Groups, *, partial: bool = False) -> Groups:
@@ -41,42 +65,50 @@ def checked_values(groups: Groups, *, partial: bool = False) -> Groups:
             continue
         _, done = stored_elements(groups, prefix)
         own = checked[f"{prefix}relabel"] = in_order(groups, prefix)
-        shared, record = sharing(groups, prefix), Provenance.within(groups, prefix)
-        missing = absent(groups, prefix)
-        if missing and not partial:
+        taking, record = participants(groups, prefix), Provenance.within(groups, prefix)
+        found = standing(groups, prefix)
+        if not (found.whole or partial):
             raise DataError(
-                f"the record of the alignment names {', '.join(missing)}, which the draws do not "
-                "have, or not with the same draws (renamed, dropped or selected?): put back what "
-                "is missing, or undo what is left with undo(..., partial=True), --partial"
+                f"the record of the alignment names {', '.join([*found.absent, *found.apart])}, "
+                "which the draws do not have, or not with the same draws (renamed, dropped or "
+                "selected?): put back what is missing, or undo what is left with "
+                "undo(..., partial=True), --partial"
             )
-        resolved = bound(record, shared)
+        resolved = bound(record, taking.views())
         for units, element in done.elements.items():
             if resolved.sizes.get(units, element.size) != element.size:
                 raise DataError(
                     f"the group '{prefix}relabel' is damaged: it is of {element.size} units "
                     f"{units!r}, and the draws have {resolved.sizes[units]}"
                 )
-        if AFTER in record.checksums and not missing:
+        if AFTER in record.checksums and found.whole:
             said = "are not those that the alignment wrote (reordered, mixed or edited?)"
-            check_sums(own, AFTER, shared, record, said)
+            check_sums(own, AFTER, taking.same, record, said)
     return checked
 
 
-def absent(groups: Mapping[str, xr.Dataset], prefix: str) -> list[str]:
-    """Return the recorded addresses of which there is no variable with the same draws."""
-    shared = sharing(groups, prefix)
-    return [
-        f"{prefix}{address}"
-        for address in Provenance.within(groups, prefix).variables
-        for group, _, name in [address.rpartition("/")]
-        if group not in shared
-        or name not in shared[group].data_vars
-        or not set(SAMPLE_DIMS) <= set(shared[group][name].dims)
+def standing(groups: Mapping[str, xr.Dataset], prefix: str) -> Standing:
+    """Return which of the recorded variables are absent, or have other draws than they had."""
+    record, taking = Provenance.within(groups, prefix), participants(groups, prefix)
+    views = taking.views()
+    absent = [address for address in record.variables if not _has_draws(views, address)]
+    apart = [
+        address
+        for address in record.beside_posterior
+        if address not in absent and not _has_draws(taking.same, address)
     ]
+    return Standing(*([f"{prefix}{address}" for address in found] for found in (absent, apart)))
+
+
+def _has_draws(groups: Mapping[str, xr.Dataset], address: str) -> bool:
+    """Whether there is a variable or a coordinate with the dimensions chain and draw."""
+    group, _, name = address.partition("/")  # names may have slashes, groups have none
+    variables = groups[group].variables if group in groups else {}
+    return name in variables and set(SAMPLE_DIMS) <= set(variables[name].dims)
 
 
 def bound(record: Provenance, shared: Mapping[str, xr.Dataset]) -> ResolvedSpec:
-    """Return the recorded spec on the draws, without variables that they lack.
+    """Return the recorded spec on all groups that take part, without variables that they lack.
 
     Raises
     ------
@@ -84,7 +116,7 @@ def bound(record: Provenance, shared: Mapping[str, xr.Dataset]) -> ResolvedSpec:
         If it does not fit them.
     """
     try:
-        return record.spec.present_in(shared).bind(shared)
+        return record.spec.bind_present(shared)
     except SpecError as error:
         raise DataError(
             f"the record of the alignment does not fit the draws beside it: {error}"
@@ -100,7 +132,7 @@ def check_sums(
 ) -> None:
     """Refuse draws whose values are not those of a checksum; `said` ends the sentence on them."""
     stored = own[which].transpose(*SAMPLE_DIMS).values
-    found = checksums(shared, record.variables).values
+    found = checksums(shared, record.beside_posterior).values
     other = stored != found
     if not other.any():
         return

@@ -9,19 +9,54 @@ import xarray as xr
 
 from relabel.alignment.provenance import (
     stored_elements,
+    written_by,
 )
 from relabel.data.checksums import AFTER, BEFORE, checksums
-from relabel.data.containers import sharing
+from relabel.data.containers import Groups
+from relabel.data.participants import Participants
 from relabel.data.provenance import Provenance
 from relabel.errors import SpecError
 from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec
 from relabel.spec.transformation import Transformation
 
-__all__ = ["transformed"]
+__all__ = ["after", "moved", "transformed"]
+
+
+def moved(
+    groups: Mapping[str, xr.Dataset],
+    taking: Participants,
+    prefix: str,
+    resolved: ResolvedSpec,
+    transformation: Transformation,
+) -> dict[str, xr.Dataset]:
+    """Groups that a transformation of the posterior's draws changes, by their full names.
+
+    Groups of other draws are transformed by the elements of the draws whose labels they have.
+    """
+    fresh = transformation.apply(taking.same, resolved.within(taking.same))
+    changed = {
+        f"{prefix}{group}": dataset
+        for group, dataset in fresh.items()
+        if dataset is not groups[f"{prefix}{group}"]
+    }
+    for group, matched in taking.matched.items():
+        if resolved.in_group(group):
+            view = {group: matched.view()}
+            own = resolved.within(view)
+            after = transformation.at(*matched.rows).apply(view, own)[group]
+            names = [address.removeprefix(f"{group}/") for address in written_by(own, view)]
+            changed[f"{prefix}{group}"] = matched.restored(after, names)
+    return changed
+
+
+def after(taking: Participants, prefix: str, fresh: Mapping[str, xr.Dataset]) -> Groups:
+    """Return the groups of the posterior's draws as they are after :func:`moved`."""
+    return {name: fresh.get(f"{prefix}{name}", old) for name, old in taking.same.items()}
 
 
 def transformed(
     groups: Mapping[str, xr.Dataset],
+    taking: Participants,
     prefix: str,
     resolved: ResolvedSpec,
     transformation: Transformation,
@@ -29,16 +64,10 @@ def transformed(
     provenance: Provenance,
 ) -> dict[str, xr.Dataset | None]:
     """Changed groups of the result: the relabelled ones, and the record, composed if need be."""
-    shared = sharing(groups, prefix)
-    fresh = transformation.apply(shared, resolved)
-    changed: dict[str, xr.Dataset | None] = {
-        f"{prefix}{group}": dataset
-        for group, dataset in fresh.items()
-        if dataset is not shared[group]
-    }
+    fresh = moved(groups, taking, prefix, resolved, transformation)
     if f"{prefix}relabel" in groups:
-        spec, done = stored_elements(groups, prefix)
-        if spec != resolved.complete_spec():
+        _, done = stored_elements(groups, prefix)
+        if Provenance.within(groups, prefix).spec != resolved.complete_spec():
             raise SpecError(
                 "these draws were aligned before under another spec, and the two cannot be "
                 "composed; undo the first (relabel.undo), then align"
@@ -48,19 +77,20 @@ def transformed(
         provenance = replace(provenance, earlier=earlier)
     stored = own.drop_vars([BEFORE, AFTER], errors="ignore")
     stored = stored.assign(transformation.to_dataset().data_vars)
-    sums = _checksums(groups, prefix, fresh, provenance)
+    sums = _checksums(groups, taking, prefix, fresh, provenance)
     stored, provenance = stored.assign(sums), replace(provenance, checksums=tuple(sums))
     if transformation.offsets is not None:
         provenance = replace(provenance, offsets=tuple(transformation.offsets.values))
-    coords = {d: shared["posterior"][d] for d in SAMPLE_DIMS if d in shared["posterior"].coords}
+    posterior = taking.same["posterior"]
+    coords = {d: posterior[d] for d in SAMPLE_DIMS if d in posterior.coords}
     stored = stored.assign_coords(coords)
     stored.attrs = provenance.attrs()
-    changed[f"{prefix}relabel"] = stored
-    return changed
+    return {**fresh, f"{prefix}relabel": stored}
 
 
 def _checksums(
     groups: Mapping[str, xr.Dataset],
+    taking: Participants,
     prefix: str,
     fresh: Mapping[str, xr.Dataset],
     provenance: Provenance,
@@ -70,12 +100,14 @@ def _checksums(
     What lay before an earlier alignment is in its record; where that has other variables, or none
     of the checksums, it is not known.
     """
-    found = {AFTER: checksums(fresh, provenance.variables).variable}
-    if provenance.earlier is None:
-        found[BEFORE] = checksums(sharing(groups, prefix), provenance.variables).variable
-    elif set(provenance.earlier.variables) == set(provenance.variables):
-        own = groups[f"{prefix}relabel"]
-        found |= {BEFORE: own[BEFORE].variable} if BEFORE in provenance.earlier.checksums else {}
+    covered = provenance.beside_posterior
+    found = {AFTER: checksums(after(taking, prefix, fresh), covered).variable}
+    if f"{prefix}relabel" not in groups:
+        found[BEFORE] = checksums(taking.same, covered).variable
+    else:
+        earlier, own = Provenance.within(groups, prefix), groups[f"{prefix}relabel"]
+        known = BEFORE in earlier.checksums and set(earlier.beside_posterior) == set(covered)
+        found |= {BEFORE: own[BEFORE].variable} if known else {}
     about = {BEFORE: "before any alignment", AFTER: "after the alignment"}
     for name, variable in found.items():
         variable.attrs = {"long_name": f"checksum of the values of the draw {about[name]}"}

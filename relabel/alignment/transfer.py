@@ -11,9 +11,11 @@ from relabel.alignment.provenance import (
     check_same_draws,
     refuse_reduced,
     stored_elements,
+    written_by,
 )
 from relabel.alignment.result import transformed
-from relabel.data.containers import Data, DrawsLike, pack, sharing, unpack
+from relabel.data.containers import Data, DrawsLike, pack, unpack
+from relabel.data.participants import participants, places_in
 from relabel.data.provenance import Provenance
 from relabel.errors import DataError, SpecError
 from relabel.groups import group_of
@@ -28,7 +30,8 @@ def apply(data: Data, aligned: DrawsLike, *, spec: Spec | Mapping[str, str] | No
     Parameters
     ----------
     data : InferenceData, DataTree or Dataset
-        Draws in their original labels, of the same chains and draws as `aligned`.
+        Draws in their original labels: those of `aligned`, or some of them, in any order, by
+        their coordinates chain and draw.
     aligned : InferenceData, DataTree or Dataset
         What :func:`align` returned.
     spec : Spec, or mapping of str to str, optional
@@ -80,37 +83,50 @@ def _carried_over(
     spec: Spec | None,
 ) -> dict[str, xr.Dataset | None]:
     """Relabel groups by the elements that are stored with others."""
-    stored_spec, transformation = stored_elements(source, prefix)
-    shared = sharing(groups, prefix)
-    check_same_draws(source[f"{prefix}relabel"], shared["posterior"])
+    taking = participants(groups, prefix)
+    places = places_in(taking.same["posterior"], source[f"{prefix}relabel"])
+    how = taking.described() | ({"posterior": "by coordinates"} if places else {})
+    if places is not None:
+        names = [f"{prefix}{name}" for name in ("posterior", "relabel")]
+        source = {**source, **{name: source[name].isel(places) for name in names}}
+    _, transformation = stored_elements(source, prefix)
+    check_same_draws(source[f"{prefix}relabel"], taking.same["posterior"])
+    views = taking.views()
+    provenance = Provenance.within(source, prefix)
     if spec is None:
-        spec = _spec_for(shared, Provenance.within(source, prefix))
+        spec = _spec_for(views, provenance)
     elif prefix:
-        spec = spec.present_in(shared)
-    resolved = spec.bind(shared)
+        spec = spec.present_in(views)
+    taking.compared(spec)
+    resolved = spec.bind(views)
     for units, element in transformation.elements.items():
         if resolved.sizes.get(units) != element.size:
             raise DataError(
                 f"the relabelling is of {element.size} units {units!r}; these draws have "
                 f"{resolved.sizes.get(units, 'none')} of them"
             )
-        was, now = stored_spec.units[units], resolved.spec.units[units]
+        was, now = provenance.spec.units[units], resolved.spec.units[units]
         if group_of(was) != group_of(now):
             raise SpecError(
                 f"the units {units!r} were aligned as {was!r}, and the spec declares them {now!r}: "
                 f"declare them {was!r}; '{units}^0' in axes is for what is only permuted"
             )
     own = source[f"{prefix}relabel"]
-    provenance = Provenance.within(source, prefix)
     own = own.drop_vars(provenance.offsets)
     if transformation.offsets is not None:
         transformation = replace(
             transformation, offsets=transformation.offsets.restricted(resolved)
         )
-    addresses = tuple(variable.address for variable in resolved.variables)
-    provenance = replace(provenance, spec=resolved.complete_spec(), variables=addresses, offsets=())
+    provenance = replace(
+        provenance,
+        spec=resolved.complete_spec(),
+        variables=written_by(resolved, views),
+        offsets=(),
+        groups=how,
+        n_moved=transformation.n_moved(),
+    )
     own = own.drop_attrs(deep=False)
-    return transformed(groups, prefix, resolved, transformation, own, provenance)
+    return transformed(groups, taking, prefix, resolved, transformation, own, provenance)
 
 
 def _spec_for(groups: Mapping[str, xr.Dataset], provenance: Provenance) -> Spec:

@@ -20,7 +20,8 @@ from relabel._util.text import columns, formatted, plain
 from relabel._util.validate import iterable
 from relabel.alignment.alignment import align
 from relabel.alignment.provenance import stored_elements
-from relabel.data.containers import DrawsLike, Groups, sharing, unpack
+from relabel.data.containers import DrawsLike, Groups, unpack
+from relabel.data.participants import sharing
 from relabel.data.provenance import Provenance
 from relabel.diagnostics.kernels.quantities import weights_of
 from relabel.diagnostics.kernels.rhat_ess import Convergence, convergence
@@ -351,8 +352,8 @@ def _run(
     aligned = align(data, spec, **options)
     seconds = time.process_time() - begin
     record, groups = Provenance.of(aligned), unpack(aligned)
-    _, transformation = stored_elements(groups, "")
-    resolved = record.spec.bind(sharing(groups))
+    spec, transformation = stored_elements(groups, "")
+    resolved = spec.bind(sharing(groups))
     run = Run(
         name,
         {k: v for k, v in record.criterion.items() if k != "name"},

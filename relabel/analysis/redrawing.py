@@ -14,8 +14,10 @@ from relabel._util.progress import Report, reporting
 from relabel._util.validate import integer, seed_of
 from relabel.alignment.provenance import refuse_reduced, stored_elements
 from relabel.alignment.records import checked_values
+from relabel.alignment.result import after, moved
 from relabel.data.checksums import AFTER, checksums
-from relabel.data.containers import Data, pack, sharing, unpack
+from relabel.data.containers import Data, pack, unpack
+from relabel.data.participants import participants
 from relabel.data.provenance import Provenance
 from relabel.diagnostics.kernels.scales import (
     Priors,
@@ -145,7 +147,8 @@ def redraw_scale(
     refuse_reduced(groups)
     groups = checked_values(groups)
     spec, done = stored_elements(groups, "")
-    shared = sharing(groups)
+    taking = participants(groups)
+    shared = taking.same
     resolved = spec.bind(shared)
     if not scaled_units(resolved):
         declared = ", ".join(f"{units!r} ({kind})" for units, kind in spec.units.items())
@@ -156,16 +159,18 @@ def redraw_scale(
     seed = seed_of(rng)
     with reporting(progress) as report:
         drawn = _draw(shared, resolved, checked, np.random.default_rng(seed), n_sweeps, report)
-    moved = drawn.scales.apply(shared, resolved)
-    changed: dict[str, xr.Dataset | None] = {g: d for g, d in moved.items() if d is not shared[g]}
+    views = taking.views()
+    whole = Provenance.within(groups).spec.present_in(views).bind(views)
+    fresh = moved(groups, taking, "", whole, drawn.scales)
     own, record = groups["relabel"], Provenance.within(groups)
     stored = own.drop_vars(record.added, errors="ignore")
     stored = stored.assign((drawn.scales @ done).to_dataset().data_vars)
     if AFTER in record.checksums:
-        stored[AFTER] = stored[AFTER].copy(data=checksums(moved, record.variables).data)
+        sums = checksums(after(taking, "", fresh), record.beside_posterior)
+        stored[AFTER] = stored[AFTER].copy(data=sums.data)
     options = {"priors": checked, "seed": seed, "n_sweeps": drawn.n_sweeps}
     stored.attrs = {**own.attrs, **_redrawn(record, options, drawn.n_left).attrs()}
-    return pack(aligned, changed | {"relabel": stored})
+    return pack(aligned, fresh | {"relabel": stored})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from relabel._util.text import formatted
 from relabel.alignment.provenance import stored_elements
-from relabel.data.containers import DrawsLike, Groups, sharing, unpack
+from relabel.data.containers import DrawsLike, Groups, unpack
+from relabel.data.participants import sharing
 from relabel.data.provenance import Provenance
 from relabel.data.roles import find_inputs, is_auto
 from relabel.diagnostics.kernels.quantities import N_POINTS, weights_of
@@ -111,7 +112,7 @@ def alignment_report(
     """
     record = Provenance.of(aligned)
     before, after = unpack(data), unpack(aligned)
-    resolved = record.spec.bind(sharing(after))
+    resolved = stored_elements(after, "")[0].bind(sharing(after))
     table = [
         ("weights before", convergence(weights_of(resolved, before["posterior"]))),
         ("weights after", convergence(weights_of(resolved, after["posterior"]))),
@@ -217,6 +218,8 @@ def _facts(record: Provenance, resolved: ResolvedSpec, own: xr.Dataset) -> list[
     left_out = int(own["excluded"].sum()) if "excluded" in own else 0
     moved = f"{record.n_moved} of {chains * draws - left_out} relabelled"
     facts.append(("draws", f"{chains} × {draws} (chain × draw), {moved}"))
+    others = {name: how for name, how in record.groups.items() if how != "same draws"}
+    facts += [("group", f"{name}: {how}") for name, how in others.items()]
     if record.no_part_in_reference is not None:
         labels = own["chain"].values if "chain" in own.coords else range(chains)
         without = ", ".join(str(labels[chain]) for chain in record.no_part_in_reference)

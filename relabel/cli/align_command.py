@@ -10,6 +10,7 @@ import typer
 
 from relabel.cli import completion
 from relabel.cli.options import (
+    Group,
     Inputs,
     Pairs,
     RequiredOutputOptions,
@@ -18,6 +19,7 @@ from relabel.cli.options import (
     SourceOptions,
     SpecOptions,
     array_of,
+    model_of,
     pair_of,
     settings_of,
     value_of,
@@ -175,6 +177,7 @@ def command(
     model: SpecOptions,
     chosen: CriterionOptions,
     search: SearchOptions,
+    group: Group = "posterior",
 ) -> None:
     """Align the draws of FILE with one reference mode and write them to a new file.
 
@@ -189,13 +192,15 @@ def command(
 
     result.check(source.files)
     draws = source.open()
-    spec, table, assumed = model.resolve(draws)
+    spec, table, assumed = model.resolve(draws, group)
     criterion, notes = chosen.resolve(table)
     load(draws, {*spec.axes, *spec.values}, source.files[0])
     with reporting(shows_progress(result.quiet)) as progress:
-        aligned = align(draws, spec, criterion=criterion, progress=progress, **search.arguments())
-    report = None if result.quiet else alignment_report(draws, aligned)
-    result.save(aligned, source=source.files, changed=relabelled(aligned))
+        options = search.arguments() | {"progress": progress, "group": group}
+        aligned = align(draws, spec, criterion=criterion, **options)
+    before, after = (d if group == "posterior" else model_of(d, group) for d in (draws, aligned))
+    report = None if result.quiet else alignment_report(before, after)
+    result.save(aligned, source=source.files, changed=relabelled(aligned, group))
     if report is not None:
         print_report(report, [*assumed, *notes])
     result.announce()

@@ -18,8 +18,8 @@ from relabel._util.versions import __version__
 from relabel.cli import completion
 from relabel.cli.output import OutputError, mend_streams, print_error
 from relabel.cli.parameters import with_groups
+from relabel.cli.signals import ending_on_signals
 from relabel.errors import RelabelError
-from relabel.sources.failures import first_line
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -47,7 +47,7 @@ def main() -> None:
         completion.complete(app)
     try:
         mend_streams()
-        with _ending_with_its_reader():
+        with _ending_with_its_reader(), ending_on_signals():
             app(prog_name="relabel")
     except OutputError as error:
         _end(2, f"error: {error}")
@@ -97,6 +97,8 @@ def _reporting_errors(function: Callable[..., None]) -> Callable[..., None]:
 def _message(error: Exception) -> str:
     """Return what went wrong and, of memory, what to do."""
     if isinstance(error, MemoryError):
+        from relabel.sources.failures import first_line  # imports all that computes
+
         return (
             f"there is not enough memory ({first_line(error)}); take fewer draws (thin them before "
             "they are saved), or leave out variables that are not needed"

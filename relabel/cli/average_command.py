@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from relabel.cli.options import AlignedFile, EvidenceOptions, Json, OutputOptions
+from relabel.cli.options import AlignedFile, EvidenceOptions, FollowLinks, Json, OutputOptions
 
 __all__ = ["command"]
 
 
 def command(
-    file: AlignedFile, result: OutputOptions, evidence: EvidenceOptions, as_json: Json = False
+    file: AlignedFile,
+    result: OutputOptions,
+    evidence: EvidenceOptions,
+    as_json: Json = False,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Average the weights of draws that `align` wrote, and compute the loss of the mean network.
 
@@ -21,7 +25,7 @@ def command(
     from relabel.io.reading import open_draws
 
     result.check(file)
-    found = average(open_draws(file), **evidence.arguments())
+    found = average(open_draws(file, follow_links=follow_links), **evidence.arguments())
     result.save(found.data)
     if as_json:
         typer.echo(found.to_json())

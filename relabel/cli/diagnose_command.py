@@ -11,6 +11,7 @@ from relabel.cli import completion
 from relabel.cli.options import (
     AlignedFile,
     EvidenceOptions,
+    FollowLinks,
     Json,
     OutputOptions,
     Pairs,
@@ -68,6 +69,7 @@ def command(
     evidence: EvidenceOptions,
     judgement: JudgementOptions,
     as_json: Json = False,
+    follow_links: FollowLinks = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with status 3 if labels are unreliable.")
     ] = False,
@@ -84,7 +86,7 @@ def command(
     from relabel.io.reading import open_draws
 
     result.check(file)
-    draws = open_draws(file)
+    draws = open_draws(file, follow_links=follow_links)
     if result.output is not None:
         relabelled(draws)  # draws that were not aligned have no record to add findings to
     with reporting(shows_progress(result.quiet)) as progress:

@@ -20,7 +20,8 @@ __all__ = ["command"]
 def command(source: SourceOptions, spec: SpecFile = None) -> None:
     """Show the variables of FILE and a spec for them: the given one, or a proposal."""
     from relabel.alignment.provenance import stored_elements
-    from relabel.data.containers import sharing, unpack
+    from relabel.data.containers import unpack
+    from relabel.data.participants import sharing
     from relabel.io.spec_files import read_spec
     from relabel.proposals.proposal import propose
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,6 @@ import typer
 
 from relabel.cli import completion
 from relabel.errors import SpecError
-from relabel.sources.failures import first_line
 
 if TYPE_CHECKING:
     from relabel.diagnostics.likelihood import Likelihood
@@ -24,7 +24,9 @@ __all__ = [
     "AlignedFile",
     "Declared",
     "EvidenceOptions",
+    "FollowLinks",
     "Force",
+    "Group",
     "Inputs",
     "Json",
     "OutputOptions",
@@ -51,11 +53,22 @@ _WITH_NOISE = "normal"  # the likelihood that --noise alone stands for
 _SHOWN = 20  # lines of a spec that are printed beside the report
 
 AlignedFile = Annotated[Path, typer.Argument(metavar="FILE", help="Aligned draws: netCDF or Zarr.")]
+Group = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="The posterior, in a file of several models, as in model/posterior.",
+    ),
+]
 SpecFile = Annotated[
     Path | None,
     typer.Option("--spec", metavar="FILE", rich_help_panel=_SPEC, help="A spec as a TOML file."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
+FollowLinks = Annotated[
+    bool,
+    typer.Option("--follow-links", help="Read values that netCDF keeps outside its folder."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a report.")]
 Rng = Annotated[int, typer.Option(min=0, metavar="INTEGER", help="Random seed.")]
@@ -98,12 +111,18 @@ class SourceOptions:
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Cut Stan's chains to the length of the shortest.")
     ] = False
+    follow_links: FollowLinks = False
 
     def open(self) -> Any:
         """Open the draws."""
         from relabel.io.reading import open_draws
 
-        return open_draws(self.files, sample_dims=self.sample_dims, truncate=self.truncate)
+        return open_draws(
+            self.files,
+            sample_dims=self.sample_dims,
+            truncate=self.truncate,
+            follow_links=self.follow_links,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +138,13 @@ class OutputOptions:
 
     def check(self, source: Path | Sequence[Path]) -> None:
         """Refuse an output that cannot be written, before any work is done."""
+        from relabel.io.temporary import abandoned
         from relabel.io.writing import check_target
 
         if self.output is not None:
             check_target(self.output, source, force=self.force)
+            for note in abandoned(self.output.absolute().parent):
+                typer.echo(f"note: {note}", err=True)
 
     def save(
         self,
@@ -134,7 +156,10 @@ class OutputOptions:
         """Write the draws."""
         from relabel.io.writing import save
 
-        if self.output is not None:
+        if self.output is None:
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*was left by a run that was killed", UserWarning)
             save(data, self.output, source=source, changed=changed, force=self.force)
 
     def announce(self) -> None:
@@ -225,17 +250,20 @@ class SpecOptions:
     def _tables(self) -> tuple[Pairs, ...]:
         return (self.units, self.axes, self.values, self.sizes, self.gauges)
 
-    def resolve(self, draws: Any) -> Declared:
-        """Return the spec for some draws.
+    def resolve(self, draws: Any, group: str = "posterior") -> Declared:
+        """Return the spec for some draws; `group` is their posterior.
 
         Raises
         ------
         SpecError
             If none is given, or several, or the draws do not tell its axes.
         """
+        from relabel.data.containers import node_of
         from relabel.io.spec_files import read_spec
         from relabel.proposals.proposal import propose
 
+        if node_of(group):
+            draws = model_of(draws, group)
         if self.spec is not None:
             if self.activation or any(self._tables):
                 raise SpecError(
@@ -275,9 +303,18 @@ class SpecOptions:
         )
 
 
+def model_of(draws: Any, group: str) -> Any:
+    """Return the model of a posterior, out of a tree of several."""
+    from relabel.data.containers import node_of, unpack
+
+    unpack(draws, group)  # refuses a group that is not there
+    return draws[node_of(group).rstrip("/")]
+
+
 def _completed(draws: Any, spec: Spec) -> Declared:
     """Complete a spec that names units only: by a proposal, or by the names of dimensions."""
-    from relabel.data.containers import sharing, unpack
+    from relabel.data.containers import unpack
+    from relabel.data.participants import sharing
     from relabel.proposals.proposal import propose
 
     named = set(spec.units)
@@ -425,5 +462,7 @@ def value_of(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     except (ValueError, RecursionError, MemoryError) as error:
+        from relabel.sources.failures import first_line
+
         shown = f"{text[:40]}..." if len(text) > 40 else text
         raise SpecError(f"the value {shown!r} cannot be read: {first_line(error)}") from error

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from relabel.cli import completion
-from relabel.cli.options import AlignedFile, Pairs, pair_of, value_of
+from relabel.cli.options import AlignedFile, FollowLinks, Pairs, pair_of, value_of
 from relabel.cli.output import print_frame, records
 
 __all__ = ["command"]
@@ -66,6 +66,7 @@ def command(
     file: AlignedFile,
     chosen: SlotOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Summarise the slots of draws that `align` wrote: labels, entries, a region for all of them.
 
@@ -75,7 +76,7 @@ def command(
     from relabel.analysis.slot_tables import entries_per_slot, slots, summary
     from relabel.io.reading import open_draws
 
-    draws = open_draws(file)
+    draws = open_draws(file, follow_links=follow_links)
     ci_prob = real("--ci-prob", chosen.ci_prob, 0, 1, open_ends=True)
     labels = slots(draws, chosen.units)
     numbers = {} if chosen.var_names else entries_per_slot(draws, chosen.units)

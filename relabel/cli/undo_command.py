@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from relabel.cli.options import AlignedFile, RequiredOutputOptions
+from relabel.cli.options import AlignedFile, FollowLinks, Group, RequiredOutputOptions
 
 __all__ = ["command"]
 
@@ -20,6 +20,8 @@ def command(
             "--partial", help="Undo what is left where recorded variables were renamed or dropped."
         ),
     ] = False,
+    group: Group = "posterior",
+    follow_links: FollowLinks = False,
 ) -> None:
     """Write the draws of FILE as they were before they were aligned."""
     import warnings
@@ -30,19 +32,19 @@ def command(
     from relabel.io.reading import load, open_draws
 
     result.check(file)
-    aligned = open_draws(file)
-    recorded, groups = relabelled(aligned), unpack(aligned)
+    aligned = open_draws(file, follow_links=follow_links)
+    groups = unpack(aligned)
     changed = [
         address
-        for address in recorded
-        for group, _, name in [address.rpartition("/")]
-        if group in groups and name in groups[group]
+        for address in relabelled(aligned, group)
+        for name, _, variable in [address.rpartition("/")]
+        if name in groups and variable in groups[name].variables
     ]
     load(aligned, changed, file)
-    left = said_of_absent(groups) if partial else ""
+    left = said_of_absent(unpack(aligned, group)) if partial else ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what it says is printed below
-        undone = undo(aligned, partial=partial)
+        undone = undo(aligned, partial=partial, group=group)
     result.save(undone, source=file, changed=changed)
     if left and not result.quiet:
         typer.echo(f"note: {left}")

@@ -45,7 +45,7 @@ def checksums(groups: Mapping[str, xr.Dataset], addresses: Iterable[str]) -> xr.
     """
     total: Any = 0
     for address in sorted(set(addresses)):
-        group, _, name = address.rpartition("/")
+        group, _, name = address.partition("/")  # names may have slashes, groups have none
         total = total + _of_variable(groups[group][name], address)
     found: xr.DataArray = total.transpose(*SAMPLE_DIMS).astype(np.int64)
     return found

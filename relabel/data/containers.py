@@ -7,13 +7,12 @@ an ``InferenceData`` (arviz 0.x), an :class:`xarray.DataTree` (arviz 1.x) or a D
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 import xarray as xr
 
 from relabel.data.provenance import Provenance
-from relabel.errors import DataError
-from relabel.spec.arrays import SAMPLE_DIMS
+from relabel.errors import DataError, SpecError
 
 __all__ = [
     "OWN",
@@ -22,9 +21,9 @@ __all__ = [
     "DrawsLike",
     "Groups",
     "is_inference_data",
+    "node_of",
     "own_variables",
     "pack",
-    "sharing",
     "unpack",
 ]
 
@@ -63,12 +62,15 @@ def is_inference_data(data: Any) -> TypeGuard[InferenceDataLike]:
     return kind.__name__ == "InferenceData" and kind.__module__.split(".")[0] == "arviz"
 
 
-def unpack(data: DrawsLike) -> Groups:
+def unpack(data: DrawsLike, group: str = "posterior") -> Groups:
     """Return the groups of ArviZ data, none of them copied.
 
     Parameters
     ----------
     data : InferenceData, DataTree or Dataset
+    group : str, default "posterior"
+        Where the posterior is in a tree of several models: of ``"model/posterior"`` the groups
+        in ``model``, without that name.
 
     Returns
     -------
@@ -78,8 +80,15 @@ def unpack(data: DrawsLike) -> Groups:
     Raises
     ------
     DataError
-        If it is none of the three; the message names a function that reads such data.
+        If it is none of the three; the message names a function that reads such data. If there is
+        no such `group`.
     """
+    node = node_of(group)
+    if node:
+        whole = unpack(data)
+        if group not in whole:
+            raise DataError(f"there is no group {group!r}; found {', '.join(whole) or 'nothing'}")
+        return {p.removeprefix(node): ds for p, ds in whole.items() if p.startswith(node)}
     if isinstance(data, xr.Dataset):
         return _unpack_dataset(data)
     if isinstance(data, xr.DataTree):
@@ -90,6 +99,36 @@ def unpack(data: DrawsLike) -> Groups:
         f"draws must be an InferenceData, a DataTree or a Dataset, not {type(data).__name__}; "
         f"{_reader_of(data)}"
     )
+
+
+def node_of(group: str) -> str:
+    """Return the path before the name of a posterior, with its slash; empty at the root.
+
+    Raises
+    ------
+    SpecError
+        If it is not the name of a posterior.
+
+    Examples
+    --------
+    >>> node_of("model/posterior"), node_of("posterior")
+    ('model/', '')
+    """
+    if not isinstance(group, str):
+        raise SpecError(f"group must be a string such as 'model/posterior', not {group!r}")
+    node, slash, name = group.rpartition("/")
+    if name != "posterior" or group.startswith("/"):
+        raise SpecError(
+            f"group must be 'posterior' or end in '/posterior', not {group!r}; other draws can be "
+            f"given as a Dataset (data[{group!r}].to_dataset(), of InferenceData data[{group!r}])"
+        )
+    return node + slash
+
+
+def model_of(data: Data, group: str) -> DrawsLike:
+    """Return the part of a tree that holds one model: its posterior and what stands beside it."""
+    node = node_of(group).rstrip("/")
+    return cast(DrawsLike, data[node]) if node else data
 
 
 def _reader_of(data: Any) -> str:
@@ -110,18 +149,22 @@ def _reader_of(data: Any) -> str:
     return "a file is read by relabel.open_draws"
 
 
-def pack(data: Data, changed: Mapping[str, xr.Dataset | None]) -> Data:
+def pack(data: Data, changed: Mapping[str, xr.Dataset | None], group: str = "posterior") -> Data:
     """Return data of the same kind with some groups replaced, added or (None) taken out.
 
-    Everything else is shared with `data`, which is not changed.
+    Their names are those that :func:`unpack` gave for the same `group`. Everything else is shared
+    with `data`, which is not changed.
     """
+    node = node_of(group)
+    changed = {f"{node}{path}": dataset for path, dataset in changed.items()}
     if isinstance(data, xr.Dataset):
         return _pack_dataset(data, changed)  # type: ignore[return-value]
     if isinstance(data, xr.DataTree):
         tree = data.copy()
         for path, dataset in changed.items():
             if dataset is None:
-                del tree[path]
+                node, _, name = path.rpartition("/")
+                del (tree[node] if node else tree)[name]
             elif path in tree:
                 tree[path].dataset = dataset
             else:
@@ -131,47 +174,6 @@ def pack(data: Data, changed: Mapping[str, xr.Dataset | None]) -> Data:
     kind: Any = type(data)
     attrs = getattr(data, "attrs", None)
     return kind(attrs=attrs, **{k: v for k, v in groups.items() if v is not None})  # type: ignore[no-any-return]
-
-
-def sharing(groups: Mapping[str, xr.Dataset], prefix: str = "") -> Groups:
-    """Return the groups whose draws are those of the posterior, under their plain names.
-
-    Parameters
-    ----------
-    groups : mapping of str to Dataset
-    prefix : {"", "warmup_"}
-        ``"warmup_"`` asks for the draws of the warm-up instead.
-
-    Returns
-    -------
-    dict of str to Dataset
-        Empty if there is no ``{prefix}posterior``.
-    """
-    if f"{prefix}posterior" not in groups:
-        return {}
-    posterior = groups[f"{prefix}posterior"]
-    found = {}
-    for path, dataset in groups.items():
-        warmup = path.startswith("warmup_")
-        name = path.removeprefix("warmup_")
-        # draws of the prior are other draws, even if there are as many
-        prior = name != "log_prior" and "prior" in name.split("/", maxsplit=1)[0].split("_")
-        if path in OWN or warmup != bool(prefix) or prior:
-            continue
-        if name == "posterior" or _same_draws(dataset, posterior):
-            found[name] = dataset
-    return found
-
-
-def _same_draws(dataset: xr.Dataset, posterior: xr.Dataset) -> bool:
-    """Whether the sample dimensions agree in size and, where both have them, in coordinates."""
-    for dim in SAMPLE_DIMS:
-        if dim not in dataset.dims or dataset.sizes[dim] != posterior.sizes.get(dim):
-            return False
-        both = dim in dataset.coords and dim in posterior.coords
-        if both and not dataset.coords[dim].equals(posterior.coords[dim]):
-            return False
-    return True
 
 
 def own_variables(dataset: xr.Dataset) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from relabel.data.checksums import AFTER, BEFORE
 from relabel.errors import DataError, UnknownSymmetryError
 from relabel.spec.spec import Spec
 
-__all__ = ["ATTRIBUTE", "FORMAT", "Provenance"]
+__all__ = ["ATTRIBUTE", "BY_COORDS", "FORMAT", "MOST_ALIGNMENTS", "Provenance"]
 
 #: Name of the attribute (and of the group) that holds the record.
 ATTRIBUTE = "relabel"
@@ -30,8 +30,11 @@ ATTRIBUTE = "relabel"
 #: checksum of every draw beside it.
 FORMAT = 3
 
-#: Alignments that may lie under one another; more are no record of ours.
-_MOST_EARLIER = 200
+#: How a group of other draws than the posterior's takes part.
+BY_COORDS = "by coordinates"
+
+#: Alignments that one record may hold, one after the other; more are no record of ours.
+MOST_ALIGNMENTS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,9 @@ class Provenance:
         Variables that hold a checksum of every draw, before and after; none in older records.
     added : tuple of str
         Variables of the group ``relabel`` that were added after the alignment.
+    groups : mapping of str to str
+        How each group of draws took part: ``"same draws"``, ``"by coordinates"``, ``"by
+        position"``, or ``"left: "`` and why. Empty in older records.
     no_part_in_reference : tuple of int, optional
         Chains that were kept out of the reference; None where that was not asked for.
     earlier : Provenance, optional
@@ -106,6 +112,7 @@ class Provenance:
     offsets: tuple[str, ...] = ()
     checksums: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
     no_part_in_reference: tuple[int, ...] | None = None
     earlier: Provenance | None = None
     diagnosis: Mapping[str, Any] | None = None
@@ -133,7 +140,10 @@ class Provenance:
     def within(cls, groups: Mapping[str, xr.Dataset], prefix: str = "") -> Provenance:
         """Return the record among the groups of aligned draws; see :meth:`of`."""
         if f"{prefix}{ATTRIBUTE}" not in groups:
-            raise DataError("these draws were not aligned: there is no group 'relabel'")
+            nested = [path for path in groups if path.endswith(f"/{ATTRIBUTE}")]
+            node = nested[0].rpartition("/")[0] if nested else ""
+            hint = f"; there is {nested[0]!r}: take data[{node!r}], or its group" if nested else ""
+            raise DataError(f"these draws were not aligned: there is no group 'relabel'{hint}")
         return cls.read(groups[f"{prefix}{ATTRIBUTE}"].attrs)
 
     @classmethod
@@ -181,8 +191,8 @@ class Provenance:
         """
         records = [_upgraded(values)]
         while (below := records[-1].pop("earlier", None)) is not None:
-            if len(records) > _MOST_EARLIER:
-                raise ValueError(f"earlier is nested more than {_MOST_EARLIER} deep")
+            if len(records) == MOST_ALIGNMENTS:
+                raise ValueError(f"it holds more than {MOST_ALIGNMENTS} alignments")
             records.append(_upgraded(below))
         found = cls(**_checked(records.pop()))
         for entries in reversed(records):
@@ -202,6 +212,24 @@ class Provenance:
     def attrs(self) -> dict[str, str]:
         """Return the attribute that holds the record."""
         return {ATTRIBUTE: json.dumps(self.as_dict())}
+
+    @property
+    def n_alignments(self) -> int:
+        """Number of alignments, one after the other: this one and all earlier ones."""
+        number, record = 1, self
+        while record.earlier is not None:
+            number, record = number + 1, record.earlier
+        return number
+
+    @property
+    def beside_posterior(self) -> tuple[str, ...]:
+        """Addresses of the variables whose draws are those of the posterior, in its order."""
+        return tuple(
+            address
+            for address in self.variables
+            for group, _, _ in [address.rpartition("/")]
+            if group == "posterior" or self.groups.get(group) != BY_COORDS
+        )
 
     def without_findings(self) -> Provenance:
         """Return the record of the alignment alone, without what was added afterwards."""
@@ -341,6 +369,7 @@ _KINDS: dict[str, _Kind] = {
         f"a list of {BEFORE} and {AFTER}",
     ),
     "added": _NAMES,
+    "groups": (_texts, "a table of texts"),
     "no_part_in_reference": (_list_of(_count), "a list of numbers of chains"),
     "diagnosis": _TABLE,
     "reduced": _TABLE,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from relabel.alignment.provenance import refuse_reduced, stored_elements
 from relabel.alignment.records import checked_values
-from relabel.data.containers import Groups, sharing, unpack
+from relabel.data.containers import Groups, unpack
+from relabel.data.participants import sharing
 from relabel.data.provenance import Provenance
 from relabel.data.roles import find_inputs, find_targets
 from relabel.errors import SpecError
@@ -88,8 +89,10 @@ class Aligned:
         refuse_reduced(groups)
         groups = checked_values(groups)
         spec, transformation = stored_elements(groups, "")
-        draws = Draws.read(sharing(groups), spec, "skip")
-        return cls(groups, Provenance.within(groups), draws, transformation)
+        record = Provenance.within(groups)
+        known = rebuilt(record.criterion).criterion
+        draws = Draws.read(sharing(groups), spec, "skip", criterion=known)
+        return cls(groups, record, draws, transformation)
 
     @classmethod
     def unaligned(cls, groups: Groups, spec: Spec) -> Aligned:

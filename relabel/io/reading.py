@@ -12,7 +12,7 @@ import xarray as xr
 from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError
 from relabel.sources.base import Source
-from relabel.sources.failures import first_line, reading
+from relabel.sources.failures import naming, reading
 from relabel.sources.kinds import all_sources, files_of
 from relabel.sources.members import listed
 from relabel.spec.spec import SAMPLE_DIMS
@@ -27,6 +27,7 @@ def open_draws(
     *,
     sample_dims: str | None = None,
     truncate: bool = False,
+    follow_links: bool = False,
     **options: Any,
 ) -> xr.DataTree | xr.Dataset:
     """Open saved draws: ArviZ's netCDF-4 or Zarr, weights of networks, draws of samplers.
@@ -47,6 +48,9 @@ def open_draws(
     truncate : bool, default False
         Whether to shorten Stan's chains to the shortest, where some were cut short or have
         different lengths.
+    follow_links : bool, default False
+        Whether a netCDF file may have values read that lie outside its folder (external links,
+        external storage, parts of virtual datasets).
     **options
         Further options of the reader of this kind, such as `layout` of ``.npy`` files and of
         emcee.
@@ -81,6 +85,8 @@ def open_draws(
         options["sample_dims"] = sample_dims
     if truncate:
         options["truncate"] = truncate
+    if follow_links:
+        options["follow_links"] = follow_links
     for name, value in options.items():
         if name not in source.options:
             raise DataError(f"{paths[0]}: {_not_taken(name, value, source)}")
@@ -121,13 +127,8 @@ def load(draws: DrawsLike, names: Collection[str], path: PathLike) -> None:
         plain = group in ("posterior", "warmup_posterior")
         for name, variable in dataset.variables.items():
             if f"{group}/{name}" in names or (plain and (name in names or not names)):
-                try:
+                with naming(f"{path}: {group}/{name}"):
                     variable.load()
-                except Exception as error:
-                    full = "there is not enough memory: " * isinstance(error, MemoryError)
-                    raise FileError(
-                        f"{path}: {group}/{name} cannot be read: {full}{first_line(error)}"
-                    ) from error
 
 
 def read_point(path: PathLike) -> tuple[xr.Dataset, str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
-import shutil
+import warnings
 from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from relabel._util.text import join
 from relabel._util.validate import flag
 from relabel.alignment.provenance import relabelled
 from relabel.data.containers import DrawsLike
 from relabel.errors import FileError, SpecError
+from relabel.io.temporary import abandoned, private_folder, put
 from relabel.sources.base import Source
 from relabel.sources.failures import first_line
 from relabel.sources.kinds import all_sources, source_of, writer_of
@@ -38,7 +41,10 @@ def save(
 
     A netCDF or Zarr file of the same format as the source is a copy of it in which only the
     relabelled values and the group ``relabel`` differ; everything else stays the same bit for bit.
-    Another format is written from scratch. The file gets its name only when it is complete. Files
+    Another format is written from scratch. The file is written in a private folder beside the
+    target, and gets its name only when it is complete; the folder is removed whatever happens. Of
+    two processes that write one name, the first to be done wins, and the other fails; with `force`
+    the last one wins. Files
     of weights hold the posterior alone, in the form in which it came: names, dtypes, members. The
     record of the alignment, which :func:`relabel.undo` needs, is in netCDF and Zarr only.
 
@@ -57,12 +63,19 @@ def save(
         Addresses ``group/name`` of the variables whose values differ from the source; by default
         those that the alignment changed.
     force : bool, default False
-        Whether an existing target may be replaced.
+        Whether an existing target may be replaced. What this function would not have written
+        itself is never replaced: a file whose content is not of the kind that its name says, or a
+        store with other files in it. Of a link only the link itself is replaced.
 
     Raises
     ------
     FileError
         If the target cannot be written: it exists, the disk is full, ... Nothing is left behind.
+
+    Warns
+    -----
+    UserWarning
+        If a process that was killed has left a private folder beside the target.
 
     Examples
     --------
@@ -80,30 +93,34 @@ def save(
         raise SpecError(f"target must be a path, not {target!r}")
     target = Path(target)
     kind = check_target(target, source, force=force)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    for note in abandoned(target.absolute().parent):
+        warnings.warn(note, stacklevel=2)
     try:
-        _write(kind, data, part, _files(source), changed)
-        _sync(part)
-        _rename(part, target)
+        with private_folder(target) as folder:
+            new = folder / target.name
+            _write(kind, data, new, _files(source), changed)
+            _sync(new)
+            _check_place(target, kind, source, force=force)
+            _rename(new, target, force=force)
+    except FileError:
+        raise
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise FileError(f"{target}: could not be written: {first_line(error)}") from error
-    finally:
-        _remove(part)
 
 
 def _write(
     kind: Source,
     data: DrawsLike,
-    part: Path,
+    new: Path,
     sources: Sequence[Path],
     changed: Collection[str] | None,
 ) -> None:
     """Write a file: a copy of a single source of the same kind, or from scratch."""
     if kind.update is not None and len(sources) == 1 and source_of(sources[0]) is kind:
         addresses = relabelled(data) if changed is None else changed
-        kind.update(data, part, sources[0], addresses)
+        kind.update(data, new, sources[0], addresses)
     elif kind.write is not None:
-        kind.write(data, part)
+        kind.write(data, new)
 
 
 def check_target(
@@ -128,7 +145,7 @@ def check_target(
         raise FileError(
             f"{target}: to write it, install the package {package}: pip install {install}"
         )
-    _check_place(target, kind, force=force)
+    _check_place(target, kind, source, force=force)
     if kind is None:
         raise FileError(
             f"{target}: the name must end in {_suffixes()}, which says what to write{_ONE_FILE}"
@@ -136,26 +153,68 @@ def check_target(
     return kind
 
 
-def _check_place(target: Path, kind: Source | None, *, force: bool) -> None:
+def _check_place(
+    target: Path,
+    kind: Source | None,
+    source: PathLike | Sequence[PathLike] | None,
+    *,
+    force: bool,
+) -> None:
     """Raise FileError unless a file of this kind can be made at this place."""
     folder = kind is not None and kind.folder
     if target.is_dir() and not folder:
         raise FileError(f"{target}: is a folder; name a file in it, or a .zarr store{_ONE_FILE}")
-    if target.exists() and not force:
+    if os.path.lexists(target) and not force:
         raise FileError(f"{target}: exists already; overwrite it with --force (or force=True)")
-    if kind is not None and target.is_dir() and not kind.detect(target, b""):
-        raise FileError(f"{target}: is a folder, but not a {kind.name} store; it is not replaced")
     if target.exists() and target.is_dir() != folder:
         raise FileError(
             f"{target}: is a file; a name that ends in {target.suffix} is that of a folder"
         )
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise FileError(f"{target}: is not an ordinary file; it is not replaced")
+    if kind is not None and target.exists():
+        _check_replaceable(target, kind, _files(source))
     parent = target.absolute().parent
     if not parent.is_dir():
         raise FileError(f"{target}: there is no folder {parent}")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise FileError(f"{target}: the folder {parent} cannot be written to")
+
+
+def _check_replaceable(target: Path, kind: Source, sources: Sequence[Path]) -> None:
+    """Raise FileError unless this kind would have written what is there, or it is empty."""
+    if target.is_dir():
+        if not kind.detect(target, b""):
+            raise FileError(
+                f"{target}: is a folder, but not a {kind.name} store; it is not replaced"
+            )
+        foreign = [path for path in kind.foreign(target) if not _again(path, target, sources)]
+        if foreign:
+            raise FileError(
+                f"{target}: holds files that are not {kind.name}'s ({join(foreign, most=3)}) and "
+                "would be deleted; move them away, or write somewhere else"
+            )
+    elif target.stat().st_size and _known(target) is not kind:
+        raise FileError(
+            f"{target}: exists, and its content is not {kind.name}, so it is not replaced; move "
+            "it away, or write somewhere else"
+        )
+
+
+def _again(path: Path, target: Path, sources: Sequence[Path]) -> bool:
+    """Whether the only source has the same file, so that the copy has it again."""
+    if len(sources) != 1 or path.is_symlink():
+        return False
+    other = sources[0] / path.relative_to(target)
+    return other.is_file() and filecmp.cmp(path, other, shallow=False)
+
+
+def _known(path: Path) -> Source | None:
+    """Return the kind of a file, None if it is of no kind that can be read."""
+    try:
+        return source_of(path)
+    except FileError:
+        return None
 
 
 def _suffixes() -> str:
@@ -182,31 +241,20 @@ def _check_apart(target: Path, source: Path) -> None:
         raise FileError(f"{target}: holds the input {source}; write somewhere else")
 
 
-def _sync(part: Path) -> None:
+def _sync(new: Path) -> None:
     """Have the system write everything to the disk, so that its errors come now."""
-    files = [p for p in part.rglob("*") if p.is_file()] if part.is_dir() else [part]
+    files = [p for p in new.rglob("*") if p.is_file()] if new.is_dir() else [new]
     for path in files:
         with path.open("rb") as file:
             os.fsync(file.fileno())
 
 
-def _rename(part: Path, target: Path) -> None:
+def _rename(new: Path, target: Path, *, force: bool) -> None:
     """Give the finished file its name; an old one is replaced."""
-    if not target.is_dir():
-        part.replace(target)
-        return
-    aside = target.with_name(f".{target.name}.{os.getpid()}.old")
-    target.replace(aside)
     try:
-        part.replace(target)
-    except BaseException:
-        aside.replace(target)
-        raise
-    _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        put(new, target, force=force)
+    except FileExistsError:
+        raise FileError(
+            f"{target}: was written by another process in the meantime, and is not replaced; "
+            "write to another name, or overwrite it with --force (or force=True)"
+        ) from None

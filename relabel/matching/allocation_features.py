@@ -315,6 +315,13 @@ class _Reader:
                 f"criterion {self.criterion}: the spec does not say that {given!r} carries the "
                 f"units {self.units!r}; declare it: {remedy}"
             )
+        group, _, name = given.rpartition("/")
+        if group in self.draws.beside and name in self.draws.beside[group]:
+            raise SpecError(
+                f"criterion {self.criterion}: {what} ({given}) must be known in every draw of the "
+                f"posterior, in its order, and the group {group!r} has other draws (thinned?): "
+                "thin all groups alike, as in data.isel(draw=slice(None, None, 2)), or use mean"
+            )
         raise SpecError(
             f"criterion {self.criterion}: there is no variable {given!r} of these draws for "
             f"{what}; there are {', '.join(stored)}"

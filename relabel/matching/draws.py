@@ -86,7 +86,10 @@ class Draws:
             faulty.raise_named(groups["posterior"])
         excluded = faulty.draws
         if excluded.all():
-            raise DataError("every draw has a NaN or an infinity; there is nothing to align")
+            raise DataError(
+                "every draw has a NaN or an infinity, or values too large beside those of the "
+                "median draw; there is nothing to align"
+            )
         offsets = Offsets.of(resolved, groups["posterior"], excluded)
         return cls(resolved, groups, excluded, groups if beside is None else beside, offsets)
 

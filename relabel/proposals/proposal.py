@@ -11,7 +11,8 @@ import xarray as xr
 
 from relabel._util.text import join
 from relabel._util.validate import mapping
-from relabel.data.containers import DrawsLike, sharing, unpack
+from relabel.data.containers import DrawsLike, unpack
+from relabel.data.participants import sharing
 from relabel.data.ties import tied_weights
 from relabel.errors import RelabelError, SpecError
 from relabel.groups import group_of, group_of_activation

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import xarray as xr
+from xarray.backends import BackendArray
 from xarray.conventions import encode_cf_variable
+from xarray.core import indexing
 
 from relabel.data.containers import OWN, DrawsLike, is_inference_data, own_variables, unpack
 from relabel.errors import FileError
-from relabel.sources.failures import first_line
+from relabel.sources.failures import naming, reading
 from relabel.spec.spec import SAMPLE_DIMS
 
-__all__ = ["Changes", "changes_of", "check_names", "groups_of", "open_tree", "overwrite"]
+__all__ = [
+    "Changes",
+    "blocks_of",
+    "changes_of",
+    "check_names",
+    "groups_of",
+    "name_failures",
+    "open_tree",
+    "overwrite",
+    "plain_form",
+]
 
-_BLOCK_BYTES = 2**26
+_BLOCK_BYTES = 2**24
+_LOST = "{} is kept in the file {}, which is not there"
 _PACKED = ("scale_factor", "add_offset")
 
 
@@ -43,15 +56,74 @@ def open_tree(path: Path, name: str, **options: Any) -> xr.DataTree | xr.Dataset
     FileError
         If it cannot be read, or holds nothing.
     """
-    try:
-        tree = xr.open_datatree(path, **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise FileError(f"{path}: cannot be read as {name}: {first_line(error)}") from error
+    with reading(path, name):
+        tree = xr.open_datatree(path, cache=False, **options)
+    for group, node in tree.subtree_with_keys:
+        name_failures(node, f"{path}: " if group == "." else f"{path}: {group}/")
+    return plain_form(tree, path)
+
+
+def plain_form(tree: xr.DataTree, path: Path) -> xr.DataTree | xr.Dataset:
+    """Return a Dataset if there are no groups, and the draws at the root.
+
+    Raises
+    ------
+    FileError
+        If there is nothing.
+    """
     if not tree.children and set(SAMPLE_DIMS) & set(tree.dims):
         return tree.to_dataset()
     if not tree.children and not tree.data_vars:
         raise FileError(f"{path}: holds no groups and no variables; was it written completely?")
     return tree
+
+
+class _Stored(BackendArray):
+    """The values of a variable in a file, which is named if they cannot be read."""
+
+    def __init__(self, variable: xr.Variable, place: str, lost: str | None) -> None:
+        self.variable, self.place, self.lost = variable, place, lost
+        self.shape, self.dtype = variable.shape, variable.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        kinds = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, kinds, self._values)
+
+    def _values(self, key: Any) -> Any:
+        if self.lost is not None:
+            raise FileError(_LOST.format(self.place, self.lost))
+        with naming(self.place):
+            return self.variable[key].values
+
+
+def name_failures(
+    dataset: xr.Dataset | xr.DataTree, prefix: str, lost: Mapping[str, str] | None = None
+) -> None:
+    """Have an error name the variable, whenever one of a file is read.
+
+    Parameters
+    ----------
+    dataset : Dataset or DataTree
+        Opened with ``cache=False``; from here on what was read is kept.
+    prefix : str
+        The file and the group.
+    lost : mapping of str to str, optional
+        Files that are not there, by the variables whose values they hold.
+
+    Raises
+    ------
+    FileError
+        If values of an index are lost: these are in memory already.
+    """
+    for name, variable in dataset.variables.items():
+        missing = (lost or {}).get(str(name))
+        if name in dataset.xindexes and missing is not None:
+            raise FileError(_LOST.format(f"{prefix}{name}", missing))
+        if name not in dataset.xindexes:
+            stored = _Stored(variable.copy(deep=False), f"{prefix}{name}", missing)
+            lazy: Any = indexing.LazilyIndexedArray(stored)
+            cached: Any = indexing.MemoryCachedArray
+            variable.data = cached(indexing.CopyOnWriteArray(lazy))
 
 
 def check_names(data: DrawsLike) -> None:
@@ -86,11 +158,14 @@ class Changes:
     own : dict of str or None to Dataset
         What the alignment added, by group. Where the draws are at the root of a file without
         groups, the single key is None, and `flat` is true.
+    places : tuple of str
+        Groups of the file that an alignment of these draws may have added.
     flat : bool
     """
 
     arrays: dict[str, xr.Variable]
     own: dict[str | None, xr.Dataset]
+    places: tuple[str, ...]
     flat: bool
 
 
@@ -102,10 +177,20 @@ def changes_of(data: DrawsLike, changed: Collection[str]) -> Changes:
     for address in changed:
         group, _, name = address.rpartition("/")
         arrays[name if flat else address] = groups[group][name].variable
-    own: dict[str | None, xr.Dataset] = {g: groups[g].drop_encoding() for g in OWN if g in groups}
+    nodes = sorted({_node(address) for address in changed}) or [""]
+    places = tuple(f"{node}{name}" for node in nodes for name in OWN)
+    own: dict[str | None, xr.Dataset] = {
+        place: groups[place].drop_encoding() for place in places if place in groups
+    }
     if isinstance(data, xr.Dataset) and own:
         own = {None: data[own_variables(data)].reset_coords(drop=True).drop_encoding()}
-    return Changes(arrays, own, flat)
+    return Changes(arrays, own, places, flat)
+
+
+def _node(address: str) -> str:
+    """Return the path of the model of a variable, before group and name."""
+    parts = address.split("/")[:-2]
+    return "".join(f"{part}/" for part in parts)
 
 
 def overwrite(stored: Any, variable: xr.Variable, place: str) -> None:
@@ -124,8 +209,31 @@ def overwrite(stored: Any, variable: xr.Variable, place: str) -> None:
             f"{place} is stored packed ({', '.join(packed)}), which would lose digits; "
             "save the draws without packing"
         )
-    bytes_a_row = max(1, variable.dtype.itemsize * int(np.prod(variable.shape[1:])))
-    step = max(1, _BLOCK_BYTES // bytes_a_row)
-    for start in range(0, variable.shape[0], step):
-        block = encode_cf_variable(variable[start : start + step].load(), name=place)
-        stored[start : start + step] = block.values
+    for block in blocks_of(variable.shape, variable.dtype.itemsize):
+        stored[block] = encode_cf_variable(variable[block].load(), name=place).values
+
+
+def blocks_of(shape: tuple[int, ...], item_bytes: int) -> Iterator[tuple[slice, ...]]:
+    """Yield blocks that together are an array, each of at most 16 MB where rows are smaller.
+
+    Examples
+    --------
+    >>> list(blocks_of((3, 2**20), 16))
+    [(slice(0, 1, None),), (slice(1, 2, None),), (slice(2, 3, None),)]
+    >>> list(blocks_of((), 8)), list(blocks_of((0, 5), 8))
+    ([()], [])
+    >>> len(list(blocks_of((1, 4, 2**20), 8)))
+    2
+    """
+    if not shape:
+        yield ()
+        return
+    row = max(1, item_bytes * math.prod(shape[1:]))
+    if row > _BLOCK_BYTES and len(shape) > 1:
+        for first in range(shape[0]):
+            for rest in blocks_of(shape[1:], item_bytes):
+                yield (slice(first, first + 1), *rest)
+        return
+    step = max(1, _BLOCK_BYTES // row)
+    for start in range(0, shape[0], step):
+        yield (slice(start, min(start + step, shape[0])),)

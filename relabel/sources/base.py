@@ -20,6 +20,11 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 _START = 64  # bytes of a file that sources are shown
 
 
+def _none(_path: Path) -> tuple[Path, ...]:
+    """Return no files."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Source:
     """A kind of file that holds draws: how it is recognised, read and written.
@@ -54,6 +59,9 @@ class Source:
         are those of `data`.
     folder : bool, default False
         Whether this kind is a folder.
+    foreign : callable, optional
+        ``foreign(path)`` returns the files in a folder of this kind that do not belong to it;
+        such a folder is not replaced. By default there are none.
     needs : pair of str, optional
         An optional package that `write` needs: the module, and the argument of ``pip install``.
 
@@ -84,6 +92,7 @@ class Source:
     write: Callable[[DrawsLike, Path], None] | None = None
     update: Callable[[DrawsLike, Path, Path, Collection[str]], None] | None = None
     folder: bool = False
+    foreign: Callable[[Path], Collection[Path]] = _none
     needs: tuple[str, str] | None = None
 
 

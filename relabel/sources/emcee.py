@@ -23,6 +23,8 @@ from relabel._util.validate import integer
 from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError, SpecError
 from relabel.sources.base import HDF5, Source
+from relabel.sources.failures import naming, reading
+from relabel.sources.hdf5_links import check_links, inner_groups
 from relabel.sources.parts import posterior_of
 from relabel.sources.walkers import pooled, unpooled
 
@@ -203,7 +205,8 @@ def _read(source: Any, group: str | None) -> tuple[Array, Array]:
 
 def _read_file(path: Path, group: str | None) -> tuple[Array, Array]:
     with _opened(path) as file:
-        found = _backends(file)
+        with reading(path, "HDF5"):
+            found = _backends(file)
         name = group or (found[0] if len(found) == 1 else None)
         if name not in found:
             problem = f"no {name!r}" if name else ("several" if found else "none")
@@ -212,22 +215,21 @@ def _read_file(path: Path, group: str | None) -> tuple[Array, Array]:
                 "name one by group="
             )
         backend = file[name]
-        n_steps = int(backend.attrs["iteration"])  # space beyond is allocated, not filled
-        if not n_steps:
-            raise DataError(f"{path}: the sampler has made no steps yet")
-        try:
+        check_links(path, follow_links=False)
+        with naming(f"{path}: {name}"):
+            n_steps = int(backend.attrs["iteration"])  # space beyond is allocated, not filled
+            if not n_steps:
+                raise DataError(f"{path}: the sampler has made no steps yet")
             return backend["chain"][:n_steps], backend["log_prob"][:n_steps]
-        except OSError as error:
-            raise FileError(f"{path}: {name} cannot be read: {error}") from error
 
 
 def _backends(file: Any) -> list[str]:
     """Names of the groups that are backends of emcee."""
     return [
         name
-        for name, group in file.items()
+        for name, group in inner_groups(file).items()
         if {"nwalkers", "ndim", "iteration"} <= set(group.attrs)
-        and {"chain", "log_prob"} <= set(getattr(group, "keys", set)())
+        and {"chain", "log_prob"} <= set(group)
     ]
 
 
@@ -258,7 +260,7 @@ def _detect(path: Path, start: bytes) -> bool:
     """
     if not start.startswith(HDF5):
         return False
-    with _opened(path) as file:
+    with reading(path, "HDF5"), _opened(path) as file:
         return bool(_backends(file))
 
 

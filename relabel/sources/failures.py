@@ -12,7 +12,7 @@ from typing import Any
 
 from relabel.errors import DataError, FileError, RelabelError
 
-__all__ = ["check_expansion", "check_file", "first_line", "package", "reading"]
+__all__ = ["check_expansion", "check_file", "first_line", "naming", "package", "reading"]
 
 #: An archive may always unpack to so many bytes, and beyond that to so many times its own size.
 _SMALL, _RATIO = 2**30, 100
@@ -29,7 +29,7 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, shutil.Error):  # holds one triple for each file that was not copied
         return str(error.args[0][0][2]).partition(": '")[0]
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror.strip().splitlines()[0]
+        return str(error.strerror).strip().splitlines()[0]
     if isinstance(error, RecursionError):
         return "its content is nested too deeply"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -62,11 +62,12 @@ def reading(paths: Path | Sequence[Path], kind: str) -> Iterator[None]:
     relabel.errors.FileError: a.npz: cannot be read as .npz; it is damaged or was cut short: no data
     """
     several = [paths] if isinstance(paths, Path) else list(paths)
-    label = " and ".join([str(several[0]), *[f"{len(several) - 1} more"] * (len(several) > 1)])
+    others = [f"{len(several) - 1} more"] * (len(several) > 1)
+    label = " and ".join([*map(str, several[:1]), *others])
     try:
         yield
     except (FileError, DataError) as error:
-        if any(str(path) in str(error) for path in several):
+        if not several or any(str(path) in str(error) for path in several):
             raise
         raise type(error)(f"{label}: {error}") from error
     except RelabelError:
@@ -75,6 +76,39 @@ def reading(paths: Path | Sequence[Path], kind: str) -> Iterator[None]:
         whole = isinstance(paths, Path) and _is_file(paths)
         size = f" ({several[0].stat().st_size} bytes)" if whole else ""
         raise FileError(f"{label}: {_why(error, kind, size)}") from error
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Turn every failure to read a part of a file into a FileError that says which it was.
+
+    Libraries raise errors of many classes where a file is damaged (KeyError, UnicodeDecodeError,
+    OverflowError, ...).
+
+    Parameters
+    ----------
+    place : str
+        File, group and variable.
+
+    Raises
+    ------
+    FileError
+        The cause is the error that was raised.
+
+    Examples
+    --------
+    >>> with naming("draws.nc: posterior/mu"):
+    ...     raise EOFError("no data")
+    Traceback (most recent call last):
+    relabel.errors.FileError: draws.nc: posterior/mu cannot be read: no data
+    """
+    try:
+        yield
+    except RelabelError:
+        raise
+    except Exception as error:
+        full = "there is not enough memory: " * isinstance(error, MemoryError)
+        raise FileError(f"{place} cannot be read: {full}{first_line(error)}") from error
 
 
 def _is_file(path: Path) -> bool:

@@ -157,7 +157,11 @@ def closest(name: str, known: Collection[str]) -> str:
 def check_draws(groups: Mapping[str, xr.Dataset]) -> None:
     """Raise DataError unless the posterior has draws."""
     if "posterior" not in groups:
-        raise DataError(f"there is no group 'posterior'; found {', '.join(groups) or 'nothing'}")
+        nested = next((path for path in groups if path.endswith("/posterior")), "")
+        node = nested.removesuffix("/posterior")
+        hint = f"; of several models take one, as in data[{node!r}]" if nested else ""
+        found = ", ".join(groups) or "nothing"
+        raise DataError(f"there is no group 'posterior'; found {found}{hint}")
     posterior = groups["posterior"]
     if not posterior.data_vars:
         raise DataError("the group 'posterior' has no variables: was the file written completely?")

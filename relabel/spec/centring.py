@@ -247,7 +247,7 @@ def _reduced(resolved: ResolvedSpec, variable: ResolvedVariable) -> ResolvedVari
     """
     name, left_out = _name(variable), _place(resolved, variable) - len(SAMPLE_DIMS)
     kept = [i for i in range(len(variable.axes)) if i != left_out]
-    axes = tuple(variable.axes[i] for i in kept)
+    axes = tuple(replace(variable.axes[i], place=place) for place, i in enumerate(kept))
     dims = tuple(f"{name}_dim_{i}" for i in range(len(axes)))
     if variable.window is None and len(variable.dims) == len(variable.axes):
         stored = [variable.dims[i] for i in kept]

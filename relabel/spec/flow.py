@@ -57,8 +57,12 @@ def shifts_of(
     symmetries: Mapping[str, str],
     variables: Sequence[ResolvedVariable],
     groups: Mapping[str, xr.Dataset],
+    *,
+    whole: bool = True,
 ) -> tuple[Shift, ...]:
     """Find the bias that each affine flip moves: the one with the head of the reader.
+
+    Unless all variables are there (`whole`), it may be absent, and is not moved.
 
     Raises
     ------
@@ -82,6 +86,8 @@ def shifts_of(
                     "draws; use 'permutation'"
                 )
             _check_not_normed(units, symmetries, reader)
+            if not whole and not any(_is_bias(v, reader) for v in variables):
+                continue
             bias = _bias_of(units, symmetry, reader, variables)
             if groups[bias.group][bias.name].dtype.kind != "f":
                 raise DataError(

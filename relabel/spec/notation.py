@@ -128,6 +128,11 @@ class Axes:
         every = (axis for stored in self.stored for term in terms_of(stored) for axis in term)
         return {axis.name for axis in every if axis.name is not None}
 
+    def reads(self, name: str) -> bool:
+        """Whether an axis of this name is at the tail of an arrow."""
+        every = (axis for stored in self.stored for term in terms_of(stored) for axis in term)
+        return any(axis.name == name and axis.role == "tail" for axis in every)
+
     def parts(self) -> Iterator[tuple[int, ...]]:
         """Yield every part of the array: the number of the term that each stored axis has there.
 

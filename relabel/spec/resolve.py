@@ -36,6 +36,8 @@ def resolve(
     axes: Mapping[str, str],
     values: Mapping[str, str],
     sizes: Mapping[str, int],
+    *,
+    whole: bool = True,
 ) -> tuple[dict[str, int], tuple[ResolvedVariable, ...], tuple[Shift, ...]]:
     """Resolve all axes of the draws.
 
@@ -45,6 +47,9 @@ def resolve(
         Groups that share the draws.
     units, axes, values, sizes : mapping
         Tables of the spec.
+    whole : bool, default True
+        Whether all variables of the model must be there: units that are written are read, and
+        biases go with what reads.
 
     Returns
     -------
@@ -72,9 +77,10 @@ def resolve(
             groups[address[0]][address[1]], address, line, known, units, labels_of.get(address)
         )
     )
-    for name in units:
+    for name in units if whole else ():
         check_two_sides(name, units, variables)
-    return {name: known[name] for name in units}, variables, shifts_of(units, variables, groups)
+    shifts = shifts_of(units, variables, groups, whole=whole)
+    return {name: known[name] for name in units}, variables, shifts
 
 
 def _sizes_of(

@@ -247,6 +247,29 @@ class Spec:
         check_norms(resolved.variables, self.gauges)
         return resolved
 
+    def bind_present(self, groups: Mapping[str, xr.Dataset]) -> ResolvedSpec:
+        """Bind a spec that fitted the draws before to those of its variables that are left.
+
+        Where some are absent, units need no longer be both written and read.
+
+        Raises
+        ------
+        SpecError, DataError
+            As :meth:`bind`; or if an affine flip moved a bias by weights that are absent.
+        """
+        rest = self.remaining_in(groups)
+        if rest == self:
+            return self.bind(groups)
+        for key in set(self.axes) - set(rest.axes):
+            for units, symmetry in self.units.items():
+                if group_of(symmetry).shifts and parse(self.axes[key]).reads(units):
+                    raise SpecError(
+                        f"the flips of {units!r} ({symmetry}) moved a bias by {key!r}, which is "
+                        "absent: without it the bias does not come back"
+                    )
+        found = resolve(groups, rest.units, rest.axes, rest.values, rest.sizes, whole=False)
+        return ResolvedSpec(rest, *found)
+
     def present_in(self, groups: Mapping[str, xr.Dataset]) -> Spec:
         """Return the spec without the variables that some groups lack.
 
@@ -258,6 +281,29 @@ class Spec:
         SpecError
             If no variable is left.
         """
+        return replace(self, **self._tables_in(groups))
+
+    def remaining_in(self, groups: Mapping[str, xr.Dataset]) -> Spec:
+        """Return the spec as :meth:`present_in`, also without units that nothing carries any more.
+
+        Raises
+        ------
+        SpecError
+            If no variable is left.
+        """
+        tables = self._tables_in(groups)
+        axes, values = tables["axes"], tables["values"]
+        carried = set(values.values()).union(*(_names_of(*entry) for entry in axes.items()))
+        gone = {name for name in self.units if self.axes and name not in carried}
+        if gone == set(self.units):
+            raise SpecError(f"none of the variables that carry {', '.join(gone)} is left")
+        tables["units"] = {n: symmetry for n, symmetry in self.units.items() if n not in gone}
+        tables["gauges"] = {n: g for n, g in tables["gauges"].items() if n not in gone}
+        tables["sizes"] = {n: s for n, s in self.sizes.items() if not self.axes or n in carried}
+        return replace(self, **tables)
+
+    def _tables_in(self, groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
+        """Tables of axes, values and gauges of the variables that some groups have."""
         axes = {key: line for key, line in self.axes.items() if named_variables(groups, key)}
         values = {key: units for key, units in self.values.items() if named_variables(groups, key)}
         if self.axes and not axes:
@@ -267,7 +313,7 @@ class Spec:
             )
         heads = written([parse(line) for line in axes.values()])
         gauges = {n: g for n, g in self.gauges.items() if g != CENTRED or n in heads}
-        return replace(self, axes=axes, values=values, gauges=gauges)
+        return {"axes": axes, "values": values, "gauges": gauges}
 
 
 @dataclass(frozen=True)
@@ -322,6 +368,12 @@ class ResolvedSpec:
     def measured(self) -> tuple[ResolvedVariable, ...]:
         """Return the variables of the posterior that are quantities, not labels."""
         return tuple(v for v in self.in_group("posterior") if v.labels_of is None)
+
+    def within(self, groups: Collection[str]) -> ResolvedSpec:
+        """Return the resolved spec with the variables of some groups only."""
+        variables = tuple(v for v in self.variables if v.group in groups)
+        shifts = tuple(shift for shift in self.shifts if shift.bias.group in groups)
+        return replace(self, variables=variables, shifts=shifts)
 
     def in_group(self, group: str) -> tuple[ResolvedVariable, ...]:
         """Return the variables of one group of the data."""

@@ -16,6 +16,7 @@ from relabel.groups.elements import ELEMENTS, Element, Monomial, Stored, monomia
 from relabel.numerics.labels import moved_labels
 from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
 from relabel.spec.centring import Offsets
+from relabel.spec.coordinates import riding
 from relabel.spec.spec import ResolvedSpec
 from relabel.spec.variables import ResolvedVariable, Shift
 
@@ -67,6 +68,22 @@ class Transformation:
         back = Transformation({units: g.inverse() for units, g in other.elements.items()})
         return replace(both, offsets=back._carried(self.offsets).plus(other.offsets))
 
+    def n_moved(self) -> int:
+        """Return the number of draws that change."""
+        moves = [element.moves() for element in self.elements.values()]
+        return int(np.logical_or.reduce(moves).sum())
+
+    def at(self, chain: Array, draw: Array) -> Transformation:
+        """Return the elements of some draws, by their positions, which broadcast.
+
+        Offsets, which are of the posterior, are left out.
+        """
+        chosen = {
+            units: type(element)(*(array[chain, draw] for array in element.arrays))
+            for units, element in self.elements.items()
+        }
+        return Transformation(chosen)
+
     def _negative(self) -> Offsets:
         """Return the offsets of the inverse: added, in the labels after the elements."""
         assert self.offsets is not None
@@ -87,7 +104,7 @@ class Transformation:
         Offsets are subtracted first, from variables of the posterior that `resolved` says are
         centred. Dimensions, coordinates, attributes, encodings and dtypes stay. Variables backed by
         dask stay lazy. Signs and permutations gather and negate only, so that they can be undone
-        bit by bit; scales multiply.
+        bit by bit; scales multiply. Coordinates over chain, draw and units are permuted.
 
         Parameters
         ----------
@@ -109,7 +126,12 @@ class Transformation:
             for variable in resolved.in_group(name):
                 parts.setdefault(variable.name, []).append(variable)
             fresh = {v: self._transformed(dataset, parts[v], resolved.shifts) for v in parts}
-            result[name] = dataset.assign(fresh)
+            moving = {
+                coordinate.name: self._transformed(dataset, [coordinate], ()).variable
+                for coordinate in riding(dataset, resolved.in_group(name))
+                if not any(self.elements[u].mixes for _, u, _ in coordinate.unit_axes())
+            }
+            result[name] = dataset.assign(fresh).assign_coords(moving)
         return result
 
     def _transformed(

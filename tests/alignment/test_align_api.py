@@ -334,7 +334,7 @@ def test_apply_refuses_other_draws():
     with pytest.raises(DataError, match="not aligned"):
         relabel.apply(tree, tree)
     with pytest.raises(DataError, match="of other draws"):
-        relabel.apply(small_tree(draws=10), aligned)
+        relabel.apply(small_tree(draws=100), aligned)
     with pytest.raises(SpecError, match="W1"):
         relabel.apply(tree["sample_stats"].to_dataset(), aligned)
 

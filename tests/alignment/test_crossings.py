@@ -23,19 +23,31 @@ def planted(tmp_seed=0, **options):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_alignments_put_together_are_searched_anew(seed):
-    """Each part sits in a reference mode of its own; the record of the first is not theirs."""
+    """Each part sits in a reference mode of its own."""
     sim = planted(seed)
-    parts = [
-        relabel.align(sim.data.isel(chain=[c]), sim.spec)["posterior"].to_dataset()
-        for c in range(4)
-    ]
-    whole = xr.concat(parts, "chain")
-    own = relabel.align(sim.data.isel(chain=[0]), sim.spec)["relabel"].to_dataset()
-    record = xr.concat([own] * 4, "chain", data_vars="all", combine_attrs="override")
-    joined = xr.DataTree.from_dict({"posterior": whole, "relabel": record})
+    parts = [relabel.align(sim.data.isel(chain=[c]), sim.spec) for c in range(4)]
+    joined = joined_along_chains(parts, parts)
     fresh = relabel.align(sim.data, sim.spec)["relabel"]["loss"].sum()
     again = relabel.align(joined, sim.spec)["relabel"]["loss"].sum()
     assert float(again) <= float(fresh) + 0.001 * abs(float(fresh))
+    with pytest.raises(DataError, match="the values of 75 of 100 draws are not those"):
+        relabel.align(joined_along_chains(parts, parts[:1] * 4), sim.spec)
+
+
+def joined_along_chains(parts, records):
+    """Put the posteriors of some alignments beside the records of others."""
+    both = {"posterior": parts, "relabel": records}
+    return xr.DataTree.from_dict(
+        {
+            group: xr.concat(
+                [tree[group].to_dataset() for tree in trees],
+                "chain",
+                data_vars="all",
+                combine_attrs="override",
+            )
+            for group, trees in both.items()
+        }
+    )
 
 
 def test_sets_on_another_scale_are_matched_too():
@@ -87,12 +99,17 @@ def test_records_of_other_draws_are_refused():
     draws = posterior(sim.data).assign_coords(chain=range(4), draw=range(25))
     aligned = relabel.align(xr.DataTree.from_dict({"posterior": draws}), sim.spec)
     record = aligned["relabel"].to_dataset()
-    for other in (posterior(aligned).isel(chain=[3, 2, 1, 0]), posterior(aligned).isel(draw=[0])):
-        mixed = xr.DataTree.from_dict({"posterior": other, "relabel": record})
-        with pytest.raises(DataError, match="of other draws"):
-            relabel.undo(mixed)
+    other = posterior(aligned).isel(draw=[0])
     with pytest.raises(DataError, match="of other draws"):
-        relabel.apply(draws.isel(chain=[3, 2, 1, 0]), aligned)
+        relabel.undo(xr.DataTree.from_dict({"posterior": other, "relabel": record}))
+    turned = posterior(aligned).isel(chain=[3, 2, 1, 0])  # coordinates tell the order
+    back = relabel.undo(xr.DataTree.from_dict({"posterior": turned, "relabel": record}))
+    xr.testing.assert_identical(posterior(back), draws.isel(chain=[3, 2, 1, 0]))
+    bare = turned.drop_vars(["chain", "draw"])
+    with pytest.raises(DataError, match="are not those that the alignment wrote"):
+        relabel.undo(xr.DataTree.from_dict({"posterior": bare, "relabel": record}))
+    applied = relabel.apply(draws.isel(chain=[3, 2, 1, 0]), aligned)
+    xr.testing.assert_equal(applied[list(draws.data_vars)], turned)
 
 
 def test_recurrent_sigmoid_units_are_refused():

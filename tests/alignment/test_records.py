@@ -184,6 +184,7 @@ def test_tampered_records_are_refused(aligned, simulated, way, tmp_path):
     for verb in (
         relabel.summary,
         relabel.average,
+        relabel.diagnose,
         lambda data: relabel.align(data, simulated.spec),
         lambda data: relabel.apply(simulated.data, data),
         lambda data: relabel.save(data, tmp_path / "bad.nc"),
@@ -241,6 +242,61 @@ def test_absent_variables(aligned, simulated, change):
         back = relabel.undo(left, partial=True)
     for name in ("W1", "W2"):
         assert np.array_equal(back["posterior"][name], simulated.data["posterior"][name])
+
+
+LEFT = {
+    "nothing reads": ("tanh", (2, 3, 1), ["W2"]),
+    "nothing reads scales": ("relu", (2, 3, 1), ["W2"]),
+    "only a bias writes": ("relu", (2, 3, 1), ["W1", "W2"]),
+    "nothing writes": ("tanh", (2, 3, 4, 1), ["W1", "b1"]),
+    "units that nothing carries": ("tanh", (2, 3, 4, 1), ["W2", "b2", "W3"]),
+    "the bias of the readers": ("sigmoid", (2, 3, 1), ["b2"]),
+    "what writes affine flips": ("sigmoid", (2, 3, 1), ["W1", "b1"]),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_partial_where_the_spec_does_not_bind_any_more(case):
+    kind, sizes, gone = LEFT[case]
+    simulated = network(sizes, kind, chains=2, draws=12, rng=1)
+    left = with_posterior(
+        relabel.align(simulated.data, simulated.spec), lambda p: p.drop_vars(gone)
+    )
+    with pytest.warns(UserWarning, match=f"not undone.*posterior/{gone[0]}"):
+        back = relabel.undo(left, partial=True)["posterior"]
+    assert back.data_vars
+    for name, values in back.data_vars.items():
+        np.testing.assert_allclose(values, simulated.data["posterior"][name], atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:not undone")
+@pytest.mark.parametrize(
+    ("kind", "gone", "said"),
+    [
+        ("sigmoid", ["W2"], "moved a bias by 'W2', which is absent"),
+        ("tanh", ["W1", "b1", "W2"], "none of the variables that carry h is left"),
+        ("tanh", ["W1", "b1", "W2", "b2"], "of other draws"),
+    ],
+)
+def test_partial_where_nothing_can_be_undone(kind, gone, said):
+    simulated = network((2, 3, 1), kind, chains=2, draws=12, rng=1)
+    left = with_posterior(
+        relabel.align(simulated.data, simulated.spec), lambda p: p.drop_vars(gone)
+    )
+    with pytest.raises(RelabelError, match=said):
+        relabel.undo(left, partial=True)
+
+
+def test_more_alignments_than_a_record_holds_are_refused_before_they_are_written(
+    aligned, simulated
+):
+    last = with_own(aligned, nested(199)(aligned["relabel"].to_dataset()))
+    assert Provenance.of(last).n_alignments == 200
+    relabel.undo(last)
+    with pytest.raises(DataError, match=r"aligned 200 times.*undo"):
+        relabel.align(last, simulated.spec)
+    one_less = with_own(aligned, nested(198)(aligned["relabel"].to_dataset()))
+    relabel.undo(relabel.align(one_less, simulated.spec))
 
 
 def test_partial_without_absent_variables(aligned):
@@ -314,6 +370,53 @@ def test_scales_are_renewed_by_a_redraw():
     drawn = relabel.stats.redraw_scale(found, {"W1": 1.0, "b1": 1.0, "W2": 1.0}, rng=1)
     back = relabel.undo(relabel.align(drawn, relu.spec))
     np.testing.assert_allclose(back["posterior"]["W1"], relu.data["posterior"]["W1"])
+
+
+ON_FILES = [
+    "not JSON", "deep", "format is later", "without spec", "unknown symmetry", "other symmetry",
+    "spec of other axes", "a variable that is not there", "nested earlier", "index out of range",
+    "index twice", "no factor", "one unit less", "one draw less", "checksum of a draw",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ON_FILES)
+def test_the_command_refuses_tampered_files_in_a_line(aligned, way, tmp_path, monkeypatch, capsys):
+    bad = with_own(aligned, TAMPERED[way](aligned["relabel"].to_dataset()))
+    file, out = tmp_path / "bad.nc", tmp_path / "out.nc"
+    bad.to_netcdf(file, engine="h5netcdf")
+    monkeypatch.setattr(sys, "argv", ["relabel", "undo", str(file), "-o", str(out)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    err = capsys.readouterr().err
+    assert (end.value.code, err.count("\n"), err[:6]) == (2, 1, "error:")
+    assert not out.exists()
+
+
+def test_the_command_undoes_what_is_left(aligned, simulated, tmp_path, monkeypatch, capsys):
+    left = with_posterior(aligned, lambda p: p.drop_vars("W2"))
+    file, out = tmp_path / "left.nc", tmp_path / "out.nc"
+    left.to_netcdf(file, engine="h5netcdf")
+    arguments = ["relabel", "undo", str(file), "-o", str(out), "--partial"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    assert "not undone" in capsys.readouterr().out
+    back = relabel.open_draws(out)["posterior"]
+    assert np.array_equal(back["W1"], simulated.data["posterior"]["W1"])
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_values_that_were_not_compared_may_be_nan_afterwards(simulated, share):
+    kept = xr.DataArray(np.arange(12) >= share * 12, dims="draw")
+    raw = with_posterior(
+        simulated.data,
+        lambda p: p.assign(W2=p["W2"].where(kept)),
+    )
+    found = relabel.align(raw, simulated.spec, criterion=relabel.criteria.Mean(var_names=["W1"]))
+    _, diagnosis = relabel.diagnose(found)
+    assert "check-failed" not in diagnosis.to_json()
+    assert relabel.undo(found)["posterior"]["W2"].equals(raw["posterior"]["W2"])
 
 
 def test_the_command(aligned, tmp_path, monkeypatch, capsys):

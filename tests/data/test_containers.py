@@ -8,7 +8,8 @@ import xarray as xr
 from files import SPEC, small_tree
 
 import relabel
-from relabel.data.containers import is_inference_data, pack, sharing, unpack
+from relabel.data.containers import is_inference_data, pack, unpack
+from relabel.data.participants import sharing
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
@@ -186,6 +187,8 @@ def test_dataset():
         "relabel_h_margin",
         "relabel_loss",
         "relabel_start",
+        "relabel_checksum_before",
+        "relabel_checksum_after",
     }
     assert set(unpack(aligned)) == {"posterior", "relabel"}
     assert_only_relabelled(dataset, aligned)

@@ -13,7 +13,8 @@ from files import RECORDED, REPOSITORY
 import relabel
 from relabel.alignment.job import Job
 from relabel.cli.app import main as cli
-from relabel.data.containers import sharing, unpack
+from relabel.data.containers import unpack
+from relabel.data.participants import sharing
 from relabel.data.provenance import Provenance
 from relabel.diagnostics.aligned import Aligned
 from relabel.errors import DataError, SpecError

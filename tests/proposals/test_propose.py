@@ -8,7 +8,8 @@ import pytest
 import xarray as xr
 from files import RECORDED, REPOSITORY
 
-from relabel.data.containers import sharing, unpack
+from relabel.data.containers import unpack
+from relabel.data.participants import sharing
 from relabel.errors import DataError, SpecError
 from relabel.io.reading import open_draws
 from relabel.models import hmm, mlp

@@ -577,14 +577,15 @@ def test_orbax_is_recognised_by_its_folder(monkeypatch, tmp_path):
 def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
     tree = from_dict(stacked(), sample_dims="draw")
     target = tmp_path / "out.npy"
-    target.write_bytes(b"before")
+    np.save(target, np.zeros(3))
+    before = target.read_bytes()
     with pytest.raises(FileError, match=r"could not be written: a .npy file holds one array"):
         relabel.save(tree, target, force=True)
     complex_number = from_dict({"w": np.zeros((3, 2), np.longdouble)}, sample_dims="draw")
     with pytest.raises(FileError, match="which safetensors does not know"):
         relabel.save(complex_number, tmp_path / "out.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
-    assert target.read_bytes() == b"before"
+    assert target.read_bytes() == before
 
 
 def test_a_target_among_the_members_is_refused(tmp_path):

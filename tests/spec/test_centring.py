@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -172,11 +173,21 @@ def test_transformations_compose(activation, rng):
         assert same_bits(apply(read, moved), apply(part, moved))
 
 
+def without_checksums(aligned):
+    """As older versions wrote them: values are not compared with the record."""
+    record = replace(Provenance.of(aligned), checksums=())
+    names = [name for name in aligned if name.startswith("relabel_checksum")]
+    return aligned.drop_vars(names).assign_attrs(record.attrs())
+
+
 def test_a_second_alignment_of_other_values_composes(rng):
     """What was shifted again after the alignment is added to what was kept."""
     spec, _, moved, _ = case("tanh", rng)
     aligned = relabel.align(moved, spec)
     pushed = shifted(rng, aligned, ["V", "c"], 3.0)
+    with pytest.raises(DataError, match="are not those that the alignment wrote"):
+        relabel.align(pushed, spec)
+    aligned, pushed = without_checksums(aligned), without_checksums(pushed)
     twice = relabel.align(pushed, spec)
     assert largest(twice[list(moved)], aligned[list(moved)]) < 1e-12
     offset = relabel.undo(twice)["V"] - relabel.undo(aligned)["V"]
@@ -422,7 +433,9 @@ def test_a_record_without_its_offsets_is_damaged(rng):
     broken["relabel_V_offset"] = aligned["relabel_V_offset"] * np.nan
     with pytest.raises(DataError, match="V_offset does not fit"):
         relabel.undo(broken)
-    assert largest(relabel.undo(aligned.drop_vars("c")), moved.drop_vars("c")) < 1e-13
+    with pytest.warns(UserWarning, match="not undone.*posterior/c"):
+        back = relabel.undo(aligned.drop_vars("c"), partial=True)
+    assert largest(back, moved.drop_vars("c")) < 1e-13
 
 
 def test_the_scales_of_centred_weights_are_not_redrawn(rng):

@@ -1,0 +1,59 @@
+"""Signals that end the command: they become exceptions, so that nothing is left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["ending_on_signals"]
+
+_NAMES = ("SIGTERM", "SIGHUP", "SIGINT")
+_AT_ONCE = 2.0  # seconds in which further signals mean the same
+_AGAIN = 5.0  # seconds after which a signal is sent again that has not ended anything
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """End by SystemExit on SIGTERM and SIGHUP, by KeyboardInterrupt on SIGINT.
+
+    A signal that comes while the first one is being obeyed, such as the SIGHUP of a session that
+    ends, does not interrupt that. A signal that is ignored (``nohup``) stays ignored, and a handler
+    that somebody else has set stays. At the end the handlers are as they were. What asyncio has to
+    say of tasks that are not done, such as those by which zarr reads chunks, is of no use any more,
+    and is not printed. An exception is lost where Python cannot raise it (in a finalizer): then the
+    signal comes again.
+    """
+    last, timers = -_AT_ONCE, []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before < _AT_ONCE:
+            return
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        timers.append(threading.Timer(_AGAIN, os.kill, (os.getpid(), number)))
+        timers[-1].daemon = True
+        timers[-1].start()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in numbers}
+    ours = [number for number in numbers if before[number] in usual]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+        for number in ours:
+            signal.signal(number, before[number])
