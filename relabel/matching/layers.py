@@ -74,7 +74,7 @@ class Tree:
         >>> pairs = (Pair("W2", ("h1", "h2"), no, no), Pair("W3", ("h2", "h3"), no, no))
         >>> groups, columns = dict.fromkeys(sizes, Permutation()), dict.fromkeys(sizes, ())
         >>> Tree.of(Layout(sizes, groups, columns, pairs)).roots
-        ('h1',)
+        ('h2',)
         """
         if not all(g.optimal and listed(g, layout.sizes[u]) for u, g in layout.groups.items()):
             return None
@@ -85,7 +85,8 @@ class Tree:
         edges: list[Edge] = []
         roots: list[str] = []
         seen: set[str] = set()
-        for root in layout.sizes:
+        degree = {u: sum(u in both for both in joined) for u in layout.sizes}
+        for root in sorted(layout.sizes, key=lambda units: -degree[units]):  # leaves cost less
             if root in seen:
                 continue
             roots.append(root)
@@ -212,6 +213,12 @@ class _Listing:
             child, parent = edge.child, edge.parent
             if not (alive[child].size and alive[parent].size):
                 return nothing
+            if self._is_leaf(child):
+                message, places = self._from_leaf(edge, row, alive[parent])
+                back[child] = np.zeros(len(self.matrices[parent][0]), int)
+                back[child][alive[parent]] = places
+                value[parent] = value[parent] + message
+                continue
             low, high = self._limits(edge, row, alive, value)
             inner = np.argsort(-low, kind="stable")
             inner = inner[low[inner] + high.max() > least]
@@ -262,15 +269,37 @@ class _Listing:
             if not width:
                 break
             places = inner[start : start + _CHUNK]
-            gain = np.repeat(value[start : start + _CHUNK, None], width, axis=1)
+            gain = np.zeros((width, len(places)))
             for (one, two), table in tables.items():
-                gain += (self.matrices[child][one][places] @ table) @ right[two][:width].T
-            top = gain.argmax(axis=0)
-            most = gain[top, np.arange(width)]
+                gain += right[two][:width] @ (self.matrices[child][one][places] @ table).T
+            gain += value[start : start + _CHUNK]
+            top = gain.argmax(axis=1)
+            most = gain[np.arange(width), top]
             better = most > best[:width]
             best[:width] = np.where(better, most, best[:width])
             chosen[:width] = np.where(better, places[top], chosen[:width])
         return best, chosen
+
+    def _is_leaf(self, units: str) -> bool:
+        """Whether the signs of a set need not be listed: nothing else bears on them."""
+        layout = self.view.layout
+        inner = any(edge.parent == units for edge in self.tree.edges)
+        return layout.groups[units].signs and not inner and not layout.two_sided(units)
+
+    def _from_leaf(self, edge: Edge, row: int, outer: Array) -> tuple[Array, Array]:
+        """The message of a set with signs: of each permutation the best signs follow."""
+        size = self.view.layout.sizes[edge.child]
+        score = [part[row].ravel() + np.zeros((len(outer), 1)) for part in self.view.unary[edge.child]]
+        for (one, two), table in self._tables(edge, row).items():
+            score[one] += self.matrices[edge.parent][two][outer] @ table.T
+        permutations = self.matrices[edge.child][0][:: 2**size]
+        gain = (score[0] + np.abs(score[1])) @ permutations.T
+        place = gain.argmax(axis=1)
+        negative = (score[1] < 0).reshape(-1, size, size)
+        taken = permutations.reshape(-1, size, size).argmax(axis=2)[place]
+        flipped = np.take_along_axis(negative, taken[:, :, None], axis=2)[..., 0]
+        code = flipped @ (1 << np.arange(size)[::-1])  # the order of :func:`whole_group`
+        return gain[np.arange(len(outer)), place], place * 2**size + code
 
     def _tables(self, edge: Edge, row: int) -> dict[tuple[int, int], Array]:
         """What every two entries of the matrices of child and parent gain, by how they flip."""
