@@ -78,7 +78,8 @@ def result_of(case):
         tables.pop("gauges", None)
     aligned = relabel.align(draws, relabel.Spec.from_dict(tables), criterion=criterion)
     own, provenance = aligned["relabel"], Provenance.of(aligned)
-    arrays = {str(name): own[name].values for name in own.data_vars}
+    names = [str(name) for name in own.data_vars if not str(name).startswith("checksum_")]
+    arrays = {name: own[name].values for name in names}
     exact = {
         name: digest(values if name.endswith("_index") else np.sign(values).astype(np.int8))
         for name, values in arrays.items()

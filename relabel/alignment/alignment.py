@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 from relabel._util.progress import Report, reporting
 from relabel._util.text import plain
 from relabel._util.validate import flag, integer, seed_of
+from relabel.alignment.checks import (
+    completed,
+    refuse_flips,
+    refuse_flips_of_parts,
+    refuse_unread,
+)
 from relabel.alignment.job import Job
 from relabel.alignment.provenance import (
     found_variables,
@@ -20,9 +26,10 @@ from relabel.alignment.provenance import (
     refuse_reduced,
     stored_elements,
 )
+from relabel.alignment.records import checked_values
 from relabel.alignment.references import flagged_chains
 from relabel.alignment.result import transformed
-from relabel.data.containers import Data, pack, sharing, unpack
+from relabel.data.containers import Data, DrawsLike, Groups, pack, sharing, unpack
 from relabel.data.provenance import Provenance
 from relabel.errors import SpecError
 from relabel.matching.allocation_features import located, with_labels
@@ -75,8 +82,10 @@ def align(
         constant_data that fits, if it is the only one; or None for none (the start then compares
         units on standard normal points; the loss decides as always).
     nonfinite : {"raise", "skip"}
-        How to treat draws that hold NaN or infinities: raise an error, or leave them as they are
-        and mark them in ``relabel/excluded``.
+        How to treat draws that hold NaN or infinities, or values so large (2**52 times those of
+        the median draw) that float64 keeps nothing of the others beside them, in a variable that is
+        compared: raise an error, or leave them as they are and mark them in ``relabel/excluded``.
+        What is not compared may hold anything and moves along.
     exclude_flagged : bool, default False
         Whether to keep chains that sit in other modes, judged by `lp` (and by outputs, where inputs
         are known), out of the reference. They are aligned to it all the same.
@@ -153,12 +162,13 @@ def align(
     spec, criterion = spec_of(spec), _criterion(criterion)
     search = _search(n_first, n_random, n_perturbations, seed_of(rng))
     groups = unpack(data)
-    shared = sharing(groups)
     earlier = _earlier(groups)
+    groups = groups if earlier is None else checked_values(groups)
+    shared = sharing(groups)
     spec = _spec_as_before(spec, earlier)
     criterion = located(criterion, spec, shared)
     spec = with_labels(spec, criterion, shared)
-    draws = Draws.read(shared, spec, nonfinite, groups)
+    draws, said = _read(data, spec, nonfinite, groups, shared, criterion)
     criterion = criterion.resolved(draws.resolved)
     criterion.check_rotations(draws.resolved)
     probes = find_probes(draws.resolved, groups, inputs, criterion, search["rng"])
@@ -168,11 +178,13 @@ def align(
     with reporting(progress) as report:
         job = Job(criterion, probes, search, report)
         solution = job.run(draws, apart, _aligned_alike(earlier, groups, criterion, options))
-        solution.remarks.warnings.extend(_on_earlier(earlier, criterion))
+        refuse_flips(draws, solution.elements)
+        solution.remarks.warnings.extend([*said, *_on_earlier(earlier, criterion)])
         found = [("", draws, solution)]
         warmup = sharing(groups, "warmup_")
         if warmup:
-            warm = Draws.read(warmup, spec.present_in(warmup), nonfinite, groups)
+            known = draws.resolved.spec.present_in(warmup)
+            warm = Draws.read(warmup, known, nonfinite, groups, criterion)
             found.append(("warmup_", warm, job.follow_warmup(warm, draws, solution)))
     changed: dict[str, xr.Dataset | None] = {}
     for prefix, part, result in found:
@@ -183,6 +195,33 @@ def align(
         own, done = found_variables(part, result), part.transformation(result.elements)
         changed |= transformed(groups, prefix, part.resolved, done, own, provenance)
     return pack(data, changed)
+
+
+def _read(
+    data: DrawsLike,
+    spec: Spec,
+    nonfinite: str,
+    groups: Mapping[str, xr.Dataset],
+    shared: Groups,
+    criterion: Criterion,
+) -> tuple[Draws, list[str]]:
+    """Bind the spec to the draws; complete it, and say so, where it leaves out what reads units.
+
+    Raises
+    ------
+    SpecError
+        If it does not fit the draws, or would flip or move one side of a network alone.
+    """
+    try:
+        draws, said = Draws.read(shared, spec, nonfinite, groups, criterion), []
+        refuse_unread(draws)
+    except SpecError:
+        whole = completed(data, shared, spec)
+        if whole is None:
+            raise
+        draws, said = Draws.read(shared, whole[0], nonfinite, groups, criterion), whole[1]
+    refuse_flips_of_parts(draws)
+    return draws, said
 
 
 def _criterion(given: Any) -> Criterion:

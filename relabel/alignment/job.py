@@ -154,6 +154,8 @@ class Job:
         network, points = self.probes.network, self.probes.points
         if not set(problem.layout.sizes) <= {layer.name for layer in network.layers}:
             return {}  # units that are read and that nothing computes have no activations
+        if not all(np.isfinite(values).all() for values in problem.arrays.values()):
+            return {}  # weights that are not compared may hold anything
         first = ActivationProblem(start.problem, network, points).draw(start.row)
         rough = Activations(max_sweeps=_PROBE_SWEEPS)
         seen = ActivationProblem(problem, network, points)

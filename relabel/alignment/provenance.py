@@ -15,6 +15,7 @@ from relabel.alignment.checks import suspicions
 from relabel.data.containers import sharing, unpack
 from relabel.data.provenance import Provenance
 from relabel.errors import DataError
+from relabel.groups import group_of
 from relabel.matching.criteria import Criterion
 from relabel.matching.draws import Draws
 from relabel.matching.solve import STARTS, Solution
@@ -26,6 +27,7 @@ from relabel.spec.transformation import Transformation
 __all__ = [
     "check_same_draws",
     "found_variables",
+    "in_order",
     "provenance_of",
     "refuse_reduced",
     "relabelled",
@@ -190,14 +192,36 @@ def rotations_left(resolved: ResolvedSpec) -> str:
 
 def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec, Transformation]:
     """Read spec and elements of an earlier alignment."""
-    spec = Provenance.within(groups, prefix).spec
-    dataset = groups[f"{prefix}relabel"]
-    check_same_draws(dataset, groups[f"{prefix}posterior"])
+    record = Provenance.within(groups, prefix)
+    spec, dataset = record.spec, in_order(groups, prefix)
+    _check_present(dataset, record, prefix)
     resolved = None
     if centred_axes(spec.gauges):
         shared = sharing(groups, prefix)
         resolved = spec.present_in(shared).bind(shared)
-    return spec, Transformation.from_dataset(dataset, list(spec.units), resolved)
+    done = Transformation.from_dataset(dataset, list(spec.units), resolved)
+    for units, element in done.elements.items():
+        outside = ~group_of(spec.units[units]).contains(element)
+        if outside.any():
+            raise DataError(
+                f"relabel/{units} holds elements that do not belong to the symmetry "
+                f"{spec.units[units]!r}, in {int(outside.sum())} of {outside.size} draws: the "
+                "record is damaged, or of several alignments"
+            )
+    return spec, done
+
+
+def _check_present(own: xr.Dataset, record: Provenance, prefix: str) -> None:
+    """Refuse a record without variables that it names, or with checksums that are none."""
+    for name in (*record.flags, *record.offsets, *record.checksums):
+        if name not in own:
+            raise DataError(f"the group '{prefix}relabel' has no variable {name!r}; it is damaged")
+    for name in record.checksums:
+        if own[name].dtype != np.int64 or set(own[name].dims) != set(SAMPLE_DIMS):
+            raise DataError(
+                f"{prefix}relabel/{name} must be int64 with the dimensions chain and draw, not "
+                f"{own[name].dtype} with {own[name].dims}; it is damaged"
+            )
 
 
 def refuse_reduced(groups: Mapping[str, xr.Dataset]) -> None:
@@ -207,6 +231,23 @@ def refuse_reduced(groups: Mapping[str, xr.Dataset]) -> None:
             "these draws were reduced (relabel.reduce), so their values are no longer those of the "
             "draws; use the aligned draws from which they were made"
         )
+
+
+def in_order(groups: Mapping[str, xr.Dataset], prefix: str) -> xr.Dataset:
+    """Return the group ``relabel`` in the order of the draws, where their coordinates tell it."""
+    own = groups[f"{prefix}relabel"]
+    if f"{prefix}posterior" not in groups:
+        raise DataError(f"there is a group '{prefix}relabel', and no group '{prefix}posterior'")
+    posterior = groups[f"{prefix}posterior"]
+    for dim in SAMPLE_DIMS:
+        if dim in own.indexes and dim in posterior.indexes:
+            mine, theirs = own.indexes[dim], posterior.indexes[dim]
+            if not mine.equals(theirs) and mine.is_unique and theirs.is_unique:
+                rows = mine.get_indexer(theirs)
+                if len(mine) == len(theirs) and (rows >= 0).all():
+                    own = own.isel({dim: rows})
+    check_same_draws(own, posterior)
+    return own
 
 
 def check_same_draws(own: xr.Dataset, posterior: xr.Dataset) -> None:

@@ -17,7 +17,9 @@ from relabel.matching.features import Problem
 from relabel.matching.probes import Probes
 from relabel.models.forward_pass import all_outputs
 from relabel.numerics.chains import flag_chains
+from relabel.numerics.ranges import safe_exponent
 from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec
+from relabel.spec.variables import ResolvedVariable
 
 __all__ = ["Start", "flagged_chains", "start_of"]
 
@@ -136,21 +138,24 @@ def _named_row(draws: Draws, named: Mapping[str, Any], name: str) -> int:
 
 def _central_row(draws: Draws, problem: Problem) -> int:
     """Row of the draw whose norms, variable by variable, are nearest to their medians."""
-    norms = np.stack(
-        [
-            np.concatenate(
-                [
-                    (problem.array(variable, rows) ** 2).reshape(rows.stop - rows.start, -1).sum(1)
-                    for rows in problem.slices
-                ]
-            )
-            for variable in draws.resolved.measured()
-            if not variable.carried
-        ]
-    )
+    measured = [v for v in draws.resolved.measured() if not v.carried]
+    norms = np.stack([_norms(problem, variable) for variable in measured])
+    norms[~np.isfinite(norms).all(axis=1)] = 1.0  # variables that are not compared say nothing
     distance = np.log(norms + np.finfo(float).tiny)
     distance -= np.median(distance, axis=1, keepdims=True)
     return int((distance**2).sum(axis=0).argmin())
+
+
+def _norms(problem: Problem, variable: ResolvedVariable) -> Array:
+    """Squared norms of all draws of one variable, in units in which float64 holds them."""
+    sizes = [float(np.abs(problem.array(variable, rows)).max()) for rows in problem.slices]
+    exponent = safe_exponent(max(sizes))
+    parts = []
+    for rows in problem.slices:
+        values = problem.array(variable, rows)
+        values = np.ldexp(values, -exponent) if exponent else values
+        parts.append((values**2).reshape(rows.stop - rows.start, -1).sum(1))
+    return np.concatenate(parts)
 
 
 def _given_point(point: xr.Dataset, resolved: ResolvedSpec, problem: Problem, name: str) -> Problem:

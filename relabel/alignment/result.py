@@ -10,6 +10,7 @@ import xarray as xr
 from relabel.alignment.provenance import (
     stored_elements,
 )
+from relabel.data.checksums import AFTER, BEFORE, checksums
 from relabel.data.containers import sharing
 from relabel.data.provenance import Provenance
 from relabel.errors import SpecError
@@ -45,7 +46,10 @@ def transformed(
         transformation = transformation @ done
         earlier = Provenance.within(groups, prefix).without_findings()
         provenance = replace(provenance, earlier=earlier)
-    stored = own.assign(transformation.to_dataset().data_vars)
+    stored = own.drop_vars([BEFORE, AFTER], errors="ignore")
+    stored = stored.assign(transformation.to_dataset().data_vars)
+    sums = _checksums(groups, prefix, fresh, provenance)
+    stored, provenance = stored.assign(sums), replace(provenance, checksums=tuple(sums))
     if transformation.offsets is not None:
         provenance = replace(provenance, offsets=tuple(transformation.offsets.values))
     coords = {d: shared["posterior"][d] for d in SAMPLE_DIMS if d in shared["posterior"].coords}
@@ -53,3 +57,26 @@ def transformed(
     stored.attrs = provenance.attrs()
     changed[f"{prefix}relabel"] = stored
     return changed
+
+
+def _checksums(
+    groups: Mapping[str, xr.Dataset],
+    prefix: str,
+    fresh: Mapping[str, xr.Dataset],
+    provenance: Provenance,
+) -> dict[str, xr.Variable]:
+    """Checksums of the draws before any alignment and after this one.
+
+    What lay before an earlier alignment is in its record; where that has other variables, or none
+    of the checksums, it is not known.
+    """
+    found = {AFTER: checksums(fresh, provenance.variables).variable}
+    if provenance.earlier is None:
+        found[BEFORE] = checksums(sharing(groups, prefix), provenance.variables).variable
+    elif set(provenance.earlier.variables) == set(provenance.variables):
+        own = groups[f"{prefix}relabel"]
+        found |= {BEFORE: own[BEFORE].variable} if BEFORE in provenance.earlier.checksums else {}
+    about = {BEFORE: "before any alignment", AFTER: "after the alignment"}
+    for name, variable in found.items():
+        variable.attrs = {"long_name": f"checksum of the values of the draw {about[name]}"}
+    return found

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from relabel._util.progress import Report, reporting
 from relabel._util.validate import integer, seed_of
 from relabel.alignment.provenance import refuse_reduced, stored_elements
+from relabel.alignment.records import checked_values
+from relabel.data.checksums import AFTER, checksums
 from relabel.data.containers import Data, pack, sharing, unpack
 from relabel.data.provenance import Provenance
 from relabel.diagnostics.kernels.scales import (
@@ -139,8 +141,10 @@ def redraw_scale(
     True
     """
     groups = unpack(aligned)
-    spec, done = stored_elements(groups, "")
+    stored_elements(groups, "")
     refuse_reduced(groups)
+    groups = checked_values(groups)
+    spec, done = stored_elements(groups, "")
     shared = sharing(groups)
     resolved = spec.bind(shared)
     if not scaled_units(resolved):
@@ -157,6 +161,8 @@ def redraw_scale(
     own, record = groups["relabel"], Provenance.within(groups)
     stored = own.drop_vars(record.added, errors="ignore")
     stored = stored.assign((drawn.scales @ done).to_dataset().data_vars)
+    if AFTER in record.checksums:
+        stored[AFTER] = stored[AFTER].copy(data=checksums(moved, record.variables).data)
     options = {"priors": checked, "seed": seed, "n_sweeps": drawn.n_sweeps}
     stored.attrs = {**own.attrs, **_redrawn(record, options, drawn.n_left).attrs()}
     return pack(aligned, changed | {"relabel": stored})

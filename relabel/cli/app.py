@@ -10,14 +10,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from relabel._util.versions import __version__
 from relabel.cli import completion
+from relabel.cli.output import OutputError, mend_streams, print_error
 from relabel.cli.parameters import with_groups
 from relabel.errors import RelabelError
+from relabel.sources.failures import first_line
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -44,8 +46,13 @@ def main() -> None:
     if completion.asked_to_complete():
         completion.complete(app)
     try:
+        mend_streams()
         with _ending_with_its_reader():
             app(prog_name="relabel")
+    except OutputError as error:
+        _end(2, f"error: {error}")
+    except KeyboardInterrupt:
+        _end(130, "interrupted: nothing was written")
     except Exception:  # noqa: BLE001
         traceback.print_exc()
         print(
@@ -77,14 +84,29 @@ def _reporting_errors(function: Callable[..., None]) -> Callable[..., None]:
     def called(**options: Any) -> None:
         try:
             function(**options)
-        except (RelabelError, OSError) as error:
-            typer.echo(f"error: {error}", err=True)
+        except (RelabelError, OSError, MemoryError) as error:
+            print_error(f"error: {_message(error)}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted: nothing was written", err=True)
+            print_error("interrupted: nothing was written")
             raise typer.Exit(130) from None
 
     return called
+
+
+def _message(error: Exception) -> str:
+    """Return what went wrong and, of memory, what to do."""
+    if isinstance(error, MemoryError):
+        return (
+            f"there is not enough memory ({first_line(error)}); take fewer draws (thin them before "
+            "they are saved), or leave out variables that are not needed"
+        )
+    return str(error)
+
+
+def _end(status: int, message: str) -> NoReturn:
+    print_error(message)
+    sys.exit(status)
 
 
 def _help_of(function: Callable[..., None]) -> str:

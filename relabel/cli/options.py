@@ -13,6 +13,7 @@ import typer
 
 from relabel.cli import completion
 from relabel.errors import SpecError
+from relabel.sources.failures import first_line
 
 if TYPE_CHECKING:
     from relabel.diagnostics.likelihood import Likelihood
@@ -423,3 +424,6 @@ def value_of(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError, MemoryError) as error:
+        shown = f"{text[:40]}..." if len(text) > 40 else text
+        raise SpecError(f"the value {shown!r} cannot be read: {first_line(error)}") from error

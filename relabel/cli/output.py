@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +18,92 @@ if TYPE_CHECKING:
     from relabel.analysis.reports import AlignmentReport
 
 __all__ = [
+    "OutputError",
+    "mend_streams",
     "print_comment",
+    "print_error",
     "print_frame",
     "print_report",
     "print_table",
     "records",
     "shows_progress",
 ]
+
+
+_LONGEST = 2000  # characters of a message
+
+
+class OutputError(Exception):
+    """What is printed cannot be written."""
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output whose failures are told from those of files."""
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with _telling_failure():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Write what is left in the buffer."""
+        with _telling_failure():
+            super().flush()
+
+
+@contextlib.contextmanager
+def _telling_failure() -> Iterator[None]:
+    """Raise OutputError where standard output fails, and throw the rest away: it is said once."""
+    try:
+        yield
+    except OSError as error:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.close(nothing)
+        raise OutputError(f"standard output: {error.strerror or error}") from error
+
+
+def mend_streams() -> None:
+    """Make standard streams usable that are closed, or cannot encode every character.
+
+    A closed standard output becomes a pipe that nobody reads: the first that is printed ends the
+    command without a message, as `head` does. Otherwise the next file that is opened would get its
+    number, and what is printed would be written into it.
+    """
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_missing()
+    if type(sys.stdout) is io.TextIOWrapper and sys.stdout.buffer.fileno() == 1:
+        encoding, errors, lines = sys.stdout.encoding, sys.stdout.errors, sys.stdout.line_buffering
+        sys.stdout = _Output(sys.stdout.detach(), encoding, errors, line_buffering=lines)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _open_missing() -> None:
+    """Open those of the file descriptors 0, 1 and 2 that are closed."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    while nothing <= 2:  # the lowest number that is free is taken each time
+        nothing = os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        unread, end = os.pipe()
+        os.close(unread)
+        os.dup2(end, 1)
+        os.close(end)
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    os.close(nothing)
+
+
+def print_error(message: str) -> None:
+    """Print a message in one line, shortened in the middle if it is very long."""
+    line = " ".join(message.split("\n")) if "\n" in message else message
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    with contextlib.suppress(OSError):
+        typer.echo(line, err=True)
 
 
 def shows_progress(quiet: bool) -> bool:

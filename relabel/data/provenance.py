@@ -8,15 +8,17 @@ read.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
 import xarray as xr
 
 from relabel._util.text import plain
-from relabel.errors import DataError, SpecError, UnknownSymmetryError
+from relabel.data.checksums import AFTER, BEFORE
+from relabel.errors import DataError, UnknownSymmetryError
 from relabel.spec.spec import Spec
 
 __all__ = ["ATTRIBUTE", "FORMAT", "Provenance"]
@@ -24,8 +26,12 @@ __all__ = ["ATTRIBUTE", "FORMAT", "Provenance"]
 #: Name of the attribute (and of the group) that holds the record.
 ATTRIBUTE = "relabel"
 
-#: Form of the records that are written. 1: up to version 0.1.0, without this number.
-FORMAT = 2
+#: Form of the records that are written. 1: up to version 0.1.0, without this number; 3: with a
+#: checksum of every draw beside it.
+FORMAT = 3
+
+#: Alignments that may lie under one another; more are no record of ours.
+_MOST_EARLIER = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,8 @@ class Provenance:
         Variables of the group ``relabel`` that the criterion added.
     offsets : tuple of str
         Variables whose offsets are stored.
+    checksums : tuple of str
+        Variables that hold a checksum of every draw, before and after; none in older records.
     added : tuple of str
         Variables of the group ``relabel`` that were added after the alignment.
     no_part_in_reference : tuple of int, optional
@@ -96,6 +104,7 @@ class Provenance:
     versions: Mapping[str, str]
     flags: tuple[str, ...] = ()
     offsets: tuple[str, ...] = ()
+    checksums: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     no_part_in_reference: tuple[int, ...] | None = None
     earlier: Provenance | None = None
@@ -144,9 +153,19 @@ class Provenance:
                 f"these draws were aligned with the symmetry {error.symmetry!r}, which no "
                 "installed package brings; install the package that brings it, and try again"
             ) from error
-        except (KeyError, TypeError, ValueError, SpecError) as error:
+        except KeyError as error:
             raise DataError(
-                f"the group 'relabel' is damaged: its attribute cannot be read ({error})"
+                "the group 'relabel' is damaged: it has no attribute 'relabel'"
+            ) from error
+        except RecursionError as error:
+            raise DataError(
+                "the group 'relabel' is damaged: its attribute is nested too deep to be read"
+            ) from error
+        except (TypeError, ValueError, OverflowError) as error:
+            if "has the format" in str(error):
+                raise
+            raise DataError(
+                f"the group 'relabel' is damaged: its attribute cannot be read ({_line(error)})"
             ) from error
 
     @classmethod
@@ -160,21 +179,15 @@ class Provenance:
         TypeError, ValueError
             If entries are missing or are of another kind.
         """
-        entries = _upgraded(values)
-        known = {entry.name for entry in fields(cls)}
-        unknown = sorted(set(entries) - known)
-        if unknown:
-            raise ValueError(f"unknown entries {', '.join(unknown)}")
-        for name in ("spec", "criterion", "options", "versions"):
-            if not isinstance(entries.get(name), Mapping):
-                raise TypeError(f"{name} must be a table")
-        if not isinstance(entries["criterion"].get("name"), str):
-            raise TypeError("the criterion must have a name")
-        for name in _TUPLES & set(entries):
-            entries[name] = _strings_or_numbers(name, entries[name])
-        if entries.get("earlier") is not None:
-            entries["earlier"] = cls.from_dict(entries["earlier"])
-        return cls(**entries | {"spec": Spec.from_dict(entries["spec"])})
+        records = [_upgraded(values)]
+        while (below := records[-1].pop("earlier", None)) is not None:
+            if len(records) > _MOST_EARLIER:
+                raise ValueError(f"earlier is nested more than {_MOST_EARLIER} deep")
+            records.append(_upgraded(below))
+        found = cls(**_checked(records.pop()))
+        for entries in reversed(records):
+            found = cls(**_checked(entries), earlier=found)
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; entries that say nothing are left out."""
@@ -195,8 +208,7 @@ class Provenance:
         return replace(self, diagnosis=None, added=())
 
 
-_TUPLES = {"variables", "losses", "warnings", "flags", "offsets", "added", "no_part_in_reference"}
-_OPTIONAL = {"flags", "offsets", "added"}
+_OPTIONAL = {"flags", "offsets", "checksums", "added"}
 
 #: Format 1 -> 2: names of the options of `align`. Criteria know the old names of their own.
 _OPTIONS = {"seed": "rng", "n_kicks": "n_perturbations"}
@@ -205,7 +217,20 @@ _OPTIONS = {"seed": "rng", "n_kicks": "n_perturbations"}
 @lru_cache(maxsize=16)
 def _parsed(text: str) -> Provenance:
     """Parse a record; one that is asked for again is not parsed again."""
-    return Provenance.from_dict(json.loads(text))
+    if not isinstance(text, str):
+        raise TypeError(f"it must be text, not {type(text).__name__}")
+    return Provenance.from_dict(json.loads(text, parse_constant=_no_number))
+
+
+def _no_number(name: str) -> None:
+    """Refuse what JSON does not have: NaN and infinities."""
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _line(error: Exception) -> str:
+    """The message of an error in one line of bearable length."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _upgraded(values: Any) -> dict[str, Any]:
@@ -213,7 +238,7 @@ def _upgraded(values: Any) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise TypeError("it must be a table")
     form = values.get("format", 1)
-    if not isinstance(form, int) or form > FORMAT:
+    if not _whole(form) or not 1 <= form <= FORMAT:
         raise DataError(
             f"the record of the alignment has the format {form!r}, and this version of relabel "
             f"reads up to {FORMAT}: install a newer version"
@@ -225,10 +250,106 @@ def _upgraded(values: Any) -> dict[str, Any]:
     return entries
 
 
-def _strings_or_numbers(name: str, values: Any) -> tuple[Any, ...] | None:
-    """A list of JSON as a tuple."""
-    if values is None:
-        return None
-    if not isinstance(values, (list, tuple)):
-        raise TypeError(f"{name} must be a list")
-    return tuple(values)
+def _checked(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a record, each of the kind that it must be; lists as tuples."""
+    names = {entry.name for entry in fields(Provenance)} - {"earlier"}
+    unknown, missing = sorted(set(entries) - names), sorted(_REQUIRED - set(entries))
+    if unknown:
+        raise ValueError(f"unknown entries {', '.join(unknown)}")
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    checked: dict[str, Any] = {}
+    for name, value in entries.items():
+        sound, what = _KINDS[name]
+        optional = name in _MAY_BE_NULL
+        if not (sound(value) or (optional and value is None)):
+            raise TypeError(f"{name} must be {what}{' or null' if optional else ''}")
+        checked[name] = tuple(value) if isinstance(value, (list, tuple)) else value
+    checked["losses"] = tuple(math.nan if loss is None else loss for loss in checked["losses"])
+    return checked | {"spec": Spec.from_dict(checked["spec"])}
+
+
+def _whole(value: Any) -> bool:
+    """Whether this is an integer that a file can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _number(value: Any) -> bool:
+    """Whether this is a finite number."""
+    return _whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _count(value: Any) -> bool:
+    return _whole(value) and bool(value >= 0)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _list_of(sound: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """A check of lists all of whose items are sound."""
+    return lambda value: isinstance(value, (list, tuple)) and all(map(sound, value))
+
+
+def _address(value: Any) -> bool:
+    return _text(value) and "/" in value.strip("/")
+
+
+def _variables(value: Any) -> bool:
+    return _list_of(_address)(value) and 0 < len(value) == len(set(value))
+
+
+def _table(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _texts(value: Any) -> bool:
+    return _table(value) and all(map(_text, value.values()))
+
+
+def _criterion(value: Any) -> bool:
+    return _table(value) and _text(value.get("name"))
+
+
+_Kind = tuple[Callable[[Any], bool], str]
+_NAMES: _Kind = (_list_of(_text), "a list of texts")
+_TABLE: _Kind = (_table, "a table")
+
+#: Entry -> its check, and what it must be.
+_KINDS: dict[str, _Kind] = {
+    "spec": _TABLE,
+    "criterion": (_criterion, "a table with a name"),
+    "options": _TABLE,
+    "variables": (_variables, "a list of different addresses group/name"),
+    "loss_before": (_number, "a finite number"),
+    "losses": (
+        lambda value: _list_of(lambda x: x is None or _number(x))(value) and len(value) > 0,
+        "a list of numbers",
+    ),
+    "converged": (lambda value: isinstance(value, bool), "true or false"),
+    "n_moved": (_count, "a number of draws"),
+    "result": (_text, "a text"),
+    "loss_of_draws": (_number, "a finite number"),
+    "warnings": _NAMES,
+    "version": (_text, "a text"),
+    "versions": (_texts, "a table of texts"),
+    "flags": _NAMES,
+    "offsets": _NAMES,
+    "checksums": (
+        lambda value: _list_of(_text)(value) and set(value) <= {BEFORE, AFTER},
+        f"a list of {BEFORE} and {AFTER}",
+    ),
+    "added": _NAMES,
+    "no_part_in_reference": (_list_of(_count), "a list of numbers of chains"),
+    "diagnosis": _TABLE,
+    "reduced": _TABLE,
+    "redrawn": _TABLE,
+}
+_MAY_BE_NULL = {"loss_of_draws", "no_part_in_reference", "diagnosis", "reduced", "redrawn"}
+_REQUIRED = {
+    entry.name
+    for entry in fields(Provenance)
+    if entry.default is MISSING and entry.default_factory is MISSING
+}
+_LONGEST = 300

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.alignment.provenance import refuse_reduced, stored_elements
+from relabel.alignment.records import checked_values
 from relabel.data.containers import Groups, sharing, unpack
 from relabel.data.provenance import Provenance
 from relabel.data.roles import find_inputs, find_targets
@@ -83,8 +84,10 @@ class Aligned:
             If the draws were not aligned, if they were reduced, or if the record is damaged.
         """
         groups = unpack(data)
-        spec, transformation = stored_elements(groups, "")
+        stored_elements(groups, "")
         refuse_reduced(groups)
+        groups = checked_values(groups)
+        spec, transformation = stored_elements(groups, "")
         draws = Draws.read(sharing(groups), spec, "skip")
         return cls(groups, Provenance.within(groups), draws, transformation)
 

@@ -204,6 +204,23 @@ class Group(ABC):
         """Return the element that changes nothing, for every draw of a batch."""
         return Monomial.identity(batch, size)
 
+    def contains(self, element: Element) -> Array:
+        """Which draws have an element of this group: bool of the shape of the batch.
+
+        Permutations with factors that the group allows: 1, with signs -1, with scales any positive
+        number. Where units rotate, what mixes is an element as well; that its matrix is orthogonal
+        is checked where it is read. A group with other factors overrides this.
+        """
+        if element.mixes:
+            return np.full(element.batch, self.rotates)
+        factor = monomial(element).factor
+        size = np.abs(factor)
+        allowed: Any = np.isfinite(size) & (size > 0) if self.scales else size == 1
+        if not (self.signs or self.rotates):
+            allowed = allowed & (factor > 0)
+        found: Array = allowed.all(axis=-1)
+        return found
+
     def random(self, batch: tuple[int, ...], size: int, rng: np.random.Generator) -> Element:
         """Return random elements, for tests and simulations.
 

@@ -12,8 +12,9 @@ import xarray as xr
 from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError
 from relabel.sources.base import Source
-from relabel.sources.failures import first_line
+from relabel.sources.failures import first_line, reading
 from relabel.sources.kinds import all_sources, files_of
+from relabel.sources.members import listed
 from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = ["load", "open_draws", "read_point"]
@@ -73,7 +74,9 @@ def open_draws(
     >>> dict(tree["posterior"].sizes)
     {'chain': 1, 'draw': 100, 'mu_dim_0': 3}
     """
-    paths, source = files_of(path)
+    given = listed(path)
+    with reading(given, "draws"):
+        paths, source = files_of(given)
     if sample_dims is not None:
         options["sample_dims"] = sample_dims
     if truncate:
@@ -81,7 +84,8 @@ def open_draws(
     for name, value in options.items():
         if name not in source.options:
             raise DataError(f"{paths[0]}: {_not_taken(name, value, source)}")
-    return source.read(paths, **options)
+    with reading(paths, source.name):
+        return source.read(paths, **options)
 
 
 def _not_taken(name: str, value: Any, source: Source) -> str:
@@ -119,9 +123,10 @@ def load(draws: DrawsLike, names: Collection[str], path: PathLike) -> None:
             if f"{group}/{name}" in names or (plain and (name in names or not names)):
                 try:
                     variable.load()
-                except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+                except Exception as error:
+                    full = "there is not enough memory: " * isinstance(error, MemoryError)
                     raise FileError(
-                        f"{path}: {group}/{name} cannot be read: {first_line(error)}"
+                        f"{path}: {group}/{name} cannot be read: {full}{first_line(error)}"
                     ) from error
 
 
@@ -145,9 +150,11 @@ def read_point(path: PathLike) -> tuple[xr.Dataset, str]:
     FileError
         If the draws were not aligned and have no ``lp`` to choose one by.
     """
-    groups = unpack(open_draws(path))
+    draws = open_draws(path)
+    groups = unpack(draws)
     if "posterior" not in groups:
         raise FileError(f"{path}: no group 'posterior' to take a reference from")
+    load(draws, ["sample_stats/lp"] if "relabel" not in groups else [], path)
     posterior = groups["posterior"]
     if not set(SAMPLE_DIMS) & set(posterior.dims):
         return posterior, "the point in the file"
@@ -159,5 +166,6 @@ def read_point(path: PathLike) -> tuple[xr.Dataset, str]:
             f"{path}: its draws were not aligned and have no sample_stats/lp to choose one by; "
             "align them first, or store a single point"
         )
+    load(draws, [], path)
     best = lp.fillna(-np.inf).argmax(SAMPLE_DIMS)
     return posterior.isel({dim: int(best[dim]) for dim in SAMPLE_DIMS}), "its draw of highest lp"

@@ -7,8 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from relabel.errors import FileError, SpecError
-from relabel.sources.failures import first_line
+from relabel.errors import SpecError
+from relabel.sources.failures import check_file, first_line, reading
 from relabel.spec.spec import Spec
 
 __all__ = ["read_spec"]
@@ -35,14 +35,13 @@ def read_spec(path: str | os.PathLike[str]) -> tuple[Spec, dict[str, Any] | None
         If it cannot be read, or is not a spec.
     """
     path = Path(path)
+    check_file(path)
+    with reading(path, "a spec"):
+        text = path.read_text(encoding="utf-8")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: cannot be read: {first_line(error)}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path}: not valid TOML: {error}") from error
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError, MemoryError) as error:  # also of integers of 5,000 digits
+        raise SpecError(f"{path}: not valid TOML: {first_line(error)}") from error
     criterion = tables.pop("criterion", None)
     if criterion is not None and (not isinstance(criterion, dict) or "name" not in criterion):
         raise SpecError(f'{path}: the table [criterion] needs a name, as in name = "mean"')

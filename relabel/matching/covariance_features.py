@@ -194,6 +194,12 @@ class CovarianceProblem:
 
     def _check(self, covariance: Array, units: str, rows: slice) -> None:
         """Raise DataError unless all matrices are covariances."""
+        if not np.isfinite(covariance).all():
+            draw = np.argwhere(~np.isfinite(covariance))[0][0]
+            raise DataError(
+                f"{', '.join(self.places)}: the covariance holds NaN or infinities in member "
+                f"{rows.start + draw}; leave the member out, or match with covariance='diagonal'"
+            )
         values = np.linalg.eigvalsh(covariance)
         bad = values[..., 0] < _NEGATIVE * np.abs(values[..., -1])
         if bad.any():

@@ -14,10 +14,11 @@ from relabel._util.validate import choice
 from relabel.data.labels_in_draws import labels_of
 from relabel.errors import DataError, SpecError
 from relabel.groups.elements import Element
+from relabel.matching.faulty import Faulty, check_negatives, compared_addresses
 from relabel.matching.features import Problem
 from relabel.numerics.labels import check_range
 from relabel.spec.centring import Offsets
-from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec, Spec, non_finite
+from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec, Spec
 from relabel.spec.transformation import Transformation
 
 if TYPE_CHECKING:
@@ -59,14 +60,18 @@ class Draws:
         spec: Spec,
         nonfinite: str,
         beside: Mapping[str, xr.Dataset] | None = None,
+        criterion: Criterion | None = None,
     ) -> Draws:
-        """Bind the spec to the groups and look for draws that are not finite.
+        """Bind the spec to the groups and look for draws that cannot be compared.
+
+        They are sought among the variables that the criterion compares, or that units may be
+        matched on.
 
         Raises
         ------
         SpecError, DataError
-            If the spec does not fit the draws, or if draws are not finite and `nonfinite` is
-            ``"raise"``.
+            If the spec does not fit the draws; if draws are not finite, or too large, and
+            `nonfinite` is ``"raise"``; if the negative of an integer does not fit.
         """
         choice("nonfinite", nonfinite, ("raise", "skip"))
         resolved = spec.bind(groups)
@@ -75,9 +80,11 @@ class Draws:
                 found = labels_of(variable.chosen(groups[variable.group][variable.name]))
                 n_units = resolved.sizes[variable.labels_of]
                 check_range(found, n_units, variable.address, variable.labels_of)
-        excluded = non_finite(resolved, groups)
-        if excluded.any() and nonfinite == "raise":
-            raise DataError(_name_draws(excluded, groups["posterior"]))
+        check_negatives(resolved, groups)
+        faulty = Faulty.of(resolved, groups, compared_addresses(resolved, criterion))
+        if nonfinite == "raise":
+            faulty.raise_named(groups["posterior"])
+        excluded = faulty.draws
         if excluded.all():
             raise DataError("every draw has a NaN or an infinity; there is nothing to align")
         offsets = Offsets.of(resolved, groups["posterior"], excluded)
@@ -152,26 +159,3 @@ def log_density(groups: Mapping[str, xr.Dataset]) -> Array | None:
         return None
     lp: Array = stats["lp"].transpose(*SAMPLE_DIMS).values.astype(float)
     return np.where(np.isfinite(lp), lp, np.nan) if np.isfinite(lp).any() else None
-
-
-def _name_draws(excluded: Array, posterior: xr.Dataset) -> str:
-    """Say which draws are not finite."""
-    places = np.argwhere(excluded)
-    named = [
-        ", ".join(
-            f"{dim} {posterior[dim].values[i] if dim in posterior.coords else i}"
-            for dim, i in zip(SAMPLE_DIMS, place, strict=True)
-        )
-        for place in places[:3]
-    ]
-    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-    whole = excluded.all(axis=1)
-    if whole.any() and not excluded[~whole].any():
-        more += (
-            "; all draws of some chains do, and none of the others: if these chains have fewer "
-            "units and were padded, align chains of one number of units by themselves"
-        )
-    return (
-        f"{len(places)} of {excluded.size} draws hold NaN or infinities: {'; '.join(named)}{more}; "
-        "leave them out with nonfinite='skip' (--skip-nonfinite), or fix them first"
-    )

@@ -90,7 +90,7 @@ def best_begin(task: Task, search: Search, firsts: Sequence[Block]) -> Begin:
         for name, elements in search.known_starts.items()
     }
     chain = None if search.chain is None else search.chain[rows]
-    sample = Task.of(Sample.of(task.source, rows), task.criterion, None, None)
+    sample = replace(task, source=Sample.of(task.source, rows), report=None).afresh(task.criterion)
     search = replace(search, chain=chain, known_starts=known)
     candidates = _candidates(sample, search, firsts)
     name, elements = next(candidates)
@@ -196,7 +196,10 @@ def _by_looks(task: Task, search: Search, every: _Some) -> Iterator[tuple[str, E
     layout, block = task.layout, task.source.block(0)
     if not any(layout.columns.values()):
         return
-    middle = {u: np.median(x.reshape(-1, x.shape[2]), axis=0) for u, x in block.own.items()}
+    middle = {
+        u: np.median(x.reshape(x.shape[0] * x.shape[1], x.shape[2]), axis=0)
+        for u, x in block.own.items()
+    }
     looks = {"ranks": ranks(block, layout), "distances": distances(block, layout, middle)}
     assert isinstance(task.source, Sample)
     for name, own in looks.items():
@@ -207,7 +210,7 @@ def _by_looks(task: Task, search: Search, every: _Some) -> Iterator[tuple[str, E
 
 def _rough(task: Task, search: Search, criterion: _Some, first: Block) -> Elements:
     """Align the sample to the mean of some features, beginning with one draw."""
-    task = Task(task.source, task.layout, task.pooled, criterion)
+    task = task.afresh(criterion)
     state, reference = task.unmoved(), task.reference_at(first)
     search.run(task, state, reference, thorough=False)
     descend(task, state, reference)

@@ -42,7 +42,7 @@ def separation(block: Block, layout: Layout, units: str) -> Array:
     """
     values = layout.features(block, units)
     values = np.where(layout.signed(units), np.abs(values), values)
-    whole = values.reshape(-1, values.shape[2]).var(axis=0)
+    whole = values.reshape(values.shape[0] * values.shape[1], values.shape[2]).var(axis=0)
     within = np.sort(values, axis=1).var(axis=0)
     least = 1e-10 * np.where(whole > 0, whole, 1.0)
     ratio: Array = 0.5 * (np.log(whole + least) - np.log(within + least)).mean(axis=0)
@@ -137,6 +137,10 @@ def distances(block: Block, layout: Layout, middle: Mapping[str, Array]) -> dict
     found = {}
     for units in layout.sizes:
         away = np.abs(block.own[units] - middle[units])
-        typical = np.median(away.reshape(-1, away.shape[2]), axis=0) if away.size else 1.0
+        typical = (
+            np.median(away.reshape(away.shape[0] * away.shape[1], away.shape[2]), axis=0)
+            if away.size
+            else 1.0
+        )
         found[units] = np.log(away + np.where(typical > 0, 0.1 * typical, 1.0))
     return found

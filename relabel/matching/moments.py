@@ -18,6 +18,10 @@ Array = NDArray[Any]
 #: is off by 1e-11 of their size.
 _ROUNDING = 1e-20
 
+#: Mean squares below this, or above its inverse, and variances below that share of a mean square
+#: are looked at: see :mod:`relabel.matching.features.conditioning`.
+_LEAST, _NARROW = 2.0**-720, 2.0**-38
+
 
 @dataclass(frozen=True)
 class Pooled:
@@ -31,11 +35,14 @@ class Pooled:
         Mean of every own feature; zero where it flips with its unit.
     pairs : tuple of float
         Variance of every pair's entries, likewise.
+    ordinary : bool
+        Whether float64 held the squares of all features, and their spread beside their size.
     """
 
     own: dict[str, Array]
     centre: dict[str, Array]
     pairs: tuple[float, ...]
+    ordinary: bool = True
 
 
 def pooled_moments(source: Source) -> Pooled:
@@ -61,6 +68,7 @@ def pooled_moments(source: Source) -> Pooled:
         {units: moments.variance() for units, moments in own.items()},
         {units: moments.mean for units, moments in own.items()},
         tuple(float(moments.variance()) for moments in pairs),
+        all(moments.ordinary() for moments in (*own.values(), *pairs)),
     )
 
 
@@ -77,16 +85,32 @@ class _Moments:
         n, total = len(values), self.n + len(values)
         mean = np.where(centred, values.mean(axis=0), 0.0)
         step = mean - self.mean if self.n else np.zeros_like(mean)
-        self.squares = self.squares + ((values - mean) ** 2).sum(axis=0)
-        self.squares += step**2 * (self.n * n / total)
+        with np.errstate(over="ignore", invalid="ignore"):  # seen in `ordinary`
+            self.squares = self.squares + ((values - mean) ** 2).sum(axis=0)
+            self.squares += step**2 * (self.n * n / total)
         self.mean = self.mean + step * (n / total) if self.n else mean
         self.n = total
 
     def variance(self) -> Array:
         """Return the variance, or 1 where it is only rounding."""
-        variance = self.squares / self.n
-        size = variance + self.mean**2
+        variance, size = self._sizes()
         positive: Array = np.where(
             variance > _ROUNDING * size, variance, np.where(size > 0, size, 1.0)
         )
         return positive
+
+    def ordinary(self) -> bool:
+        """Whether the squares are in a range that is held, and no spread is small beside a size.
+
+        A feature that is zero throughout, or so small that its squares are zero, is not known to be
+        ordinary.
+        """
+        variance, size = self._sizes()
+        held = (size > _LEAST) & (size < 1 / _LEAST)
+        return bool((held & (variance > _NARROW * size)).all())
+
+    def _sizes(self) -> tuple[Array, Array]:
+        """Return the variances and the mean squares."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            variance = self.squares / self.n
+            return variance, variance + self.mean**2

@@ -108,6 +108,7 @@ def solve(
     Metaheuristics*, 320-353. https://doi.org/10.1007/0-306-48056-5_11
     """
     task = replace(Task.of(source, criterion, first, progress), certify=certify)
+    first = task.seen(first) if isinstance(first, Block) else first
     if given is not None:
         return _kept(task, dict(given), first)
     search = Search(chain, dict(known_starts or {}), n_random, n_perturbations, rng)
@@ -131,6 +132,7 @@ def rough_elements(
     dict of str to Element
     """
     task = Task.of(source, criterion, first, progress)
+    first = task.seen(first)
     state, reference = task.unmoved(), task.reference_at(first)
     Search().run(task, state, reference, thorough=False)
     descend(task, state, reference)
@@ -189,7 +191,7 @@ def _from_draw(task: Task, search: Search, first: Block) -> Solution:
     """Start from one draw."""
     state, initial = task.unmoved(), task.criterion.initial()
     if initial is not None:
-        begin = _solved(replace(task, criterion=initial), search, first)
+        begin = _solved(task.afresh(initial), search, first)
         state.elements, state.start = begin.elements, begin.start
         return _refined(task, state, None, search)
     reference = task.reference_at(first)

@@ -14,8 +14,8 @@ from relabel._util.progress import Report
 from relabel.groups import Group, Score
 from relabel.groups.elements import Monomial, monomial
 from relabel.matching.certificate import gap_of, upper_bound
-from relabel.matching.criteria.base import Criterion, Reference, add
-from relabel.matching.features import Block, Layout, Source
+from relabel.matching.criteria.base import Criterion, Reference, Remarks, Statistics, add
+from relabel.matching.features import Block, Conditioned, Conditioning, Layout, Source
 from relabel.matching.moments import Pooled, pooled_moments
 from relabel.matching.search import Elements, View, exact, identity
 from relabel.matching.state import Solution, State
@@ -62,6 +62,8 @@ class Task:
     pooled : Pooled
         Their moments, which no relabelling changes.
     criterion : Criterion
+    conditioning : Conditioning
+        How the features of the source were changed, so that float64 compares them well.
     report : callable, optional
         Called with a stage's name, the blocks done and the number of blocks.
     certify : bool
@@ -72,6 +74,7 @@ class Task:
     layout: Layout
     pooled: Pooled
     criterion: Criterion
+    conditioning: Conditioning
     report: Report | None = None
     certify: bool = False
     _scores: _Scores = field(default_factory=_Scores)
@@ -80,8 +83,18 @@ class Task:
     def of(cls, source: Source, criterion: Criterion, first: object, report: Report | None) -> Task:
         """Set the task up; a first reference that is given brings its own centre."""
         pooled = pooled_moments(source)
+        if isinstance(first, Reference):
+            conditioning = first.conditioning
+        elif pooled.ordinary:
+            conditioning = Conditioning()
+        else:
+            conditioning = Conditioning.of(source, together=not criterion.scale_free)
+        if conditioning:
+            source = Conditioned(source, conditioning)
+            pooled = pooled_moments(source)
         centre = first.centre if isinstance(first, Reference) else pooled.centre
-        return cls(source, replace(source.layout, centre=centre), pooled, criterion, report)
+        layout = replace(source.layout, centre=centre)
+        return cls(source, layout, pooled, criterion, conditioning, report)
 
     def views(self, reference: Reference, stage: str) -> Iterator[tuple[slice, View]]:
         """Yield the draws of every block, and their view under a reference."""
@@ -95,6 +108,10 @@ class Task:
             if self.report is not None:
                 self.report(stage, number + 1, len(slices))
 
+    def afresh(self, criterion: Criterion) -> Task:
+        """Return the same draws, compared by a criterion (or by this one on other draws)."""
+        return replace(self, criterion=criterion, _scores=_Scores())
+
     def unmoved(self) -> State:
         """Return all draws as they are."""
         return State.unmoved(self.layout, self.source.n_draws)
@@ -105,12 +122,21 @@ class Task:
             self.criterion.statistics(self.source.block(number), self.layout, state.rows(rows))
             for number, rows in enumerate(self.source.slices)
         )
-        return self.criterion.form_reference(reduce(add, parts), self.pooled, self.layout, previous)
+        return self._formed(reduce(add, parts), previous)
 
     def reference_at(self, draw: Block) -> Reference:
         """Form the reference from one draw."""
         alone = self.criterion.statistics(draw, self.layout, identity(self.layout, 1))
-        return self.criterion.form_reference(alone, self.pooled, self.layout, None)
+        return self._formed(alone, None)
+
+    def _formed(self, sums: Statistics, previous: Reference | None) -> Reference:
+        """Form the reference from sums over draws, and note how their features were changed."""
+        formed = self.criterion.form_reference(sums, self.pooled, self.layout, previous)
+        return replace(formed, conditioning=self.conditioning) if self.conditioning else formed
+
+    def seen(self, draw: Block) -> Block:
+        """Return a draw that was laid out as the source was, changed as its features are."""
+        return self.conditioning.block(draw, self.layout) if self.conditioning else draw
 
     def compared(self, state: State, reference: Reference) -> State:
         """Fill in the gains of the elements of all draws under a reference."""
@@ -151,8 +177,21 @@ class Task:
             before,
             converged,
             self.gaps(state, reference, best),
-            self.criterion.remarks(self.source, self.layout, reference, state.elements),
+            self._remarks(reference, state.elements),
         )
+
+    def _remarks(self, reference: Reference, elements: Elements) -> Remarks:
+        """Return the criterion's remarks, and in which units the losses are."""
+        found = self.criterion.remarks(self.source, self.layout, reference, elements)
+        exponents = self.conditioning.exponents - {0}
+        if not exponents or (self.criterion.is_distance and self.criterion.scale_free):
+            return found
+        powers = ", ".join(f"2**{-exponent}" for exponent in sorted(exponents))
+        text = (
+            "float64 does not hold the squares of some values: losses and margins are those of "
+            f"these values times {powers}"
+        )
+        return replace(found, warnings=[*found.warnings, text])
 
     def gaps(self, state: State, reference: Reference, best: bool = True) -> Array:
         """Return how far each loss may be above the lowest (:mod:`relabel.matching.certificate`).

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from relabel.spec.leftovers import is_default, named_as_bias
+
 __all__ = [
     "Architecture",
     "Array",
     "End",
     "Layer",
     "find_architectures",
-    "is_default",
     "is_ordered",
     "shared_dims",
 ]
 
 _FIRST = {"in", "input", "inputs", "first", "x", "feature", "features", "covariates"}
 _LAST = {"out", "output", "outputs", "last", "final", "head", "y", "target", "targets"}
-_BIAS = {"b", "c", "bias", "biases", "intercept", "intercepts", "offset", "offsets"}
 _WEIGHT = {"w", "u", "v", "weight", "weights", "kernel", "kernels", "fc", "dense", "linear"}
 _WEIGHT |= {"layer", "layers"}
 
@@ -72,7 +72,7 @@ class Array:
     @property
     def is_bias(self) -> bool:
         """Whether it may be a bias; one without axes belongs to a single output."""
-        return self.kind == "f" and len(self.shape) <= 1 and bool(_BIAS & set(self.words))
+        return self.kind == "f" and len(self.shape) <= 1 and named_as_bias(self.name)
 
     @property
     def is_weight(self) -> bool:
@@ -191,11 +191,6 @@ def _shortened(items: list[str]) -> list[str]:
 def _words(dim: str) -> set[str]:
     """Words in a dimension's name; none in a default name such as ``W1_dim_0``."""
     return set() if is_default(dim) else set(re.findall(r"[a-z]+", dim.lower()))
-
-
-def is_default(dim: str) -> bool:
-    """Whether a dimension has the name that samplers give by default, as in ``W1_dim_0``."""
-    return re.fullmatch(r".*_dim_\d+", dim) is not None
 
 
 def shared_dims(arrays: Sequence[Array]) -> list[str]:

@@ -22,7 +22,6 @@ from relabel.proposals.feedforward import (
     Array,
     End,
     find_architectures,
-    is_default,
     is_ordered,
     shared_dims,
 )
@@ -30,6 +29,7 @@ from relabel.proposals.latent_variables import complete, known_dims
 from relabel.proposals.layer_names import Reading, follows_conventions, read_names
 from relabel.proposals.model_zoo import Known, known_network
 from relabel.spec.arrays import check_draws, closest, core_dims, core_shape, is_drawn
+from relabel.spec.leftovers import is_default
 from relabel.spec.spec import Spec
 
 __all__ = ["Proposal", "propose"]

@@ -10,7 +10,7 @@ import xarray as xr
 
 from relabel._util.registry import Registry
 from relabel.data.containers import DrawsLike
-from relabel.errors import FileError
+from relabel.sources.failures import check_file, reading
 
 __all__ = ["HDF5", "SOURCES", "Source", "start_of"]
 
@@ -99,10 +99,8 @@ def start_of(path: Path) -> bytes:
     FileError
         If the file cannot be read.
     """
+    check_file(path)
     if path.is_dir():
         return b""
-    try:
-        with path.open("rb") as file:
-            return file.read(_START)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    with reading(path, "a file"), path.open("rb") as file:
+        return file.read(_START)

@@ -14,10 +14,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.data.containers import DrawsLike
-from relabel.errors import DataError, FileError
+from relabel.errors import DataError
 from relabel.sources.base import Source
+from relabel.sources.failures import check_file, reading
 from relabel.sources.members import STACKED, noted
-from relabel.sources.npz import OBJECTS, UNREADABLE
+from relabel.sources.npz import read_array
 from relabel.sources.pytrees import ALONE, flatten, path_notes
 from relabel.sources.samples import (
     as_array,
@@ -242,21 +243,9 @@ def from_npy(
 
 def read_npy(path: Path) -> Array:
     """Read one array; objects are refused."""
-    if not path.exists():
-        raise FileError(f"{path}: no such file or folder")
-    try:
-        with path.open("rb") as file:
-            array: Array = np.lib.format.read_array(file, allow_pickle=False)
-    except UNREADABLE as error:
-        if OBJECTS in str(error):
-            raise FileError(
-                f"{path}: holds objects, which is a pickle, and a pickle runs code when it is "
-                "loaded; load it yourself in Python, where you trust it, and save numbers"
-            ) from error
-        raise FileError(
-            f"{path}: cannot be read as .npy; it is damaged or was cut short: {error}"
-        ) from error
-    return array
+    check_file(path)
+    with reading(path, ".npy"), path.open("rb") as file:
+        return read_array(file, path.stat().st_size, "the array")
 
 
 def _write(data: DrawsLike, path: Path) -> None:

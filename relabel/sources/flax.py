@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from relabel.data.containers import DrawsLike
 from relabel.errors import DataError, FileError
 from relabel.sources.base import Source
-from relabel.sources.failures import first_line, package
+from relabel.sources.failures import check_file, package, reading
 from relabel.sources.members import (
     MEMBERS,
     NAMED,
@@ -40,6 +41,8 @@ Leaves = dict[tuple[str, ...], Any]
 
 # The extension types of flax.serialization.
 _ARRAY, _SCALAR = 1, 3
+
+_DTYPE = re.compile("[a-z]+[0-9]*(_?[a-z0-9]+)*")  # as in float32, float8_e4m3fn
 
 _INSTALL = '"posterior-relabel[flax]"'
 
@@ -159,13 +162,10 @@ def read_msgpack(path: Path) -> dict[str, Any]:
         If it is not such a file, is damaged, or the package msgpack is missing.
     """
     msgpack = package("msgpack", _INSTALL, f"{path}: msgpack")
-    try:
+    check_file(path)
+    with reading(path, "msgpack of Flax"):
         tree = msgpack.unpackb(path.read_bytes(), ext_hook=_unpacked, strict_map_key=False)
         tree = _unchunked(tree)
-    except (ValueError, TypeError, OSError, KeyError, RecursionError, msgpack.UnpackException) as e:
-        raise FileError(
-            f"{path}: cannot be read as msgpack of Flax; it is damaged or was cut short: {e}"
-        ) from e
     if not isinstance(tree, dict) or not tree:
         raise FileError(f"{path}: msgpack, but not a dictionary of parameters, as Flax writes it")
     return tree
@@ -178,6 +178,8 @@ def _unpacked(code: int, data: bytes) -> Any:
     if code not in (_ARRAY, _SCALAR):
         raise ValueError(f"a value of the unknown type {code}")
     shape, name, buffer = msgpack.unpackb(data)
+    if not (isinstance(name, str) and _DTYPE.fullmatch(name)):
+        raise ValueError(f"an array of the unknown dtype {name!r}")
     if "float16" in name or "float8" in name:
         return Unreadable(name, tuple(shape))
     return np.frombuffer(buffer, dtype=np.dtype(name)).reshape(shape)
@@ -276,17 +278,12 @@ def read_orbax(folder: Path) -> Any:
     import jax
 
     inner = [path for path in (folder / "default", folder / "params", folder) if _is_params(path)]
-    try:
-        with _quiet_orbax():
-            checkpointer = ocp.PyTreeCheckpointer()
-            place = inner[0].resolve()
-            about = checkpointer.metadata(place).item_metadata.tree
-            options = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), about)
-            return checkpointer.restore(place, restore_args=options)
-    except Exception as error:
-        raise FileError(
-            f"{folder}: cannot be read as a checkpoint of Orbax: {first_line(error)}"
-        ) from error
+    with reading(folder, "a checkpoint of Orbax"), _quiet_orbax():
+        checkpointer = ocp.PyTreeCheckpointer()
+        place = inner[0].resolve()
+        about = checkpointer.metadata(place).item_metadata.tree
+        options = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), about)
+        return checkpointer.restore(place, restore_args=options)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from relabel._util.text import natural_key
 from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError, SpecError
+from relabel.sources.failures import check_file, reading
 from relabel.sources.samples import as_array, notes_of, samples_of, stacked, tree_of
 from relabel.spec.spec import SAMPLE_DIMS
 
@@ -26,6 +27,7 @@ __all__ = [
     "as_paths",
     "check_distinct",
     "common_metadata",
+    "exists",
     "from_members",
     "is_pattern",
     "listed",
@@ -280,7 +282,15 @@ def common_metadata(found: Sequence[Mapping[str, str]]) -> str | None:
 
 def is_pattern(path: Path) -> bool:
     """Whether a path is not a file but a pattern that names of files may match."""
-    return not path.exists() and bool(set("*?[") & set(path.name))
+    return not exists(path) and bool(set("*?[") & set(path.name))
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything by this name; there is not if no file can have it."""
+    try:
+        return os.path.lexists(path)
+    except (OSError, ValueError):
+        return False
 
 
 def listed(given: Any) -> list[Path]:
@@ -321,15 +331,16 @@ def as_paths(source: Any, whole: Callable[[Path], bool] = lambda _: False) -> li
     if not paths:
         raise FileError("no files are given")
     if len(paths) == 1 and is_pattern(paths[0]):
-        paths = sorted(paths[0].parent.glob(paths[0].name), key=lambda path: natural_key(path.name))
+        pattern = paths[0]
+        paths = sorted(pattern.parent.glob(pattern.name), key=lambda path: natural_key(path.name))
         if not paths:
-            raise FileError(f"{source}: no file fits this pattern")
+            raise FileError(f"{pattern}: no file fits this pattern")
     for path in paths:
-        if not path.exists():
-            raise FileError(f"{path}: no such file or folder")
+        check_file(path)
     if len(paths) == 1 and paths[0].is_dir() and not whole(paths[0]):
         folder = paths[0]
-        found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        with reading(folder, "a folder"):
+            found = [path for path in folder.iterdir() if not path.name.startswith(".")]
         paths = sorted(found, key=lambda path: natural_key(path.name))
         if not paths:
             raise FileError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import xarray as xr
@@ -17,6 +17,7 @@ from relabel._util.validate import mapping
 from relabel.data.containers import DrawsLike
 from relabel.errors import FileError
 from relabel.sources.base import Source
+from relabel.sources.failures import check_expansion, check_file, reading
 from relabel.sources.members import (
     MEMBERS,
     NAMED,
@@ -31,11 +32,10 @@ from relabel.sources.samples import as_it_came, notes_of, tree_of
 
 __all__ = [
     "NPZ",
-    "OBJECTS",
-    "UNREADABLE",
     "from_dict",
     "from_npz",
     "names_in_archive",
+    "read_array",
     "read_npz",
     "refuse_archive",
     "to_dict",
@@ -43,20 +43,12 @@ __all__ = [
 
 Array = NDArray[Any]
 
-#: Errors of NumPy for a damaged file, and for one that announces more than there is memory for.
-UNREADABLE = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-)
 
-#: Part of NumPy's message about an array that only a pickle could load.
-OBJECTS = "allow_pickle=False"
+#: Readers of the header by version; version 3 has only been written for named fields.
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def from_dict(samples: Mapping[str, Any], *, sample_dims: str | None = None) -> xr.DataTree:
@@ -164,25 +156,56 @@ def _read(paths: Sequence[Path], *, sample_dims: str | None = None) -> xr.DataTr
 
 def read_npz(path: Path) -> dict[str, Array]:
     """Read all arrays of one file; objects are refused."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = archive.files
-            arrays = {name: archive[name] for name in names}
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file or folder") from error
-    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
-        if OBJECTS in str(error):
-            raise FileError(
-                f"{path}: holds an array of objects, which is a pickle, and a pickle runs code "
-                "when it is loaded; load it yourself in Python, where you trust it, and save "
-                "arrays of numbers"
-            ) from error
+    check_file(path)
+    with reading(path, ".npz"), zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        check_expansion(path, sum(entry.file_size for entry in entries))
+        if len({entry.filename for entry in entries}) < len(entries):
+            raise FileError(f"{path}: two of its arrays have the same name")
+        arrays = {}
+        for entry in entries:
+            with archive.open(entry) as stream:
+                name = entry.filename.removesuffix(".npy")
+                arrays[name] = read_array(stream, entry.file_size, f"{name!r}")
+        return arrays
+
+
+def read_array(stream: IO[bytes], size: int, label: str) -> Array:
+    """Read one array in NumPy's format, after its header was found to fit its size.
+
+    Parameters
+    ----------
+    stream : binary file
+        At its beginning.
+    size : int
+        Number of bytes in it.
+    label : str
+        Its name, for messages; :func:`~relabel.sources.failures.reading` adds the file.
+
+    Raises
+    ------
+    FileError
+        If it holds objects.
+    ValueError
+        If its header announces more or fewer bytes than follow.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADERS:
+        raise FileError(f"{label} has named fields, and draws must be numbers")
+    shape, _, dtype = _HEADERS[version](stream)
+    if dtype.hasobject:
         raise FileError(
-            f"{path}: cannot be read as .npz; it is damaged or was cut short: {error}"
-        ) from error
-    if len(arrays) < len(names):
-        raise FileError(f"{path}: two of its arrays have the same name")
-    return arrays
+            f"{label} is an array of objects, which is a pickle, and a pickle runs code when it is "
+            "loaded; load it yourself in Python, where you trust it, and save arrays of numbers"
+        )
+    announced, found = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if announced != found or any(n < 0 for n in shape):
+        raise ValueError(
+            f"{label} announces {dtype} of shape {shape}, {announced} bytes, but {found} follow"
+        )
+    stream.seek(0)
+    array: Array = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
 
 
 def _write(data: DrawsLike, path: Path) -> None:
@@ -214,7 +237,7 @@ def names_in_archive(path: Path, start: bytes) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except Exception:  # noqa: BLE001  of a damaged archive zipfile raises almost anything
         with path.open("rb") as file:
             first = file.read(4096)
     return [first[30 : 30 + int.from_bytes(first[26:28], "little")].decode(errors="replace")]

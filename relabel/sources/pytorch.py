@@ -15,7 +15,7 @@ import xarray as xr
 from relabel.data.containers import DrawsLike, unpack
 from relabel.errors import DataError, FileError
 from relabel.sources.base import Source, start_of
-from relabel.sources.failures import first_line, package
+from relabel.sources.failures import check_expansion, check_file, package, reading
 from relabel.sources.members import (
     MEMBERS,
     NAMED,
@@ -145,26 +145,37 @@ def load_weights(path: Path) -> Any:
     torch = package("torch", "torch (or save the weights as .safetensors)", f"{path}: PyTorch")
     from pickle import UnpicklingError
 
-    try:
-        _check_sums(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        other = f" ({found[1]})" if found else ""
-        raise FileError(f"{path}: holds more than weights{other}: {_UNSAFE}") from error
-    except Exception as error:  # of a damaged file PyTorch raises almost anything
-        if "TorchScript" in str(error):
-            raise FileError(f"{path}: is a TorchScript program, not weights: {_UNSAFE}") from error
-        raise FileError(
-            f"{path}: cannot be read as a file of PyTorch; it is damaged or was cut short: "
-            f"{first_line(error)}"
-        ) from error
+    check_file(path)
+    with reading(path, "a file of PyTorch"):
+        _check_archive(path)
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
+            other = f" ({found[1]})" if found else ""
+            raise FileError(f"{path}: holds more than weights{other}: {_UNSAFE}") from error
+        except RuntimeError as error:
+            if "TorchScript" in str(error):
+                raise FileError(f"{path}: a TorchScript program, not weights: {_UNSAFE}") from error
+            raise
+        check_expansion(path, _n_bytes(loaded))
+        return loaded
 
 
-def _check_sums(path: Path) -> None:
-    """Raise ValueError if a checksum of the archive is wrong, which PyTorch does not check."""
+def _n_bytes(item: Any) -> int:
+    """Size of all tensors as arrays: a tensor may repeat a few values that are stored once."""
+    if isinstance(item, Mapping):
+        item = list(item.values())
+    if isinstance(item, list | tuple):
+        return sum(map(_n_bytes, item))
+    return int(getattr(item, "nbytes", 0))
+
+
+def _check_archive(path: Path) -> None:
+    """Check the sizes in an archive, and its checksums, which PyTorch does not check."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            check_expansion(path, sum(entry.file_size for entry in archive.infolist()))
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"the checksum of {damaged} is wrong")

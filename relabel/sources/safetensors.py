@@ -17,9 +17,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.data.containers import DrawsLike
-from relabel.errors import DataError, FileError
+from relabel.errors import DataError
 from relabel.sources.base import Source
-from relabel.sources.failures import first_line, package
+from relabel.sources.failures import check_file, package, reading
 from relabel.sources.members import (
     MEMBERS,
     NAMED,
@@ -149,21 +149,18 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         If it cannot be read, is damaged or cut short, or the package safetensors is missing.
     """
     library = package("safetensors", _INSTALL, f"{path}: safetensors")
-    try:
-        with library.safe_open(path, framework="numpy") as file:  # checks the header
-            header = _header(path)
-            metadata = header.pop(_METADATA, {})
-            arrays = {
-                name: file.get_tensor(name) if entry["dtype"] in _DTYPES else _unreadable(entry)
-                for name, entry in header.items()
-            }
-    except (OSError, ValueError, library.SafetensorError) as error:
-        size = path.stat().st_size if path.exists() else 0
-        raise FileError(
-            f"{path}: cannot be read as safetensors; it is damaged or was cut short ({size} "
-            f"bytes): {first_line(error)}"
-        ) from error
-    return arrays, metadata
+    check_file(path)
+    with (
+        reading(path, "safetensors"),
+        library.safe_open(path, framework="numpy") as file,  # checks the header
+    ):
+        header = _header(path)
+        metadata = header.pop(_METADATA, {})
+        arrays = {
+            name: file.get_tensor(name) if entry["dtype"] in _DTYPES else _unreadable(entry)
+            for name, entry in header.items()
+        }
+        return arrays, metadata
 
 
 def _header(path: Path) -> dict[str, Any]:

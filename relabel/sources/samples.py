@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -252,11 +253,12 @@ def _check_keys(number: int, found: set[str], wanted: set[str], source: str) -> 
 def _safe_names(names: Mapping[str, Any], source: str) -> dict[str, str]:
     """Return names that files can hold."""
     safe = {name: name.replace("/", ".") for name in names}
+    numbers = Counter(safe.values())
     for name, short in safe.items():
         if not short or short in SAMPLE_DIMS:
             raise DataError(f"{source}: a variable cannot be named {name!r}; rename it")
-        same = [other for other, taken in safe.items() if taken == short]
-        if len(same) > 1:
+        if numbers[short] > 1:
+            same = [other for other, taken in safe.items() if taken == short]
             raise DataError(
                 f"{source}: the variables {' and '.join(map(repr, same))} would both be named "
                 f"{short!r}; rename one"

@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from relabel._util.text import natural_key
 from relabel.errors import DataError, FileError
 from relabel.sources.base import Source
+from relabel.sources.failures import check_file, reading
+from relabel.sources.members import exists
 from relabel.sources.parts import lengths, posterior_of, stats_group
 from relabel.sources.samples import tree_of
 
@@ -48,6 +50,7 @@ _STATS = {
     "divergent__": "diverging",
     "energy__": "energy",
 }
+_DIGITS = 18  # of the longest number that Stan writes as a size
 _DTYPES = {"tree_depth": np.int64, "n_steps": np.int64, "diverging": np.bool_}
 
 
@@ -150,7 +153,7 @@ def _paths(source: Any) -> list[Path]:
         source = list(runs.csv_files)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        if path.exists() or not set("*?[") & set(str(path)):
+        if exists(path) or not set("*?[") & set(str(path)):
             return [path]
         found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
         source = sorted(map(str, found), key=natural_key)
@@ -201,19 +204,20 @@ class _File:
 
 
 def _read(path: Path) -> _File:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as text:
-            config, columns, n_lines = _read_head(text, path)
-            body = _Body(path, len(columns), n_lines)
-            table = _table(body, text)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    check_file(path)
+    with reading(path, "Stan CSV"), path.open(encoding="utf-8", errors="replace") as text:
+        config, columns, n_lines = _read_head(text, path)
+        body = _Body(path, len(columns), n_lines)
+        table = _table(body, text)
+        if np.isinf(table).any():
+            text.seek(0)
+            _check_infinities(table, columns, text, path)
     method = config.get("method", "sample")
     if method not in _METHODS:
         raise _no_draws(path, method)
     if method == "variational":
         table = table[1:]  # the first row is the mean
-    n_warmup, n_draws = _expected(config)
+    n_warmup, n_draws = _expected(config, path)
     found = body.n_warmup if body.n_warmup is not None else min(n_warmup or 0, len(table))
     problem = body.cut or _missing(path, len(table), found, n_warmup, n_draws)
     return _File(path, config, columns, table[:found], table[found:], problem)
@@ -299,22 +303,40 @@ def _table(body: _Body, text: TextIO) -> Array:
         raise FileError(f"{body.path}: not all values are numbers: {error}") from error
 
 
-def _expected(config: Mapping[str, str]) -> tuple[int | None, int | None]:
+def _check_infinities(table: Array, columns: Sequence[str], text: TextIO, path: Path) -> None:
+    """Raise FileError where a finite number is beyond double precision, which reads as infinite."""
+    _, _, n_lines = _read_head(text, path)
+    for row, line in zip(table, _Body(path, len(columns), n_lines).rows(text), strict=True):
+        if not np.isinf(row).any():
+            continue
+        for column, value, word in zip(columns, row, line.split(","), strict=True):
+            if np.isinf(value) and "inf" not in word.lower():
+                raise FileError(
+                    f"{path}: {column!r} is {word.strip()[:40]} in a row, which is beyond double "
+                    "precision"
+                )
+
+
+def _expected(config: Mapping[str, str], path: Path) -> tuple[int | None, int | None]:
     """Return how many rows of warm-up and of draws the settings announce."""
     method = config.get("method", "sample")
     if method != "sample":
         key = {"variational": "output_samples", "laplace": "draws"}.get(method, "")
-        return 0, _number(config, key)
-    thin = _number(config, "thin") or 1
-    n_draws = _number(config, "num_samples")
+        return 0, _number(config, key, path)
+    thin = _number(config, "thin", path) or 1
+    n_draws = _number(config, "num_samples", path)
     saved = config.get("save_warmup") in ("1", "true") and config.get("algorithm") != "fixed_param"
-    n_warmup = _number(config, "num_warmup") if saved else 0
+    n_warmup = _number(config, "num_warmup", path) if saved else 0
     return _rounded_up(n_warmup, thin), _rounded_up(n_draws, thin)
 
 
-def _number(config: Mapping[str, str], key: str) -> int | None:
+def _number(config: Mapping[str, str], key: str, path: Path) -> int | None:
     value = config.get(key, "")
-    return int(value) if value.isdigit() else None
+    if not re.fullmatch("[0-9]+", value):
+        return None
+    if len(value) > _DIGITS:
+        raise FileError(f"{path}: its header is damaged: {key} is a number of {len(value)} digits")
+    return int(value)
 
 
 def _rounded_up(number: int | None, thin: int) -> int | None:
@@ -348,8 +370,9 @@ def _check_same_model(files: Sequence[_File]) -> None:
                     "separately"
                 )
         if file.columns != first.columns:
-            only = [c for c in first.columns if c not in file.columns]
-            other_only = [c for c in file.columns if c not in first.columns]
+            one_has, other_has = set(first.columns), set(file.columns)
+            only = [c for c in first.columns if c not in other_has]
+            other_only = [c for c in file.columns if c not in one_has]
             where, columns = (first, only) if only else (file, other_only)
             difference = f"only {where.path} has {columns[0]!r}" if columns else "in another order"
             raise DataError(f"{first.path} and {file.path} have different columns: {difference}")
@@ -443,8 +466,8 @@ def _name_and_index(column: str) -> tuple[str, tuple[int, ...]]:
     name, *rest = re.split(r"([.:])", column)
     index = []
     for mark, part in zip(rest[::2], rest[1::2], strict=True):
-        if mark == "." and part.isdigit():
-            index.append(int(part))
+        if mark == "." and re.fullmatch("[0-9]+", part):
+            index.append(int(part[: _DIGITS + 1]))  # what is longer fits no array anyway
         else:
             name += f".{part}"
     return name, tuple(index)

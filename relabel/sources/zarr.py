@@ -73,7 +73,8 @@ def _is_consolidated(path: Path) -> bool:
     if (path / ".zmetadata").exists():
         return True
     root = path / "zarr.json"
-    return root.exists() and b'"consolidated_metadata"' in root.read_bytes()
+    about = json.loads(root.read_bytes()) if root.exists() else None
+    return isinstance(about, dict) and about.get("consolidated_metadata") is not None  # or null
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import xarray as xr
 
+from relabel._util.text import join
 from relabel.errors import SpecError
-from relabel.groups import Role, group_of
+from relabel.groups import Role, activation_of, group_of
 from relabel.spec.arrays import (
     Address,
     closest,
@@ -18,7 +19,9 @@ from relabel.spec.arrays import (
     named_variables,
     variable_text,
 )
+from relabel.spec.leftovers import Leftover, is_default, leftovers, other_dims
 from relabel.spec.notation import Axes, Axis, StoredAxis, parse, terms_of
+from relabel.spec.support import no_sign
 
 __all__ = ["declared_lines", "expanded", "has_effect", "lines_from_dims", "located"]
 
@@ -127,7 +130,8 @@ def lines_from_dims(
                 f"name the axes, as in relabel.Spec(units, axes={{'W1': 'x -> {name}', ...}}), "
                 "or let relabel.propose(draws, units=...) guess them"
             )
-    _check_one_sign(groups, units, lines)
+    _check_default_names(groups, units, lines)
+    lines = _with_signs(groups, units, lines)
     _check_second_axes(groups, lines)
     return lines
 
@@ -210,31 +214,118 @@ def _check_second_axes(groups: Mapping[str, xr.Dataset], lines: Mapping[Address,
                     )
 
 
-def _check_one_sign(
+def _with_signs(
     groups: Mapping[str, xr.Dataset], units: Mapping[str, str], lines: Mapping[Address, Axes]
-) -> None:
-    """Raise SpecError if a variable that never changes its sign would flip with its units."""
+) -> dict[Address, Axes]:
+    """Return the lines in which parts of a whole and scales are only permuted (``h^0``).
+
+    Raises
+    ------
+    SpecError
+        If another variable that never changes its sign would flip with its units.
+    """
+    settled = dict(lines)
     for address, axes in lines.items():
         names = map(_only_name, axes.stored)
         signed = next((n for n in names if n and has_effect(units[n], "neutral")), None)
         variable = _array(groups, address)
         if signed is None or variable.dtype.kind not in "fi":
             continue
-        for never, other in (("negative", variable < 0), ("positive", variable > 0)):
-            if other.any():
-                continue
-            what = f"{variable_text(address)} has the dimension {signed!r} and is never {never}"
-            name, line = address[1], axes.text.replace(signed, f"{signed}^0")
-            if group_of(units[signed]).rotates:
-                raise SpecError(
-                    f"{what}: is it a scale, which cannot follow factors that rotate and mix "
-                    f"({name} = '...' leaves it alone; or declare {signed!r} signed), or are these "
-                    f"loadings ({name} = {axes.text!r})? Name the axes of all variables to say so"
-                )
-            raise SpecError(
-                f"{what}: is it a scale, which is permuted but not flipped ({name} = {line!r}), or "
-                f"a weight ({name} = {axes.text!r})? Name the axes of all variables to say so"
-            )
+        never = next(
+            (
+                sign
+                for sign, other in (("negative", variable < 0), ("positive", variable > 0))
+                if not other.any()
+            ),
+            None,
+        )
+        if never is None:
+            continue
+        if group_of(units[signed]).rotates or not no_sign(address[1], variable):
+            raise SpecError(_which_sign(address, axes, signed, never, units))
+        stored = tuple(
+            (Axis(signed, exponent=0),) if _only_name(axis) == signed else axis
+            for axis in axes.stored
+        )
+        settled[address] = replace(axes, stored=stored, text=_permuted(axes.text, signed))
+    return settled
+
+
+def _permuted(text: str, units: str) -> str:
+    """Write a line whose units are only permuted."""
+    return " ".join(f"{name}^0" if name == units else name for name in text.split())
+
+
+def _which_sign(
+    address: Address, axes: Axes, signed: str, never: str, units: Mapping[str, str]
+) -> str:
+    """Ask whether a variable that never changes its sign is a scale or a weight."""
+    what = f"{variable_text(address)} has the dimension {signed!r} and is never {never}"
+    name, line = address[1], _permuted(axes.text, signed)
+    if group_of(units[signed]).rotates:
+        return (
+            f"{what}: is it a scale, which cannot follow factors that rotate and mix "
+            f"({name} = '...' leaves it alone; or declare {signed!r} signed), or are these "
+            f"loadings ({name} = {axes.text!r})? Name the axes of all variables to say so"
+        )
+    return (
+        f"{what}: is it a scale, which is permuted but not flipped ({name} = {line!r}), or "
+        f"a weight ({name} = {axes.text!r})? Name the axes of all variables to say so"
+    )
+
+
+def _check_default_names(
+    groups: Mapping[str, xr.Dataset], units: Mapping[str, str], lines: Mapping[Address, Axes]
+) -> None:
+    """Raise SpecError if units are named like one variable's dimension, and others may have them.
+
+    Samplers call dimensions without a name ``mu_dim_0``, ``cov_dim_0``, ...: such a name says
+    nothing of other variables. Those whose first axis has that size, or the same axis as in the
+    variable that has the name, are likely to be of the same units.
+    """
+    for name in filter(is_default, units):
+        own = {a: core_dims(_array(groups, a)) for a, axes in lines.items() if name in axes.names()}
+        size = max((_array(groups, a).sizes[name] for a in own), default=0)
+        likely = {0, *(dims.index(name) for dims in own.values())}
+        carried = {a: [d for d in dims if d not in units] for a, dims in own.items()}
+        found = leftovers(groups, lines, size, other_dims(groups, carried))
+        others = [left for left in found if likely & set(left.places) and not left.other]
+        if own and others:
+            raise SpecError(_other_variables(name, units[name], own, others))
+
+
+def _other_variables(
+    name: str, symmetry: str, own: Mapping[Address, Sequence[str]], others: Sequence[Leftover]
+) -> str:
+    """Ask which other variables carry units that were named like one variable's dimension."""
+    short = _short_name(symmetry)
+    lines = {
+        address[1]: " ".join(short if dim == name else "_" for dim in dims)
+        for address, dims in own.items()
+    } | {left.name: left.line(short) for left in others}
+    what = (
+        f"{name!r} is the default name of a dimension of {', '.join(a[1] for a in own)}, and says "
+        f"nothing of {join(others)}, which would stay behind: if they are of the same units, name "
+        "the axes of all"
+    )
+    if short == "h":
+        return (
+            f"{what} with arrows, as in axes={{'W1': 'x -> h', 'b1': '-> h', 'W2': 'h -> y'}}, or "
+            f"take those of relabel.propose(draws, units={{'h': {symmetry!r}}})"
+        )
+    square = [left.name for left in others if len(left.places) > 1]
+    both = f" ('{short} {short}' in {', '.join(square)} if both axes are theirs)" if square else ""
+    return (
+        f"{what}: relabel.Spec({{{short!r}: {symmetry!r}}}, axes={lines}){both}, with '...' for "
+        "what carries none of them"
+    )
+
+
+def _short_name(symmetry: str) -> str:
+    """Return a name for units of a symmetry."""
+    if activation_of(symmetry).function is not None:
+        return "h"
+    return "component" if symmetry == "permutation" else "factor"
 
 
 def _array(groups: Mapping[str, xr.Dataset], address: Address) -> xr.DataArray:

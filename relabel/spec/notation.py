@@ -40,11 +40,14 @@ from relabel.groups import Role
 
 __all__ = ["Axes", "Axis", "Blocks", "Product", "StoredAxis", "absolute", "parse", "terms_of"]
 
+#: A name has at most 256 characters, as in netCDF, and an exponent nine digits.
 _TOKEN = re.compile(
     r"->|<-|\.\.\.|[()+]"
-    r"|(?<!\w)\|\w(?:[\w./:-]*?\w)??\|(?!\w)"  # a name between bars
-    r"|\||\w(?:[\w./:-]*?\w)??(?:\^\d+)?(?=->|<-|\.\.\.|[\s()+|]|$)"  # a name, with an exponent
+    r"|(?<!\w)\|\w(?:[\w./:-]{0,254}?\w)??\|(?!\w)"  # a name between bars
+    r"|\||\w(?:[\w./:-]{0,254}?\w)??(?:\^\d{1,9})?"  # a name, with an exponent
+    r"(?=->|<-|\.\.\.|[\s()+|]|$)"
 )
+_LONGEST = 4000  # characters of a word: the pattern may look at each as often as a name is long
 _ARROWS, _MARKS = ("->", "<-"), ("+", "|")
 
 
@@ -314,6 +317,8 @@ def _tokens(text: str) -> list[str]:
     """Split a line into tokens; raise SpecError if something is left over."""
     if not isinstance(text, str):
         raise SpecError(f"axes must be a string such as 'x -> h', not {text!r}")
+    if any(len(word) > _LONGEST for word in text.split()):
+        raise SpecError(f"axes {text[:40]!r}...: more than {_LONGEST} characters without a space")
     tokens = _TOKEN.findall(text)
     left = _TOKEN.sub("", text).strip()
     if left:

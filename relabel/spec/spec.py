@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ __all__ = [
     "ResolvedVariable",
     "Shift",
     "Spec",
+    "extremes",
     "non_finite",
     "spec_of",
 ]
@@ -373,16 +374,28 @@ def non_finite(resolved: ResolvedSpec, groups: Mapping[str, xr.Dataset]) -> np.n
     """
     posterior = groups["posterior"]
     bad = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]), bool)
-    for variable in {v.address: v for v in resolved.variables}.values():
-        values = groups[variable.group][variable.name]
-        if values.dtype.kind == "f" and variable.labels_of is None:
-            core = core_dims(values)
-            if not values.size:
-                continue
-            skip = variable.group == "allocation"  # extremes are NaN then where all values are
-            for extreme in (values.min(core, skipna=skip), values.max(core, skipna=skip)):
-                bad |= ~np.isfinite(chain_draw_values(extreme))
+    for _, low, high in extremes(resolved, groups, {v.address for v in resolved.variables}):
+        bad |= ~(np.isfinite(low) & np.isfinite(high))
     return bad
+
+
+def extremes(
+    resolved: ResolvedSpec, groups: Mapping[str, xr.Dataset], addresses: Collection[str]
+) -> Iterator[tuple[ResolvedVariable, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Yield declared variables of numbers with the lowest and highest value of every draw.
+
+    Labels are none. A NaN counts as both, but for NaN among probabilities in the group
+    ``allocation``, unless all of a draw are NaN. Arrays are float64 of shape (chain, draw).
+    """
+    for address, variable in {v.address: v for v in resolved.variables}.items():
+        values = groups[variable.group][variable.name]
+        if address not in addresses or variable.labels_of is not None or not values.size:
+            continue
+        if values.dtype.kind in "iuf":
+            core, skip = core_dims(values), variable.group == "allocation"
+            found = (values.min(core, skipna=skip), values.max(core, skipna=skip))
+            low, high = (chain_draw_values(extreme).astype(float) for extreme in found)
+            yield variable, low, high
 
 
 def spec_of(spec: Any) -> Spec:

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel.errors import DataError
+from relabel.groups import Action
 from relabel.groups.elements import ELEMENTS, Element, Monomial, Stored, monomial
 from relabel.numerics.labels import moved_labels
 from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values
@@ -208,7 +209,16 @@ class Transformation:
                 key = f"{name}_{stored.name}"
                 if key not in dataset:
                     raise DataError(f"the group 'relabel' has no variable {key!r}; it is damaged")
+                dims = (*SAMPLE_DIMS, *_dims(stored, name))
+                if set(dataset[key].dims) != set(dims) or dataset[key].dtype.kind not in "iuf":
+                    raise DataError(
+                        f"relabel/{key} must be numbers with the dimensions {', '.join(dims)}, not "
+                        f"{dataset[key].dtype} with {', '.join(map(str, dataset[key].dims))}; it "
+                        "is damaged"
+                    )
                 arrays.append(chain_draw_values(dataset[key], *_dims(stored, name)))
+            if len({array.shape[2:][-1] for array in arrays}) > 1 or not arrays[0].size:
+                raise DataError(f"relabel/{name}_* have no or different sizes; they are damaged")
             elements[name] = kind.checked(name, *arrays)
         return cls(elements, None if resolved is None else Offsets.from_dataset(dataset, resolved))
 
@@ -229,14 +239,39 @@ def _dims(stored: Stored, units: str) -> tuple[str, ...]:
 
 
 def act_on(variable: ResolvedVariable, values: Array, elements: Mapping[str, Element]) -> Array:
-    """Act with all elements on the values of one variable, batch axes first, products split."""
+    """Act with all elements on the values of one variable, batch axes first, products split.
+
+    Raises
+    ------
+    DataError
+        If the dtype of the values does not hold what they become.
+    """
     result = values
     for axis, units, action in variable.unit_axes():
+        _check_held(variable, result, elements[units], action)
         result = elements[units].act(result, axis, power=action.power, signed=action.signed)
     if variable.labels_of is not None:
         slots = monomial(elements[variable.labels_of]).inverse().index
         result = moved_labels(result, slots, variable.address, variable.labels_of)
     return result
+
+
+def _check_held(
+    variable: ResolvedVariable, values: Array, element: Element, action: Action
+) -> None:
+    """Raise DataError unless a dtype holds negatives of its integers, and the scales."""
+    dtype, held = values.dtype, True
+    if dtype.kind == "i" and action.signed:
+        held = not ((values == np.iinfo(dtype).min).any() and (element.arrays[-1] < 0).any())
+    elif dtype.kind == "f" and dtype.itemsize < 8 and action.power != 0 and not element.mixes:
+        with np.errstate(over="ignore", under="ignore"):
+            factor = (np.abs(element.arrays[-1]) ** action.power).astype(dtype)
+        held = bool((np.isfinite(factor) & (factor > 0)).all())
+    if not held:
+        raise DataError(
+            f"{variable.address}: its dtype {dtype} does not hold the values with their sign or "
+            "scale changed; convert it to a wider dtype (float64) first"
+        )
 
 
 def shift_of(shift: Shift, reader: Array, element: Element) -> Array:

@@ -132,7 +132,10 @@ class ResolvedVariable:
     @property
     def line(self) -> str:
         """Its axes in the notation, without arrows: for variables known by their dimensions."""
-        return " ".join(axis.name or "_" for axis in self.axes)
+        return " ".join(
+            (axis.name or "_") + ("" if axis.exponent == 1 else f"^{axis.exponent}")
+            for axis in self.axes
+        )
 
     def unit_axes(self) -> list[tuple[int, str, Action]]:
         """Return (position, units, action) of every axis that carries units."""

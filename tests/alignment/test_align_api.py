@@ -65,6 +65,8 @@ def test_what_the_group_holds():
     aligned = relabel.align(tree, SPEC)
     own = aligned["relabel"].to_dataset()
     assert {name: v.dims for name, v in own.data_vars.items()} == {
+        "checksum_before": ("chain", "draw"),
+        "checksum_after": ("chain", "draw"),
         "h_index": ("chain", "draw", "h"),
         "h_factor": ("chain", "draw", "h"),
         "h_margin": ("chain", "draw", "h"),

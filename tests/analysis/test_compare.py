@@ -167,7 +167,7 @@ def command(*arguments, status=0):
 def test_options_go_to_the_criteria_that_know_them(tmp_path, capsys):
     data, _ = mixture()
     file = tmp_path / "draws.nc"
-    data.to_netcdf(file)
+    data.to_netcdf(file, engine="h5netcdf")
     chosen = ["--criterion", "stephens", "--criterion", "order", "--units", "component=permutation"]
     command(file, *chosen, "--set", "order.var_names=mu", "--set", "max_sweeps=7", "--json")
     rows = json.loads(capsys.readouterr().out)["criteria"]
@@ -190,7 +190,7 @@ def test_labels_are_declared_on_the_command_line(tmp_path, capsys):
     file = tmp_path / "draws.nc"
     extra = data["allocation"].to_dataset()[["z"]].rename(z="which")
     tree = {"posterior": data["posterior"].to_dataset(), "extra": extra}
-    xr.DataTree.from_dict(tree).to_netcdf(file)
+    xr.DataTree.from_dict(tree).to_netcdf(file, engine="h5netcdf")
     chosen = ["--units", "component=permutation", "--criterion", "mean", "--json"]
     command(file, *chosen)
     assert json.loads(capsys.readouterr().out)["clusters"] is None
@@ -201,7 +201,7 @@ def test_labels_are_declared_on_the_command_line(tmp_path, capsys):
 def test_a_pivot_on_the_command_line(tmp_path, capsys):
     data, _ = mixture()
     file, out = tmp_path / "draws.nc", tmp_path / "out.nc"
-    data.to_netcdf(file)
+    data.to_netcdf(file, engine="h5netcdf")
     for chosen in (
         ["--criterion", "ecr", "--set", "reference=chain=0,draw=3"],
         ["--criterion", "ecr", "--reference", "chain=0,draw=3"],

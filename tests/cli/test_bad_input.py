@@ -1,13 +1,17 @@
 """Input that cannot be used: one clear message, status 2, nothing written; or correct work."""
 
+import os
 import re
+import shlex
+import subprocess
 import sys
+import time
 
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
-from files import DATA, SPEC, fingerprint, small_tree, write
+from files import DATA, RECORDED, REPOSITORY, SPEC, fingerprint, small_tree, write
 
 import relabel
 from relabel import DataError, SpecError
@@ -16,6 +20,7 @@ from relabel.cli import app as cli
 from relabel.data.provenance import Provenance
 
 SAMPLE = ("chain", "draw")
+LONGEST = 2.0  # seconds of work for one text
 
 
 @pytest.fixture
@@ -354,3 +359,169 @@ def test_chains_of_different_numbers_of_units():
         relabel.align(draws, {"component": "permutation"})
     aligned = relabel.align(draws.isel(chain=[0, 2]), {"component": "permutation"})
     assert np.isfinite(aligned["mu"]).all()
+
+
+# ---------------------------------------------------------------------- texts
+
+
+TEXTS = {
+    "long": "a" * 100_000,
+    "round": "(" * 10_000,
+    "square": "[" * 10_000,
+    "curly": "{a=" * 10_000,
+    "digits": "9" * 5000,
+    "huge": "1e999",
+    "dots": "a." * 10_000 + "a=1",
+}
+OPTIONS = {
+    "units": ("--units", "h={}"),
+    "name of units": ("--units", "{}=tanh"),
+    "axes": ("--axes", "b2: {}"),
+    "arrow": ("--axes", "b2: h -> {}"),
+    "variable": ("--axes", "{}: x -> h"),
+    "values": ("--values", "z={}"),
+    "sizes": ("--sizes", "x={}"),
+    "name of sizes": ("--sizes", "{}=3"),
+    "gauges": ("--gauges", "h={}"),
+    "activation": ("--activation", "{}"),
+    "criterion": ("--criterion", "{}"),
+    "set": ("--set", "max_sweeps={}"),
+    "name of set": ("--set", "{}=1"),
+    "inputs": ("--inputs", "{}"),
+    "archive": ("--inputs", "{}.npz:x"),
+    "reference": ("--reference", "{}"),
+    "chain": ("--reference", "chain={},draw=0"),
+    "sample dims": ("--sample-dims", "{}"),
+    "rng": ("--rng", "{}"),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_texts_that_are_long_or_nested(option, written, capsys, monkeypatch, tmp_path):
+    written(lambda posterior: posterior)
+    monkeypatch.chdir(tmp_path)
+    name, form = OPTIONS[option]
+    for text in TEXTS.values():
+        argv = ["relabel", "align", "in.nc", "-o", "out.nc", "--units", "h=tanh"]
+        argv += AXES if name == "--axes" or option in ("values", "sizes") else []
+        monkeypatch.setattr(sys, "argv", [*argv, "--force", "-q", name, form.format(text)])
+        start = time.process_time()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert time.process_time() - start < LONGEST, text[:20]
+        err = capsys.readouterr().err
+        assert end.value.code in (0, 2), err
+        assert "Traceback" not in err
+        if err.startswith("error: "):
+            assert err.count("\n") == 1
+            assert len(err) < 2100
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a" * 100_000,
+        "a." * 10_000 + "=",
+        "|" + "a." * 10_000 + "=|",
+        "^" * 10_000,
+        "h^" + "9" * 5000,
+        "(" * 10_000,
+        "(a + " * 10_000,
+        "-> " * 10_000,
+        "..." * 10_000,
+    ],
+)
+def test_axes_that_are_long_or_nested(line):
+    start = time.process_time()
+    with pytest.raises(SpecError):
+        relabel.Spec({"h": "tanh"}, {"W": f"{line} -> h"})
+    assert time.process_time() - start < LONGEST
+
+
+def test_specs_that_are_nested(refused, written):
+    path = written(lambda posterior: posterior).with_name("spec.toml")
+    for text in ("a = " + "[" * 10_000, "[sizes]\nx = " + "9" * 5000, "[units]\nh = 1e999"):
+        path.write_text(text)
+        assert "spec" in refused("--spec", path, units=())
+
+
+# ---------------------------------------------------------------------- standard streams
+
+
+def run(line, folder, **environment):
+    """Run a line of the shell, in which $RELABEL is the command."""
+    command = shlex.join([sys.executable, "-m", "relabel"])
+    environment = {**os.environ, "RELABEL": command, "PYTHONPATH": str(REPOSITORY), **environment}
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=environment, capture_output=True, timeout=60
+    )
+
+
+STREAMS = {
+    "closed pipe": ("$RELABEL inspect a.csv | true; exit ${PIPESTATUS[0]}", 141, b""),
+    "closed output": ("$RELABEL inspect a.csv >&-", 141, b""),
+    "closed output, help": ("$RELABEL --help >&-", 141, b""),
+    "closed output, nothing to print": (
+        "$RELABEL convert a.csv -o b.nc -q >&- && $RELABEL inspect b.nc >/dev/null",
+        0,
+        b"",
+    ),
+    "full output": (
+        "$RELABEL inspect a.csv >/dev/full",
+        2,
+        b"error: standard output: No space left on device\n",
+    ),
+    "full output, version": (
+        "$RELABEL --version >/dev/full",
+        2,
+        b"error: standard output: No space left on device\n",
+    ),
+    "closed errors": ("$RELABEL inspect missing.nc 2>&-", 2, b""),
+    "closed input": ("$RELABEL inspect a.csv <&- >/dev/null", 0, b""),
+    "pipe as a file": (
+        "$RELABEL inspect pipe",
+        2,
+        b"error: pipe: is a named pipe, not a file; save the draws in a file first\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STREAMS)
+def test_streams(case, tmp_path):
+    (tmp_path / "a.csv").write_bytes((RECORDED / "sources" / "stan_chain_1.csv").read_bytes())
+    os.mkfifo(tmp_path / "pipe")
+    line, status, told = STREAMS[case]
+    done = run(line, tmp_path)
+    assert (done.returncode, done.stderr) == (status, told)
+
+
+def test_output_that_knows_only_ascii(tmp_path):
+    draws = small_tree()["posterior"].to_dataset().rename(b1="größe")
+    write(xr.DataTree.from_dict({"posterior": draws}), tmp_path / "in.nc")
+    plain = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    done = run("$RELABEL inspect in.nc; $RELABEL inspect $'no\\xff.nc'", tmp_path, **plain)
+    assert b"posterior/gr" in done.stdout
+    assert done.returncode == 2
+    assert done.stderr == b"error: no\\udcff.nc: no such file or folder\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (MemoryError("Unable to allocate 8 EiB"), 2, "error: there is not enough memory (Unable"),
+        (KeyboardInterrupt(), 130, "interrupted: nothing was written"),
+        (DataError("one\ntwo" + "x" * 9000), 2, "error: one two"),
+    ],
+)
+def test_errors_in_one_line(error, status, told, capsys, monkeypatch):
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr("relabel.io.reading.open_draws", failing)
+    monkeypatch.setattr(sys, "argv", ["relabel", "inspect", "in.nc"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert (end.value.code, out, err.count("\n")) == (status, "", 1)
+    assert err.startswith(told)
+    assert len(err) < 2100

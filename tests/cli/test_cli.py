@@ -346,7 +346,7 @@ def test_inspect_proposes_a_spec(call, small, tmp_path):
 
 def test_inspect_shows_blocks_as_they_are_declared(call, tmp_path):
     data = xr.Dataset({"W": (("chain", "draw", "i", "j"), np.ones((1, 2, 6, 2)))})
-    xr.DataTree.from_dict({"posterior": data}).to_netcdf(tmp_path / "blocks.nc")
+    xr.DataTree.from_dict({"posterior": data}).to_netcdf(tmp_path / "blocks.nc", engine="h5netcdf")
     (tmp_path / "blocks.toml").write_text(
         '[units]\nh = "permutation"\n[axes]\nW = "(h^0 + h + h) <- x"\n'
     )

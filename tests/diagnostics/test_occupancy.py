@@ -292,10 +292,12 @@ def test_square_variables_that_are_left_behind_are_pointed_out():
             "relabel"
         ]
     )["warnings"]
-    assert not any("has two axes" in one for one in told)
+    assert not any("left as" in one for one in told)
     spec = relabel.Spec({"state": "permutation"}, values={"path": "state"})
     told = json.loads(relabel.align(tree, spec)["relabel"].attrs["relabel"])["warnings"]
-    assert any("'P' has two axes as long as there are units 'state'" in one for one in told)
+    (one,) = (one for one in told if "left as" in one)
+    assert "'P' (3 × 3): left as it was" in one
+    assert "'state state' where both axes are theirs" in one
 
 
 def test_chains_in_other_modes_of_a_mixture():

@@ -239,7 +239,7 @@ def test_blocks_that_the_preset_was_not_told_of():
     told = relabel.align(simulated.data, relabel.models.vit(2, heads=16))["relabel"].attrs[
         "relabel"
     ]
-    assert "'blocks.2.norm1.weight', 'blocks.2.norm1.bias'" in told
+    assert "'blocks.2.norm1.weight' (64), 'blocks.2.norm1.bias' (64)" in told
     assert "its function has changed" in told
     assert "its function has changed" not in aligned(simulated)["relabel"].attrs["relabel"]
 

@@ -158,13 +158,17 @@ def test_the_scale_of_a_unit_moves_with_it():
 
 
 def test_a_scale_is_not_taken_for_a_weight():
-    """Signs are refused until it is said how the units' own scales follow them."""
+    """Scales that are named so follow the units' order and not their signs, which is said."""
     data = load(CASES[1].path)
     proposal = relabel.propose(data, units={"hidden": "tanh"})
     assert not proposal.certain
     assert "'hidden^0'" in proposal.doubts[0]
-    with pytest.raises(relabel.SpecError, match=r"scale = 'hidden\^0'"):
-        relabel.align(data, {"hidden": "tanh"})
+    aligned = relabel.align(data, {"hidden": "tanh"})
+    assert (aligned["relabel"]["hidden_factor"] < 0).any()
+    assert (aligned["posterior"]["scale"] > 0).all()
+    record = Provenance.of(aligned)
+    assert record.spec.axes["posterior/scale"] == "hidden^0"
+    assert any("'scale' cannot be negative, and was permuted" in note for note in record.warnings)
 
 
 @every_case

@@ -396,7 +396,7 @@ def test_files_without_draws(tmp_path, text, message):
 
 
 def test_files_that_are_not_there(tmp_path):
-    with pytest.raises(FileError, match="No such file"):
+    with pytest.raises(FileError, match="no such file"):
         from_stan(tmp_path / "none.csv")
     with pytest.raises(FileError, match="no file fits this pattern"):
         from_stan(tmp_path / "none_*.csv")

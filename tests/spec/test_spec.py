@@ -443,19 +443,56 @@ def test_dimensions_only_lack_the_arrow(symmetry):
 @pytest.mark.parametrize("zeros", [False, True])
 def test_dimensions_only_ask_about_what_never_changes_sign(sign, zeros):
     data = named()
-    data["tau"] = sign * (data["b1"].clip(min=0) if zeros else abs(data["b1"]))
+    data["alpha"] = sign * (data["b1"].clip(min=0) if zeros else abs(data["b1"]))
     text = message(Spec({"unit": "tanh"}).bind, data)
-    assert "'tau' has the dimension 'unit' and is never" in text
+    assert "'alpha' has the dimension 'unit' and is never" in text
     assert ("negative" if sign > 0 else "positive") in text
-    assert "tau = 'unit^0'" in text
+    assert "alpha = 'unit^0'" in text
     assert Spec({"unit": "gelu"}).bind(data).sizes == {"unit": 4}
 
 
-def test_a_nan_does_not_hide_a_scale():
+def test_a_nan_does_not_hide_one_sign():
+    data = named()
+    data["alpha"] = abs(data["b1"])
+    data["alpha"][0, 0, 0] = np.nan
+    assert "is never negative" in message(Spec({"unit": "tanh"}).bind, data)
+
+
+@pytest.mark.parametrize("name", ["tau", "sigma_2", "w"])
+def test_dimensions_only_permute_scales_and_parts_of_a_whole(name):
+    data = named()
+    values = abs(data["b1"])
+    data[name] = values / values.sum("unit") if name == "w" else values
+    resolved = Spec({"unit": "tanh"}).bind(data)
+    assert axes_of(resolved)[f"posterior/{name}"] == [("unit", "neutral", 0)]
+    assert resolved.complete_spec().axes[f"posterior/{name}"] == "unit^0"
+    again = resolved.complete_spec().bind(data)
+    assert axes_of(again) == axes_of(resolved)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_scale_is_positive_in_all_draws(value):
     data = named()
     data["tau"] = abs(data["b1"])
-    data["tau"][0, 0, 0] = np.nan
-    assert "is never negative" in message(Spec({"unit": "tanh"}).bind, data)
+    data["tau"][0, 0, 0] = value
+    if value < 0:
+        assert axes_of(Spec({"unit": "tanh"}).bind(data))["posterior/tau"][0][2] == 1
+    else:
+        assert "is never negative" in message(Spec({"unit": "tanh"}).bind, data)
+
+
+def test_a_default_name_of_one_variable_is_not_a_whole_spec():
+    data = draws(mu=(3, 2), cov=(3, 2, 2), L=(5, 3), w=(3,), a=(1,), b=(1,))
+    text = message(Spec({"mu_dim_0": "permutation"}).bind, data)
+    assert "says nothing of 'cov' (3 × 2 × 2), 'w' (3), which would stay behind" in text
+    assert "{'mu': 'component _', 'cov': 'component ...', 'w': 'component'}" in text
+    text = message(Spec({"mu_dim_0": "tanh"}).bind, data)
+    assert "relabel.propose(draws, units={'h': 'tanh'})" in text
+    assert Spec({"mu_dim_0": "permutation"}).bind(data[["mu", "L"]]).sizes == {"mu_dim_0": 3}
+    assert Spec({"a_dim_0": "permutation"}).bind(data).sizes == {"a_dim_0": 1}
+    assert "'L' (5 × 3)" in message(
+        Spec({"M_dim_1": "signed"}).bind, draws(M=(4, 3), L=(5, 3))
+    )  # the same axis as in the variable that has the name
 
 
 # ---------------------------------------------------------------------- bind: what it refuses

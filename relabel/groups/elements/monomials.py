@@ -132,8 +132,12 @@ class Monomial(Element):
         DataError
             If a row is not a permutation, or a factor is zero or not finite.
         """
+        if not np.isfinite(arrays[0]).all():
+            raise DataError(f"relabel/{units}_index holds rows that are no permutations")
         index, factor = arrays[0].astype(np.int64), arrays[1].astype(float)
-        if not (np.sort(index, axis=-1) == np.arange(index.shape[-1])).all():
+        if (index != arrays[0]).any() or not (
+            np.sort(index, axis=-1) == np.arange(index.shape[-1])
+        ).all():
             raise DataError(f"relabel/{units}_index holds rows that are no permutations")
         if not (np.isfinite(factor) & (factor != 0)).all():
             raise DataError(f"relabel/{units}_factor holds factors that are zero or not finite")

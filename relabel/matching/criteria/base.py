@@ -16,7 +16,15 @@ from relabel.groups import Score
 from relabel.groups.elements import Element, Monomial
 from relabel.matching.allocation_features import FIXED, AllocationProblem
 from relabel.matching.draws import Draws
-from relabel.matching.features import Block, Layout, MatchingRule, Pair, Problem, Source
+from relabel.matching.features import (
+    Block,
+    Conditioning,
+    Layout,
+    MatchingRule,
+    Pair,
+    Problem,
+    Source,
+)
 from relabel.matching.moments import Pooled
 from relabel.matching.probes import Probes
 from relabel.spec.spec import ResolvedSpec
@@ -74,6 +82,8 @@ class Reference:
         Where every slot has scales of its own: the reciprocal variances of own features.
     penalty : float
         The contribution of the reference itself to the total loss (a prior).
+    conditioning : Conditioning
+        How the features were changed that it was formed from; so are those it is compared with.
     """
 
     own: dict[str, Array] = field(default_factory=dict)
@@ -86,6 +96,7 @@ class Reference:
     beside: dict[str, Array] = field(default_factory=dict)
     precision: dict[str, Array] = field(default_factory=dict)
     penalty: float = 0.0
+    conditioning: Conditioning = field(default_factory=Conditioning)
 
     def restricted(self, have: Layout, want: Layout) -> Reference:
         """Return the reference for draws that lack some of the variables.
@@ -115,6 +126,7 @@ class Reference:
                 for u, places in columns.items()
                 if u in self.precision
             },
+            conditioning=self.conditioning,
         )
 
 
@@ -158,8 +170,6 @@ class Criterion(ABC):
         Whether its loss is a distance or a divergence, so that a negative one is rounding.
     monotone : bool
         Whether its loss can be compared from one sweep to the next, and never rises.
-    rotates : bool
-        Whether its score is that of rotations too: slots must not differ by more than their means.
     named_references : tuple of str
         Draws that the option `reference` takes by name.
     renamed_options : mapping of str to str
@@ -169,7 +179,6 @@ class Criterion(ABC):
     name: ClassVar[str]
     is_distance: ClassVar[bool] = False
     monotone: ClassVar[bool] = True
-    rotates: ClassVar[bool] = False
     named_references: ClassVar[tuple[str, ...]] = ()
     renamed_options: ClassVar[Mapping[str, str]] = {}
 
@@ -194,6 +203,16 @@ class Criterion(ABC):
     def penalty(self, reference: Reference) -> float:
         """Return the contribution of the reference itself to the total loss (a prior)."""
         return reference.penalty
+
+    @property
+    def rotates(self) -> bool:
+        """Whether its score is that of rotations too: slots differ by their means alone."""
+        return False
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether labels stay the same if one of the variables is multiplied by a number."""
+        return False
 
     @property
     def max_sweeps(self) -> int:

@@ -15,6 +15,7 @@ from relabel.groups import GreedySigned, Group, SignedPermutation
 from relabel.matching.criteria.base import is_draw
 from relabel.matching.criteria.factor_criteria import OfLoadings
 from relabel.matching.features import MatchingRule, Problem
+from relabel.numerics.ranges import safe_exponent
 
 __all__ = ["MatchAlign", "median_draw"]
 
@@ -122,5 +123,8 @@ def median_draw(loadings: Array) -> int:
     >>> median_draw(np.array([[[3.0]], [[1.0]], [[2.0]]]))
     2
     """
+    exponent = safe_exponent(float(np.abs(loadings).max(initial=0.0)))
+    if exponent:
+        loadings = np.ldexp(loadings, -exponent)
     norms = np.sqrt(np.maximum(np.linalg.eigvalsh(loadings.swapaxes(1, 2) @ loadings)[:, -1], 0))
     return int(np.argsort(norms, kind="stable")[(len(norms) - 1) // 2])

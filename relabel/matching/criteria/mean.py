@@ -71,6 +71,11 @@ class Mean(Criterion):
         self.check_var_names()
 
     @property
+    def scale_free(self) -> bool:
+        """Whether every variable is divided by its own scale."""
+        return self.scale == "pooled"
+
+    @property
     def matched_variables(self) -> tuple[str, ...] | None:
         """Names of the variables that units are matched on."""
         return self.var_names
@@ -124,6 +129,11 @@ class ByMean(Criterion):
     def mean(self) -> Mean:
         """The mean that features are compared by."""
         return Mean()
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether every variable is divided by its own scale."""
+        return self.mean.scale_free
 
     @property
     def matched_variables(self) -> tuple[str, ...] | None:

@@ -17,7 +17,6 @@ from relabel.matching.criteria.base import Criterion, Reference, Statistics
 from relabel.matching.criteria.full_covariance import full_score, precision_root, wishart_penalty
 from relabel.matching.features import Block, Layout, aligned_own, aligned_pair
 from relabel.matching.moments import Pooled
-from relabel.spec.spec import ResolvedSpec
 
 __all__ = ["Normal"]
 
@@ -121,7 +120,6 @@ class Normal(Criterion):
     max_sweeps: int = 100
     var_names: tuple[str, ...] | None = None
     name: ClassVar[str] = "normal"
-    rotates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -154,14 +152,19 @@ class Normal(Criterion):
         """Names of the variables that units are matched on."""
         return self.var_names
 
+    @property
+    def rotates(self) -> bool:
+        """Whether its score is that of rotations too: that of shared scales is."""
+        return self.covariance == "diagonal"
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether labels stay the same if one of the variables is multiplied by a number."""
+        return True
+
     def initial(self) -> Criterion | None:
         """Start full covariances from diagonal ones."""
         return Normal(var_names=self.var_names) if self.covariance == "full" else None
-
-    def check_rotations(self, resolved: ResolvedSpec) -> None:
-        """Raise SpecError if units are to be rotated, and slots have full covariances."""
-        if self.covariance == "full":
-            super().check_rotations(resolved)
 
     # ------------------------------------------------------------------ the loop
 
@@ -317,7 +320,7 @@ def diagonal_score(features: Array, signed: Array, mean: Array, precision: Array
     shape = (n_draws, n_units, len(mean))
     scaled = mean * precision
     constant = 0.5 * (np.log(precision) - mean * scaled).sum(axis=1)
-    flat = features.reshape(-1, n_features)
+    flat = features.reshape(n_draws * n_units, n_features)
     even = (constant - 0.5 * (flat**2 @ precision.T)).reshape(shape)
     odd = np.broadcast_to(0.0, shape)
     if signed.any():

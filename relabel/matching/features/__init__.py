@@ -8,6 +8,7 @@ which every group acts by permutations and signs alone.
 """
 
 from relabel.matching.features.activations import ActivationProblem, layer_size
+from relabel.matching.features.conditioning import Conditioned, Conditioning
 from relabel.matching.features.layout import (
     Block,
     Column,
@@ -22,6 +23,8 @@ __all__ = [
     "ActivationProblem",
     "Block",
     "Column",
+    "Conditioned",
+    "Conditioning",
     "Layout",
     "MatchingRule",
     "Pair",

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.errors import SpecError
+from relabel.errors import DataError, SpecError
 from relabel.groups import Group
 from relabel.groups.elements import Dense
 from relabel.matching.features.layout import Block, Column, Layout, Pair
 from relabel.models.loadings import loadings_of, rotations_of
 from relabel.numerics.assignment import settle_gauges
+from relabel.numerics.ranges import safe_exponent
 from relabel.spec.centring import centred_variables, means_over, subtract
 from relabel.spec.gauges import centred_axis
 from relabel.spec.spec import ResolvedSpec, ResolvedVariable
@@ -29,6 +30,8 @@ Array = NDArray[Any]
 # Size of the largest array of a block: several of them should stay in the cache, and all of them
 # together small beside the draws.
 _LEAST_BYTES, _MOST_BYTES, _SHARE = 2**18, 2**22, 1 / 32
+
+_MOST_OF_LOADINGS = 150  # exponent of loadings whose fourth powers are held
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ class Problem:
         parts = []
         for rows in self.slices:
             terms = [
-                (self._centred(v, rows) ** 2, _powers(v, gauged, self.spreads))
+                (_squares(v, self._centred(v, rows)), _powers(v, gauged, self.spreads))
                 for v in self.resolved.measured()
                 if not v.carried and any(v_units in gauged for _, v_units, _ in v.unit_axes())
             ]
@@ -171,6 +174,8 @@ class Problem:
             if rule.rotation != "none":
                 loadings = loadings_of(self.resolved, units, among=self.used)
                 values = self._values(loadings, slice(0, self.n_draws))
+                exponent = safe_exponent(float(np.abs(values).max(initial=0.0)), _MOST_OF_LOADINGS)
+                values = np.ldexp(values, -exponent) if exponent else values
                 found[units] = Dense(rotations_of(loadings, values, rule.rotation))
         return found
 
@@ -335,6 +340,24 @@ def _layout(
     return Layout(
         resolved.sizes, dict(groups), {u: tuple(c) for u, c in columns.items()}, tuple(pairs)
     )
+
+
+def _squares(variable: ResolvedVariable, values: Array) -> Array:
+    """Return the squares of one variable, from which scales are computed.
+
+    Raises
+    ------
+    DataError
+        If float64 does not hold them.
+    """
+    size = float(np.abs(values).max(initial=0.0))
+    if safe_exponent(size):
+        raise DataError(
+            f"variable {variable.name!r} has values of a size of {size:.3g}, whose squares float64 "
+            "does not hold, and the scales of its units are computed from squares: rescale it"
+        )
+    squares: Array = values**2
+    return squares
 
 
 def _powers(
