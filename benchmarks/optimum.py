@@ -8,6 +8,7 @@ and for copies of arrays between rows and columns the share of draws with all la
 import argparse
 import time
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import xarray as xr
@@ -18,7 +19,7 @@ import relabel
 def network(sizes, signs, noise, draws, rng):
     """Noisy copies of the weights of one network, every hidden layer relabelled at random."""
     values = {}
-    for layer, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False), 1):
+    for layer, (n_in, n_out) in enumerate(pairwise(sizes), 1):
         for name, shape in ((f"W{layer}", (n_in, n_out)), (f"b{layer}", (n_out,))):
             both = rng.normal(size=shape) + noise * rng.normal(size=(draws, *shape))
             values[name] = both / np.sqrt(n_in)

@@ -146,7 +146,7 @@ def align(
     (sigmoid) preserve the likelihood only: the result is a section of the orbit. So do rotations
     of factors, unless the prior is isotropic over factors.
 
-    The gap of a draw is (loss − bound) / (loss − loss of a draw that lies at the reference), where no
+    The gap of a draw is (loss − bound) / (loss − loss of a draw at the reference), where no
     labelling has a loss below the bound under the last reference: 0 where the labelling is proved
     to be the best one, 1 where nothing is known. One set of units has gap 0, and so have sets that
     are joined as layers are and have at most 5040 labellings each.
@@ -170,8 +170,7 @@ def align(
     True
     """
     spec, criterion = spec_of(spec), _criterion(criterion)
-    search = _search(n_first, n_random, n_perturbations, seed_of(rng))
-    search |= {"certify": True} if flag("certify", certify) else {}
+    search = _search(n_first, n_random, n_perturbations, seed_of(rng), certify)
     groups = unpack(data)
     earlier = _earlier(groups)
     groups = groups if earlier is None else checked_values(groups)
@@ -248,7 +247,9 @@ def _criterion(given: Any) -> Criterion:
     return criterion
 
 
-def _search(n_first: int, n_random: int, n_perturbations: int, seed: int) -> dict[str, Any]:
+def _search(
+    n_first: int, n_random: int, n_perturbations: int, seed: int, certify: bool
+) -> dict[str, Any]:
     """Return the checked options of the search, as the record keeps them."""
     n_first = integer("n_first", n_first, 1)
     search = {
@@ -256,6 +257,7 @@ def _search(n_first: int, n_random: int, n_perturbations: int, seed: int) -> dic
         "n_perturbations": integer("n_perturbations", n_perturbations, 0),
         "rng": seed,
     }
+    search |= {"certify": True} if flag("certify", certify) else {}
     return search | ({"n_first": n_first} if n_first > 1 else {})
 
 

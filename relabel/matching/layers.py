@@ -131,7 +131,9 @@ class Tree:
         bound : ndarray of shape (draws,)
             No labelling gains more: the highest gain, or an upper bound where it was given up.
         """
-        everything = {u: whole_group(g, view.layout.sizes[u]) for u, g in view.layout.groups.items()}
+        everything = {
+            u: whole_group(g, view.layout.sizes[u]) for u, g in view.layout.groups.items()
+        }
         chosen = {u: np.zeros(len(view), int) for u in everything}
         best, bound = np.full(len(view), -np.inf), np.empty(len(view))
         for start in range(0, len(view), _DRAWS):
@@ -248,7 +250,7 @@ class _Listing:
     def _limits(
         self, edge: Edge, row: int, alive: Mapping[str, Array], value: Mapping[str, Array]
     ) -> tuple[Array, Array]:
-        """Bounds that add up: elements of the child with what is below, of the parent with all else."""
+        """Bounds that add up: elements of the child and below, of the parent and all else."""
         low, inside = value[edge.child], self.tree.below(edge.child)
         for number in edge.pairs:
             side = self.view.layout.pairs[number].units.index(edge.child)
@@ -289,7 +291,9 @@ class _Listing:
     def _from_leaf(self, edge: Edge, row: int, outer: Array) -> tuple[Array, Array]:
         """The message of a set with signs: of each permutation the best signs follow."""
         size = self.view.layout.sizes[edge.child]
-        score = [part[row].ravel() + np.zeros((len(outer), 1)) for part in self.view.unary[edge.child]]
+        score = [
+            part[row].ravel() + np.zeros((len(outer), 1)) for part in self.view.unary[edge.child]
+        ]
         for (one, two), table in self._tables(edge, row).items():
             score[one] += self.matrices[edge.parent][two][outer] @ table.T
         permutations = self.matrices[edge.child][0][:: 2**size]
@@ -326,4 +330,5 @@ def _of_all(score: Score, everything: Monomial) -> Array:
     matrices = _matrices(everything)
     n = len(score.even)
     total: Array = score.even.reshape(n, -1) @ matrices[0].T
-    return total + score.odd.reshape(n, -1) @ matrices[1].T
+    total += score.odd.reshape(n, -1) @ matrices[1].T
+    return total

@@ -92,8 +92,8 @@ def solve(
     Notes
     -----
     Several sets of units: where one small set touches all pairs, its elements are all tried. Where
-    the sets are joined without a cycle and each can be listed, the optimum over all of them is found
-    by passing messages (:mod:`relabel.matching.layers`). Both make every draw globally optimal
+    the sets are joined without a cycle and each can be listed, the joint optimum is found by
+    passing messages (:mod:`relabel.matching.layers`). Both make every draw globally optimal
     under the reference. Elsewhere a draw's labelling is a local optimum over single sets, the best
     that any start led to; draws whose starts disagree are also begun from the relaxed problem of
     all sets (:mod:`relabel.matching.joint`), and perturbed (a few units of one set exchanged at

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.groups.elements import Monomial
-from relabel.matching.criteria.base import Reference
 from relabel.matching.bounds import boundable
+from relabel.matching.criteria.base import Reference
 from relabel.matching.features import Layout
 from relabel.matching.joint import relax_jointly
 from relabel.matching.layers import Tree

@@ -37,9 +37,7 @@ def coupled(sizes, edges, signs, rng, *, draws=3, noise=0.5, own=1, width=1):
                     )
     weights = tuple(rng.uniform(0.3, 1.5, len(pairs)))
     reference = Reference(own=mean, pairs=arrays, pair_weight=weights, pair_constant=1.7)
-    unary = {
-        u: unary_distance(features[u], layout.signed(u), mean[u], np.ones(own)) for u in names
-    }
+    unary = {u: unary_distance(features[u], layout.signed(u), mean[u], np.ones(own)) for u in names}
     return View(Block.of(features, tuple(seen)), layout, reference, unary)
 
 

@@ -76,10 +76,10 @@ def test_nothing_known_is_a_gap_of_one():
 
 def test_the_record_says_what_is_proved():
     simulated = network((2, 9, 9, 9, 1), noise=0.5, draws=10)
-    plain = relabel.align(simulated.tree, simulated.spec, n_perturbations=0)
-    more = relabel.align(simulated.tree, simulated.spec, n_perturbations=0, certify=True)
+    plain = relabel.align(simulated.data, simulated.spec, n_perturbations=0)
+    more = relabel.align(simulated.data, simulated.spec, n_perturbations=0, certify=True)
     gaps = [aligned["relabel"]["gap"].values for aligned in (plain, more)]
     assert (gaps[0] >= gaps[1] - 1e-12).all()
     assert gaps[1].mean() < gaps[0].mean() < 1
     assert "largest gap" in plain["relabel"].attrs["relabel"]
-    assert "optimum" in str(relabel.alignment_report(simulated.tree, plain))
+    assert "optimum" in str(relabel.stats.alignment_report(simulated.data, plain))
