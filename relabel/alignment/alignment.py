@@ -200,8 +200,7 @@ def align(
     for prefix, part, result in found:
         provenance = provenance_of(part, result, criterion, options)
         if apart is not None:
-            chains = tuple(np.flatnonzero(apart).tolist())
-            provenance = replace(provenance, no_part_in_reference=chains)
+            provenance = replace(provenance, no_part_in_reference=(*map(int, apart.nonzero()[0]),))
         own, done = found_variables(part, result), part.transformation(result.elements)
         changed |= transformed(groups, prefix, part.resolved, done, own, provenance)
     return pack(data, changed)
