@@ -187,6 +187,7 @@ def _joined(parts: list[tuple[Draws, Solution]]) -> Solution:
         margin={u: joined([solution.margin[u] for solution in solutions]) for u in first.margin},
         loss=joined([solution.loss for solution in solutions]),
         start=joined([solution.start for solution in solutions]),
+        gap=joined([solution.gap for solution in solutions]),
         losses=[*first.losses, sum(solution.losses[-1] for solution in solutions)],
         loss_before=sum(solution.loss_before for solution in solutions),
         remarks=Remarks([*first.remarks.warnings, *warnings], variables),

@@ -47,6 +47,10 @@ def found_variables(draws: Draws, solution: Solution) -> xr.Dataset:
     variables["loss"] = xr.Variable(
         SAMPLE_DIMS, draws.spread(solution.loss, np.nan), {"long_name": about}
     )
+    about = "share of the distance from the reference that a better labelling might save at most"
+    variables["gap"] = xr.Variable(
+        SAMPLE_DIMS, draws.spread(solution.gap, np.nan), {"long_name": about}
+    )
     for units, margin in solution.margin.items():
         about = "gain over the best assignment that changes the unit or the sign of this slot"
         variables[f"{units}_margin"] = xr.Variable(
@@ -85,6 +89,7 @@ def provenance_of(
         f"the loss went from {solution.loss_before:.6g} to {loss:.6g}"
     )
     shifted = said_of(draws.resolved)
+    sentence += f"; {_on_the_gaps(solution)}"
     sentence += f"; {shifted} (this preserves the likelihood, not the prior)" if shifted else ""
     return Provenance(
         version=installed("posterior-relabel"),
@@ -162,6 +167,17 @@ def _on_the_prior(resolved: ResolvedSpec) -> list[str]:
         f"units {', '.join(names)}: {said}; the relabelled draws are a section of the orbit"
         for said, names in kinds.items()
     ]
+
+
+def _on_the_gaps(solution: Solution) -> str:
+    """Say how many labellings are known to be the best ones, and how far the others may be."""
+    share, largest = (solution.gap == 0).mean(), solution.gap.max()
+    if share == 1:
+        return "no labelling of any draw has a lower loss under the last reference"
+    return (
+        f"{100 * share:.4g} % of the labellings are proved to have the lowest loss under the last "
+        f"reference, the largest gap is {largest:.2g}"
+    )
 
 
 def _warnings(draws: Draws, solution: Solution) -> list[str]:

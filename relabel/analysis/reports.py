@@ -236,7 +236,16 @@ def _facts(record: Provenance, resolved: ResolvedSpec, own: xr.Dataset) -> list[
     codes, counts = np.unique(own["start"].values, return_counts=True)
     starts = [f"{STARTS[c]} {n}" for c, n in zip(codes, counts, strict=True) if c >= 0]
     facts.append(("starts", ", ".join(starts)))
+    if "gap" in own:
+        facts.append(("optimum", _gaps(own["gap"].values)))
     return facts + [("margin", _margins(units, own)) for units in resolved.sizes]
+
+
+def _gaps(gap: Array) -> str:
+    """Say how many labellings are proved to be the best, and how far the others may be from it."""
+    gap = gap[np.isfinite(gap)]
+    text = f"proved in {100 * (gap == 0).mean():.4g} % of the draws under the last reference"
+    return text if not gap.any() else f"{text}; largest gap {gap.max():.2g} of the distance"
 
 
 def _margins(units: str, own: xr.Dataset) -> str:

@@ -156,6 +156,14 @@ class SearchOptions:
             help="Rounds of local search for draws whose starts disagree.",
         ),
     ] = 30
+    certify: Annotated[
+        bool,
+        typer.Option(
+            "--certify",
+            rich_help_panel=_SEARCH,
+            help="Spend more on proofs that no labelling has a lower loss.",
+        ),
+    ] = False
     rng: Rng = 0
 
     def arguments(self) -> dict[str, Any]:
@@ -167,6 +175,7 @@ class SearchOptions:
             "n_first": self.n_first,
             "n_random": self.n_random,
             "n_perturbations": self.n_perturbations,
+            "certify": self.certify,
             "rng": self.rng,
         }
 

@@ -183,7 +183,7 @@ def own_variables(dataset: xr.Dataset) -> list[str]:
     provenance = Provenance.read(dataset.attrs)
     kinds = ("index", "factor", "rotation", "margin")
     written = [f"{name}_{kind}" for name in provenance.spec.units for kind in kinds]
-    written += ["loss", "start", "excluded"]
+    written += ["loss", "gap", "start", "excluded"]
     written += [*provenance.flags, *provenance.offsets, *provenance.checksums]
     written += provenance.added
     return [f"{PREFIX}{name}" for name in written if f"{PREFIX}{name}" in dataset.data_vars]

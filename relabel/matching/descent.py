@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from relabel.matching.criteria.base import Reference
 from relabel.matching.search import ascend, exact, same
-from relabel.matching.starts import Search
+from relabel.matching.starts import Search, solvable
 from relabel.matching.state import State
 from relabel.matching.task import Task
 
@@ -56,10 +58,11 @@ def descend(
     """
     losses: list[float] = []
     changed, searches, sets_interact = True, 0, not exact(task.layout)
+    most = task.criterion.max_sweeps if solvable(task.layout) else _MAX_SEARCHES
     while changed and len(losses) < task.criterion.max_sweeps:
         reference = task.reference_of(state, reference)
         changed, rounding = _ascend_all(task, state, reference)
-        if search is not None and sets_interact and not changed and searches < _MAX_SEARCHES:
+        if search is not None and sets_interact and not changed and searches < most:
             changed = search.run(task, state, reference)
             searches += 1
         losses.append(task.total(state, reference))
@@ -72,6 +75,7 @@ def descend(
 def _ascend_all(task: Task, state: State, reference: Reference) -> tuple[bool, float]:
     """Ascend from the present elements; whether any changed, and the rounding of the total loss."""
     changed, rounding = False, 0.0
+    state.bound[:] = np.inf
     for rows, view in task.views(reference, "matching"):
         rounding += float(view.tolerance.sum())
         before = state.rows(rows)

@@ -31,13 +31,24 @@ from numpy.typing import NDArray
 from relabel.groups import Group, Score
 from relabel.groups.elements import Monomial, monomial
 
-__all__ = ["Quadratic", "Stack", "dense", "listed", "order_of", "whole_group"]
+__all__ = [
+    "MAX_STEPS",
+    "STANDSTILL",
+    "Quadratic",
+    "Stack",
+    "best_step",
+    "dense",
+    "inner",
+    "listed",
+    "order_of",
+    "whole_group",
+]
 
 Array = NDArray[Any]
 
 _LARGEST_LISTED = 5040  # elements of a group small enough to try them all: 7!, and 2^5 5! = 3840
-_MAX_STEPS = 30  # of Frank-Wolfe, as in scipy.optimize.quadratic_assignment
-_STANDSTILL = 0.03  # root mean squared change of a row of X at which it stops, likewise
+MAX_STEPS = 30  # of Frank-Wolfe, as in scipy.optimize.quadratic_assignment
+STANDSTILL = 0.03  # root mean squared change of a row of X at which it stops, likewise
 _EXCHANGES = 20  # bound on the exchanges, per unit
 _NUMBERS = 2**18  # of gains of all elements, and of their terms, held at once
 
@@ -249,17 +260,17 @@ class Quadratic:
         """
         result, active, some = begin.copy(), np.arange(len(self)), self
         point, slope = begin, self._slope(begin)
-        for _ in range(_MAX_STEPS):
+        for _ in range(MAX_STEPS):
             corner = dense(some.group.match(Score(*(np.stack(some.linear) + slope))))
             bend = some._slope(corner) - slope
             direction = corner - point
-            rise = _inner(np.stack(some.linear) + slope, direction)
-            share = _best_step(rise, 0.5 * _inner(bend, direction))
+            rise = inner(np.stack(some.linear) + slope, direction)
+            share = best_step(rise, 0.5 * inner(bend, direction))
             point = point + share[:, None, None] * direction
             slope = slope + share[:, None, None] * bend
             result[:, active] = point
-            moving = share**2 * _inner(direction[:1], direction[:1]) > (
-                _STANDSTILL**2 * point.shape[-1]
+            moving = share**2 * inner(direction[:1], direction[:1]) > (
+                STANDSTILL**2 * point.shape[-1]
             )
             if not moving.any():
                 break
@@ -428,13 +439,13 @@ def dense(element: Any) -> Array:
     return result
 
 
-def _inner(one: Array, two: Array) -> Array:
+def inner(one: Array, two: Array) -> Array:
     """Products of (2, draws, K, K), draw by draw."""
     product: Array = np.einsum("pnkj,pnkj->n", one, two)
     return product
 
 
-def _best_step(rise: Array, bend: Array) -> Array:
+def best_step(rise: Array, bend: Array) -> Array:
     """Where in [0, 1] the parabola rise x + bend x^2 is highest."""
     inside = rise / np.where(bend < 0, -2.0 * bend, 1.0)
     ends = np.where(rise + bend > 0, 1.0, 0.0)

@@ -44,6 +44,7 @@ def solve(
     n_first: int = 1,
     n_random: int = 0,
     n_perturbations: int = 30,
+    certify: bool = False,
     rng: int = 0,
     progress: Report | None = None,
 ) -> Solution:
@@ -72,6 +73,8 @@ def solve(
         Random starts per draw.
     n_perturbations : int, default 30
         Rounds of iterated local search on draws whose starts disagree.
+    certify : bool, default False
+        Whether to spend more on bounds of the losses.
     rng : int, default 0
         Seed of the random starts and of the perturbations.
     progress : callable, optional
@@ -88,18 +91,23 @@ def solve(
 
     Notes
     -----
-    Several sets of units: a draw's labelling is a local optimum over single sets, the best that
-    any start led to. Where one small set touches all pairs, its elements are all tried, which makes
-    every draw globally optimal. Elsewhere draws whose starts disagree are perturbed (a few units of
-    one set exchanged at random, the others matched anew) and keep the better elements, which is
-    iterated local search. Units on both sides of an array: see :mod:`relabel.matching.quadratic`.
+    Several sets of units: where one small set touches all pairs, its elements are all tried. Where
+    the sets are joined without a cycle and each can be listed, the joint optimum is found by
+    passing messages (:mod:`relabel.matching.layers`). Both make every draw globally optimal
+    under the reference. Elsewhere a draw's labelling is a local optimum over single sets, the best
+    that any start led to; draws whose starts disagree are also begun from the relaxed problem of
+    all sets (:mod:`relabel.matching.joint`), and perturbed (a few units of one set exchanged at
+    random, the others matched anew), which is iterated local search. All draws are searched anew
+    whenever the descent stands still. Units on both sides of an array: see
+    :mod:`relabel.matching.quadratic`. How far a loss may be above the lowest one:
+    :mod:`relabel.matching.certificate`.
 
     References
     ----------
     Lourenço, H. R., Martin, O. C. & Stützle, T. (2003). Iterated local search. *Handbook of
     Metaheuristics*, 320-353. https://doi.org/10.1007/0-306-48056-5_11
     """
-    task = Task.of(source, criterion, first, progress)
+    task = replace(Task.of(source, criterion, first, progress), certify=certify)
     first = task.seen(first) if isinstance(first, Block) else first
     if given is not None:
         return _kept(task, dict(given), first)

@@ -15,8 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relabel.groups.elements import Monomial
+from relabel.matching.bounds import boundable
 from relabel.matching.criteria.base import Reference
 from relabel.matching.features import Layout
+from relabel.matching.joint import relax_jointly
+from relabel.matching.layers import Tree
+from relabel.matching.profiles import by_profiles, no_features
 from relabel.matching.quadratic import listed, whole_group
 from relabel.matching.search import (
     Elements,
@@ -34,13 +38,14 @@ from relabel.matching.search import (
 from relabel.matching.state import STARTS, State
 from relabel.matching.task import Task
 
-__all__ = ["Search"]
+__all__ = ["Search", "solvable"]
 
 Array = NDArray[Any]
 
 _AGREEING = 3  # starts that end alike before a draw counts as settled
 _MOST = 0.75  # share of them that have to, where a set stands on both sides of an array
 _FEW = 8  # units of sets so small that starts agree by chance: there all of them have to
+_PAIRS_OF_ELEMENTS = 4e7  # of a draw that are scored at most: two edges of 3840 elements
 _RELAXED_RANDOM = 5  # random points that the relaxed problem is begun from
 
 
@@ -74,9 +79,12 @@ class Search:
         Unless `thorough`, open draws are not searched further, and stay open.
         """
         before = {u: g.copy() for u, g in state.elements.items()}
+        state.bound[:] = np.inf
         if exact(task.layout):
             self._match(task, state, reference)
         else:
+            if thorough:  # the reference may have moved away from draws that were settled
+                state.open[:] = True
             self._from_own_starts(task, state, reference)
             self._from_others_of_chain(task, state, reference)
             if thorough:
@@ -101,7 +109,7 @@ class Search:
         for rows, view in _open_views(task, state, reference):
             state.gain[rows] = view.gain(state.rows(rows))
             ends = []
-            for name, begin, sweep in self._own_starts(layout, rows, randoms):
+            for name, begin, sweep in self._own_starts(view, rows, randoms):
                 plain = name == "identity" and relaxing  # far from it, exchanges take many steps
                 elements, gain = ascend(view, begin, sweep, exchanging=not plain)
                 state.keep_better(rows, elements, gain, view.tolerance, name)
@@ -111,9 +119,10 @@ class Search:
             state.open[rows] = ~_settled(ends, view)
 
     def _own_starts(
-        self, layout: Layout, rows: Array, randoms: Sequence[Elements]
+        self, view: View, rows: Array, randoms: Sequence[Elements]
     ) -> Iterator[tuple[str, Elements, list[str] | None]]:
         """Yield the name of every start, its elements, and the order of the first sweep."""
+        layout = view.layout
         unmoved, order = identity(layout, len(rows)), list(layout.sizes)
         yield "identity", unmoved, None
         if any(layout.columns.values()):  # else there is nothing to begin a sweep with
@@ -123,6 +132,8 @@ class Search:
         informed = layout.informed_order()
         if informed not in (order, order[::-1]):
             yield "informed", unmoved, informed
+        if no_features(layout):
+            yield "profiles", by_profiles(view), None
         known = [("random", elements) for elements in randoms] + [*self.known_starts.items()]
         for name, elements in known:
             yield name, {units: element[rows] for units, element in elements.items()}, None
@@ -156,7 +167,12 @@ class Search:
         centre = small_centre(task.layout)
         if centre is not None:
             _exhaustively(task, state, reference, centre)
-        elif state.open.any():
+            return
+        tree = Tree.of(task.layout)
+        if tree is not None:
+            _along_tree(task, state, reference, tree)
+        if state.open.any():
+            _jointly(task, state, reference)
             self._perturb(task, state, reference)
 
     def _perturb(self, task: Task, state: State, reference: Reference) -> None:
@@ -180,6 +196,11 @@ class Search:
                         begin[units] = layout.groups[units].match(score)
                 elements, gain = ascend(view, begin)
                 state.keep_better(rows, elements, gain, view.tolerance, "perturbed")
+
+
+def solvable(layout: Layout) -> bool:
+    """Whether searches find the optimum of every draw, unless that takes too much work."""
+    return small_centre(layout) is not None or Tree.of(layout) is not None
 
 
 def _open_views(task: Task, state: State, reference: Reference) -> Iterator[tuple[Array, View]]:
@@ -268,6 +289,28 @@ def _exhaustively(task: Task, state: State, reference: Reference, centre: str) -
             some, where = view.select(part), rows[part]
             elements, gain = exhaust(some, centre, everything, state.gain[where])
             state.keep_better(where, elements, gain, some.tolerance, "exhaustive")
+            if boundable(view):
+                state.bound[where] = state.gain[where]
+
+
+def _along_tree(task: Task, state: State, reference: Reference, tree: Tree) -> None:
+    """Find the optimum over all sets of units jointly; draws that take too much stay open."""
+    for rows, view in task.views(reference, "searching"):
+        where = np.arange(rows.start, rows.stop)
+        elements, gain, state.bound[rows] = tree.best(view, state.gain[rows], _PAIRS_OF_ELEMENTS)
+        state.keep_better(where, elements, gain, view.tolerance, "layers")
+        proved = state.bound[rows] <= state.gain[rows] + view.tolerance
+        state.open[where[proved]] = False
+
+
+def _jointly(task: Task, state: State, reference: Reference) -> None:
+    """Solve the problem of all sets of units jointly, relaxed, on the draws that are open."""
+    if any(group.rotates for group in task.layout.groups.values()):
+        return
+    for rows, view in _open_views(task, state, reference):
+        for begin in (None, state.rows(rows)):
+            elements, gain = ascend(view, relax_jointly(view, begin))
+            state.keep_better(rows, elements, gain, view.tolerance, "joint")
 
 
 def _random_elements(layout: Layout, n_draws: int, n_elements: int, seed: int) -> list[Elements]:

@@ -30,6 +30,9 @@ STARTS = (
     "perturbed",
     "informed",
     "relaxed",
+    "profiles",
+    "joint",
+    "layers",
 )
 
 
@@ -47,12 +50,15 @@ class State:
         Which of :data:`STARTS` led there.
     open : ndarray of bool, shape (draws,)
         Draws whose starts disagree, or that have moved since they were tried.
+    bound : ndarray of shape (draws,)
+        No labelling of a draw gains more under the present reference; infinite where not known.
     """
 
     elements: Elements
     gain: Array
     start: Array
     open: Array
+    bound: Array
 
     @classmethod
     def unmoved(cls, layout: Layout, n_draws: int) -> State:
@@ -60,7 +66,7 @@ class State:
         name = "exact" if exact(layout) else "identity"
         start = np.full(n_draws, STARTS.index(name), np.int8)
         gain = np.full(n_draws, -np.inf)
-        return cls(identity(layout, n_draws), gain, start, np.ones(n_draws, bool))
+        return cls(identity(layout, n_draws), gain, start, np.ones(n_draws, bool), -gain)
 
     def rows(self, rows: Any) -> Elements:
         """Return the elements of some draws."""
@@ -107,6 +113,9 @@ class Solution:
         Total loss without relabelling, under the reference that fits that best.
     converged : bool
         False if `max_sweeps` ended the loop.
+    gap : ndarray of shape (draws,)
+        How far each loss may be above the lowest of any labelling: see
+        :mod:`relabel.matching.certificate`.
     remarks : Remarks
         Remarks of the criterion on the result.
     """
@@ -120,4 +129,5 @@ class Solution:
     losses: list[float]
     loss_before: float
     converged: bool
+    gap: Array
     remarks: Remarks = field(default_factory=Remarks)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from relabel._util.progress import Report
 from relabel.groups import Group, Score
 from relabel.groups.elements import Monomial, monomial
+from relabel.matching.certificate import gap_of, upper_bound
 from relabel.matching.criteria.base import Criterion, Reference, Remarks, Statistics, add
 from relabel.matching.features import Block, Conditioned, Conditioning, Layout, Source
 from relabel.matching.moments import Pooled, pooled_moments
-from relabel.matching.search import Elements, View, identity
+from relabel.matching.search import Elements, View, exact, identity
 from relabel.matching.state import Solution, State
 
 __all__ = ["Task"]
@@ -65,6 +66,8 @@ class Task:
         How the features of the source were changed, so that float64 compares them well.
     report : callable, optional
         Called with a stage's name, the blocks done and the number of blocks.
+    certify : bool
+        Whether to spend more on bounds of the losses.
     """
 
     source: Source
@@ -73,6 +76,7 @@ class Task:
     criterion: Criterion
     conditioning: Conditioning
     report: Report | None = None
+    certify: bool = False
     _scores: _Scores = field(default_factory=_Scores)
 
     @classmethod
@@ -172,6 +176,7 @@ class Task:
             list(losses),
             before,
             converged,
+            self.gaps(state, reference, best),
             self._remarks(reference, state.elements),
         )
 
@@ -187,6 +192,21 @@ class Task:
             f"these values times {powers}"
         )
         return replace(found, warnings=[*found.warnings, text])
+
+    def gaps(self, state: State, reference: Reference, best: bool = True) -> Array:
+        """Return how far each loss may be above the lowest (:mod:`relabel.matching.certificate`).
+
+        Sets that are each solved exactly need no bound, if their elements are the best.
+        """
+        groups = self.layout.groups.values()
+        if best and exact(self.layout) and all(group.optimal for group in groups):
+            return np.zeros(self.source.n_draws)
+        gap = np.ones(self.source.n_draws)
+        for rows, view in self.views(reference, "bounding"):
+            gain = state.gain[rows]
+            bound = upper_bound(view, gain, state.bound[rows], self.certify)
+            gap[rows] = gap_of(-gain, -bound, view.tolerance, reference)
+        return gap
 
     def margins(
         self, elements: Elements, reference: Reference, best: bool = True

@@ -41,7 +41,7 @@ __all__ = [
 
 
 #: Variables of the group ``relabel`` that are not named after units.
-_RESERVED = ("loss", "start", "excluded", "mode", "chain_flagged", "function_change")
+_RESERVED = ("loss", "gap", "start", "excluded", "mode", "chain_flagged", "function_change")
 
 
 @dataclass(frozen=True)

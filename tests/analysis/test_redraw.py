@@ -160,7 +160,7 @@ def test_same_type_and_everything_else_as_it_was(simulated, aligned):
     assert isinstance(drawn, xr.DataTree)
     xr.testing.assert_identical(drawn["constant_data"], aligned["constant_data"])
     xr.testing.assert_identical(drawn["posterior"]["b2"], aligned["posterior"]["b2"])
-    for name in ("h_index", "h_margin", "loss", "start"):
+    for name in ("h_index", "h_margin", "loss", "gap", "start"):
         xr.testing.assert_identical(drawn["relabel"][name], aligned["relabel"][name])
     flat = redraw_scale(
         relabel.align(simulated.data["posterior"].to_dataset(), simulated.spec), ONES
