@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from relabel.matching.criteria.base import Reference
+from relabel.matching.others import match_to_others, unsure
 from relabel.matching.search import ascend, exact, same
 from relabel.matching.starts import Search
 from relabel.matching.state import State
@@ -13,6 +18,10 @@ from relabel.matching.task import Task
 
 __all__ = ["Descent", "descend"]
 
+Array = NDArray[Any]
+
+_NONE = np.zeros(0, np.intp)
+_MOST_ALONE = 100  # draws that are searched one by one; of more the least sure
 _MAX_SEARCHES = 5  # how often all starts are tried; more would go on for ever on diffuse draws
 
 
@@ -35,7 +44,12 @@ class Descent:
 
 
 def descend(
-    task: Task, state: State, reference: Reference | None, search: Search | None = None
+    task: Task,
+    state: State,
+    reference: Reference | None,
+    search: Search | None = None,
+    *,
+    leaving_out: bool = False,
 ) -> Descent:
     """Update the reference and match in turn until nothing changes; `state` is updated.
 
@@ -48,6 +62,9 @@ def descend(
         The last one, if there is any.
     search : Search, optional
         How to search all draws anew where the descent stands still; not at all by default.
+    leaving_out : bool, default False
+        Whether draws are matched to the mean of the others where the descent stands still
+        (:mod:`relabel.matching.others`).
 
     Raises
     ------
@@ -55,18 +72,36 @@ def descend(
         If the loss rises, which no criterion that says it is monotone may let happen.
     """
     losses: list[float] = []
-    changed, searches, sets_interact = True, 0, not exact(task.layout)
+    changed, searches = True, 0
     while changed and len(losses) < task.criterion.max_sweeps:
         reference = task.reference_of(state, reference)
         changed, rounding = _ascend_all(task, state, reference)
-        if search is not None and sets_interact and not changed and searches < _MAX_SEARCHES:
-            changed = search.run(task, state, reference)
-            searches += 1
+        if not changed:
+            rows = unsure(task, state, reference) if leaving_out else _NONE
+            changed = match_to_others(task, state, reference, rows)
+            if not changed and search is not None and searches < _MAX_SEARCHES:
+                changed = _search(task, state, reference, search, rows)
+                searches += 1
+            if changed:
+                reference = task.reference_of(state, reference)
+                task.compared(state, reference)
         losses.append(task.total(state, reference))
         if task.criterion.monotone:
             _check_falling(losses, rounding)
     assert reference is not None
     return Descent(reference, losses, not changed)
+
+
+def _search(
+    task: Task, state: State, reference: Reference, search: Search, rows: Array
+) -> bool:
+    """Search all draws from many starts, those in `rows` against the mean of the others."""
+    if exact(task.layout):
+        return False
+    rows = rows[:_MOST_ALONE]
+    moved = match_to_others(task, state, reference, rows, search)
+    state.open[rows] = False
+    return moved or search.run(task, state, reference)
 
 
 def _ascend_all(task: Task, state: State, reference: Reference) -> tuple[bool, float]:

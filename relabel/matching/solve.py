@@ -208,13 +208,13 @@ def _refined(
     task: Task, state: State, reference: Reference | None, search: Search | None
 ) -> Solution:
     """Descend; descend from the labels as they are instead, where these are not worse."""
-    found = descend(task, state, reference, search)
+    found = descend(task, state, reference, search, leaving_out=True)
     losses, unmoved = found.losses, task.unmoved()
     own = task.reference_of(unmoved, found.reference)
     before = task.total(task.compared(unmoved, own), own)
     moved = not bool(same(state.elements, unmoved.elements).all())
     if moved and before <= losses[-1] + TOLERANCE * abs(losses[-1]):
         state = unmoved
-        found = descend(task, state, own, search)
+        found = descend(task, state, own, search, leaving_out=True)
         losses += found.losses
     return task.solution(state, found.reference, losses, before, found.converged)

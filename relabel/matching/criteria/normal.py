@@ -123,6 +123,7 @@ class Normal(Criterion):
     var_names: tuple[str, ...] | None = None
     name: ClassVar[str] = "normal"
     rotates: ClassVar[bool] = True
+    forms_mean: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the options."""
