@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from relabel.matching.criteria.base import Reference
 from relabel.matching.others import match_to_others, unsure
@@ -18,10 +14,6 @@ from relabel.matching.task import Task
 
 __all__ = ["Descent", "descend"]
 
-Array = NDArray[Any]
-
-_NONE = np.zeros(0, np.intp)
-_MOST_ALONE = 100  # draws that are searched one by one; of more the least sure
 _MAX_SEARCHES = 5  # how often all starts are tried; more would go on for ever on diffuse draws
 
 
@@ -72,36 +64,25 @@ def descend(
         If the loss rises, which no criterion that says it is monotone may let happen.
     """
     losses: list[float] = []
-    changed, searches = True, 0
+    changed, searches, searching = True, 0, not exact(task.layout)
     while changed and len(losses) < task.criterion.max_sweeps:
         reference = task.reference_of(state, reference)
         changed, rounding = _ascend_all(task, state, reference)
-        if not changed:
-            rows = unsure(task, state, reference) if leaving_out else _NONE
+        if leaving_out and not changed:
+            rows = unsure(task, state, reference)
             changed = match_to_others(task, state, reference, rows)
-            if not changed and search is not None and searches < _MAX_SEARCHES:
-                changed = _search(task, state, reference, search, rows)
-                searches += 1
+            searching = searching and rows.size < task.source.n_draws
             if changed:
                 reference = task.reference_of(state, reference)
                 task.compared(state, reference)
+        if search is not None and searching and not changed and searches < _MAX_SEARCHES:
+            changed = search.run(task, state, reference)
+            searches += 1
         losses.append(task.total(state, reference))
         if task.criterion.monotone:
             _check_falling(losses, rounding)
     assert reference is not None
     return Descent(reference, losses, not changed)
-
-
-def _search(
-    task: Task, state: State, reference: Reference, search: Search, rows: Array
-) -> bool:
-    """Search all draws from many starts, those in `rows` against the mean of the others."""
-    if exact(task.layout):
-        return False
-    rows = rows[:_MOST_ALONE]
-    moved = match_to_others(task, state, reference, rows, search)
-    state.open[rows] = False
-    return moved or search.run(task, state, reference)
 
 
 def _ascend_all(task: Task, state: State, reference: Reference) -> tuple[bool, float]:

@@ -32,11 +32,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relabel.groups import Score
 from relabel.matching.criteria.base import Reference
 from relabel.matching.features import Block, Layout, aligned_own, aligned_pair
-from relabel.matching.sample import Sample
 from relabel.matching.search import Elements, View, ascend, identity
-from relabel.matching.starts import Search
 from relabel.matching.state import State
 from relabel.matching.task import Task
 
@@ -89,12 +88,10 @@ def unsure(task: Task, state: State, reference: Reference) -> Array:
     return rows[np.argsort(least[rows] / np.maximum(bound[rows], _TINY), kind="stable")]
 
 
-def match_to_others(
-    task: Task, state: State, reference: Reference, rows: Array, search: Search | None = None
-) -> bool:
-    """Match some draws, one after the other, to the mean of the others; True if any moved.
+def match_to_others(task: Task, state: State, reference: Reference, rows: Array) -> bool:
+    """Match some draws, in turn until none moves, to the mean of the others; True if any moved.
 
-    The gains of the state are those under `reference` only if none has.
+    If so, the gains of the state are not those under `reference` any more.
 
     Parameters
     ----------
@@ -105,59 +102,92 @@ def match_to_others(
         That of the state as it is.
     rows : ndarray of int
         The draws.
-    search : Search, optional
-        How to search a draw from many starts. By default it ascends from where it is, and all
-        draws are visited until none moves.
     """
-    mean, moved = _Point(reference.own, reference.pairs), False
-    rng = np.random.default_rng(0 if search is None else search.rng)
-    for _ in range(_MAX_ROUNDS):
+    moved = False
+    for _ in range(_MAX_ROUNDS if rows.size else 0):
         changed = False
-        for row in rng.permutation(rows):
-            to = _matched(task, state, replace(reference, own=mean.own, pairs=mean.pairs), row, search)
-            mean, changed = (mean, changed) if to is None else (to, True)
+        for row in _movable(task, state, reference, rows).tolist():
+            there = _matched(task, state, reference, row)
+            if there is not None:
+                reference, changed = there, True
         moved |= changed
-        if not changed or search is not None:
+        if not changed:
             break
     return moved
 
 
-def _matched(
-    task: Task, state: State, reference: Reference, row: int, search: Search | None
-) -> _Point | None:
-    """Match one draw; the mean that it moves to, or None where it stays."""
+def _movable(task: Task, state: State, reference: Reference, rows: Array) -> Array:
+    """Return the draws with a set of units that would move while all other draws stay."""
+    wanted, found = np.zeros(task.source.n_draws, bool), np.zeros(task.source.n_draws, bool)
+    wanted[rows] = True
+    for where, view in task.views(reference, "matching"):
+        inside = np.flatnonzero(wanted[where])
+        if inside.size:
+            some, place = view.select(inside), where.start + inside
+            found[place] = _moves(some, state.rows(place), task.source.n_draws)
+    return np.flatnonzero(found)
+
+
+def _moves(view: View, present: Elements, n_draws: int) -> Array:
+    """Which draws have a set of units that the mean of the others would move."""
+    moves = np.zeros(len(view), bool)
+    for units, group in view.layout.groups.items():
+        score, _ = view.score(units, present)
+        own = _own_part(view, units, present)
+        share = 2 / (n_draws - 1)
+        held = Score(score.even - share * own.even, score.odd - share * own.odd)
+        gain = held.of(group.match(held)) - held.of(present[units])
+        moves |= gain > view.rounding[units]
+    return moves
+
+
+def _own_part(view: View, units: str, present: Elements) -> Score:
+    """Products of the units with their draw's differences from the mean, slots before units."""
+    layout, reference, block = view.layout, view.reference, view.block
+    features, signed = layout.features(block, units), layout.signed(units)
+    differences = _weighted(
+        reference, units, aligned_own(block, layout, units, present[units]) - reference.own[units]
+    )
+    turned = features.swapaxes(1, 2)
+    parts = [np.where(chosen, differences, 0.0) @ turned for chosen in (~signed, signed)]
+    for number, side in layout.touching(units):
+        pair, other = layout.pairs[number], 1 - side
+        apart = aligned_pair(block, layout, number, present) - reference.pairs[number]
+        half = present[pair.units[other]].act(
+            block.pairs[number], other, power=0, signed=pair.signed[other]
+        )
+        one, two = (
+            np.moveaxis(x, side + 1, 1).reshape(*parts[0].shape[:2], -1) for x in (apart, half)
+        )
+        parts[int(pair.signed[side])] += reference.pair_weight[number] * one @ two.swapaxes(1, 2)
+    return Score(*parts)
+
+
+def _weighted(reference: Reference, units: str, differences: Array) -> Array:
+    """Multiply differences from the mean by half the precision, or by the weights."""
+    if units in reference.root:
+        root = reference.root[units]
+        return 0.5 * np.einsum("dkr,krs->dks", differences, root @ root.swapaxes(1, 2))
+    if units in reference.precision:
+        return 0.5 * reference.precision[units] * differences
+    return reference.weight[units] * differences
+
+
+def _matched(task: Task, state: State, reference: Reference, row: int) -> Reference | None:
+    """Match one draw; the mean that it moves along, or None where the draw stays."""
     layout, n, here = task.layout, task.source.n_draws, slice(row, row + 1)
     block, present = _one(task, row), state.rows(here)
     mean, place = _Point(reference.own, reference.pairs), _Point.of(block, layout, present)
     others = mean.towards(place, -1 / (n - 1))
-    reference = replace(reference, own=others.own, pairs=others.pairs)
-    view = View.of(block, layout, reference, task.criterion)
-    if search is None:
-        elements, gain = ascend(view, present)
-    else:
-        elements, gain = _searched(task, search, reference, block, present, here)
+    held = replace(reference, own=others.own, pairs=others.pairs)
+    view = View.of(block, layout, held, task.criterion)
+    elements, gain = ascend(view, present)
     if gain[0] <= view.gain(present)[0] + view.tolerance[0]:
         return None
     state.put(here, elements, gain)
     state.open[here] = True
-    return others.towards(_Point.of(block, layout, elements), 1 / n)
-
-
-def _searched(
-    task: Task,
-    search: Search,
-    reference: Reference,
-    block: Block,
-    present: Elements,
-    here: slice,
-) -> tuple[Elements, Array]:
-    """Search one draw from many starts, the present elements among them."""
-    known = {name: {u: g[here] for u, g in e.items()} for name, e in search.known_starts.items()}
-    alone = Task(Sample(task.layout, block), task.layout, task.pooled, task.criterion)
-    state = alone.unmoved()
-    state.elements = {u: g.copy() for u, g in present.items()}
-    replace(search, chain=None, known_starts=known).run(alone, state, reference)
-    return state.elements, state.gain
+    mean = others.towards(_Point.of(block, layout, elements), 1 / n)
+    return replace(reference, own=mean.own, pairs=mean.pairs)
 
 
 def _one(task: Task, row: int) -> Block:

@@ -30,6 +30,7 @@ STARTS = (
     "perturbed",
     "informed",
     "relaxed",
+    "jointly",
 )
 
 
