@@ -1,11 +1,11 @@
 """Few and dissimilar draws: ensembles of trained networks, and how much first references bring.
 
-The library is compared with two baselines, written here in NumPy and SciPy from what the papers say
-and with nothing of the library: MergeMany, which matches each network to the mean of the others by
-coordinate ascent over the layers (Ainsworth, Hayase & Srinivasa 2023), and C2M3, which maximises the
-agreement of all networks at once by Frank-Wolfe over their relaxed permutations (Crisostomi et al.
-2024). All minimise the same: the squared distances to the mean network, units exchanged only.
-``distance`` is their sum per network, times are processor seconds per network, and ``error`` is the
+The library is compared with two baselines, written here in NumPy and SciPy from what the papers
+say and with nothing of the library: MergeMany, which matches each network to the mean of the others
+by coordinate ascent over the layers (Ainsworth, Hayase & Srinivasa 2023), and C2M3, which maximises
+the agreement of all networks at once by Frank-Wolfe over their relaxed permutations (Crisostomi et
+al. 2024). All minimise the same: the squared distances to the mean network, units exchanged only.
+``distance`` is their sum per network, times are seconds per network, and ``error`` is the
 test error of the mean network. The networks of ``tests/data/sources`` are trained; those for the
 digits are trained here, if scikit-learn is there for its data.
 
@@ -17,6 +17,7 @@ other orders of the members), ``--labels`` the share of planted labels found wit
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +75,7 @@ def digit_ensemble(sizes: tuple[int, ...], members: int) -> tuple[Layers, Array,
 def trained(x: Array, y: Array, sizes: tuple[int, ...], seed: int) -> list[list[Array]]:
     """Train a classifier with ReLU units by Adam."""
     rng = np.random.default_rng(seed)
-    pairs = zip(sizes[:-1], sizes[1:], strict=True)
+    pairs = itertools.pairwise(sizes)
     net = [[rng.normal(size=(o, i)) * np.sqrt(2 / i), np.zeros(o)] for i, o in pairs]
     first = [[np.zeros_like(p) for p in layer] for layer in net]
     second = [[np.zeros_like(p) for p in layer] for layer in net]
@@ -206,9 +207,8 @@ def relaxed(layers: Layers, points: list[Array]) -> list[Array]:
     """Weights with biases beside them, under relaxed permutations."""
     moved = []
     for number, (weight, bias) in enumerate(layers):
-        if number:
-            weight = weight @ points[number - 1].swapaxes(1, 2)
-        joined = np.concatenate([weight, bias[..., None]], axis=2)
+        turned = weight @ points[number - 1].swapaxes(1, 2) if number else weight
+        joined = np.concatenate([turned, bias[..., None]], axis=2)
         moved.append(points[number] @ joined if number < len(points) else joined)
     return moved
 
@@ -272,9 +272,9 @@ def compare_distances(repeats: int) -> None:
             for seed in range(repeats if method != "as they are" else 1):
                 order = np.random.default_rng(seed).permutation(len(layers[0][0]))
                 order = order if seed else np.arange(len(order))
-                start = time.process_time()
+                start = time.perf_counter()
                 found = function([(w[order], b[order]) for w, b in layers])
-                seconds = (time.process_time() - start) / len(order)
+                seconds = (time.perf_counter() - start) / len(order)
                 figures = f"{distance(found):10.3f}{seconds:8.3f}{test_error(found, x, y):8.3f}"
                 print(f"{name:<24}{method:<14}{figures}", flush=True)
 
@@ -286,7 +286,7 @@ def recover_labels() -> None:
         for members in (5, 10, 20):
             for noise in (0.1, 0.3, 0.6):
                 shares: dict[str, list[float]] = {"normal": [], "mean": []}
-                start = time.process_time()
+                start = time.perf_counter()
                 for seed in range(10):
                     planted = simulate.network(
                         sizes, activation, chains=1, draws=members, noise=noise, rng=seed
@@ -296,7 +296,7 @@ def recover_labels() -> None:
                         shares[name].append(
                             simulate.recovery(found["relabel"], planted.planted)["draws"]
                         )
-                seconds = (time.process_time() - start) / 20
+                seconds = (time.perf_counter() - start) / 20
                 figures = "".join(f"{np.mean(s):9.3f}" for s in shares.values())
                 name = "-".join(map(str, sizes))
                 print(f"{name:<14}{members:8}{noise:7}{figures}{seconds:8.2f}", flush=True)
@@ -308,9 +308,9 @@ def try_first_references() -> None:
     for name, draws, spec in first_reference_cases():
         for criterion in (Normal(), Mean()):
             for n_first in (1, 2, 5, 10):
-                start = time.process_time()
+                start = time.perf_counter()
                 found = relabel.align(draws, spec, criterion=criterion, n_first=n_first)
-                seconds = time.process_time() - start
+                seconds = time.perf_counter() - start
                 loss = relabel.Provenance.of(found).losses[-1]
                 figures = f"{n_first:8}{loss:14.4f}{seconds:8.2f}"
                 print(f"{name:<30}{criterion.name:<10}{figures}", flush=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relabel.matching.criteria.base import Reference
+from relabel.matching.jointly import match_jointly
 from relabel.matching.others import match_to_others, unsure
 from relabel.matching.search import ascend, exact, same
 from relabel.matching.starts import Search
@@ -55,8 +56,8 @@ def descend(
     search : Search, optional
         How to search all draws anew where the descent stands still; not at all by default.
     leaving_out : bool, default False
-        Whether draws are matched to the mean of the others where the descent stands still
-        (:mod:`relabel.matching.others`).
+        Whether draws are matched to one another (:mod:`relabel.matching.jointly`), and to the mean
+        of the others (:mod:`relabel.matching.others`), where the descent stands still.
 
     Raises
     ------
@@ -64,13 +65,15 @@ def descend(
         If the loss rises, which no criterion that says it is monotone may let happen.
     """
     losses: list[float] = []
-    changed, searches, searching = True, 0, not exact(task.layout)
+    changed, tried, searches, searching = True, False, 0, not exact(task.layout)
     while changed and len(losses) < task.criterion.max_sweeps:
         reference = task.reference_of(state, reference)
         changed, rounding = _ascend_all(task, state, reference)
         if leaving_out and not changed:
             rows = unsure(task, state, reference)
-            changed = match_to_others(task, state, reference, rows)
+            changed = not tried and match_jointly(task, state, reference, rows)
+            tried = True
+            changed = changed or match_to_others(task, state, reference, rows)
             searching = searching and rows.size < task.source.n_draws
             if changed:
                 reference = task.reference_of(state, reference)

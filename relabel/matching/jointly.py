@@ -1,15 +1,15 @@
 r"""Several draws matched to one another at once, by Frank-Wolfe over their relaxed elements.
 
-The mean of few draws that are not matched yet is a poor reference, and a good one is needed to match
-them. Here they are matched without one: what is maximised is the agreement of all pairs of draws,
+The mean of few draws that are not matched yet is a poor reference, and a good one is needed to
+match them. Here they are matched without one: what is maximised is the agreement of all pairs,
 
 .. math:: \tfrac12 \sum_v w_v \Bigl[ \lVert \sum_t X_t x_{tv} \rVert^2
           - \sum_t \lVert X_t x_{tv} \rVert^2 \Bigr],
 
 which is minus the squared distances to the mean, but for a constant. The elements are relaxed: to
 mixtures :math:`X_t` of elements, whose gradient is the score of a draw against the sum of the
-others. A step goes towards the elements of the highest score, all sets of all draws at once, and its
-length is exact: along it the agreement is a polynomial of degree four.
+others. A step goes towards the elements of the highest score, all sets of all draws at once, and
+its length is exact: along it the agreement is a polynomial of degree four.
 
 References
 ----------
@@ -34,41 +34,58 @@ from relabel.groups import Score
 from relabel.matching.criteria.base import Reference
 from relabel.matching.features import Block, Layout
 from relabel.matching.quadratic import dense
+from relabel.matching.sample import Sample
 from relabel.matching.search import Elements
+from relabel.matching.state import STARTS, State
+from relabel.matching.task import Task
 
-__all__ = ["match_jointly", "most_jointly"]
+__all__ = ["match_jointly"]
 
 Array = NDArray[Any]
 Relaxed = dict[str, Array]  # of every set the mixtures X and |X|, shape (2, draws, K, K)
 
-_START = 0.2  # share of the present elements in the mixtures that the search begins with
+_START = 0.3  # share of the present elements in the mixtures that the search begins with
 _MAX_STEPS = 200
 _NUMBERS = 2**24  # of relaxed elements and draws that are held at once
-_STANDSTILL = 1e-5  # relative gain of a step at which it stops
+_STANDSTILL = 1e-6  # relative gain of a step at which it stops
 
 
-def match_jointly(
-    block: Block, layout: Layout, reference: Reference, n_draws: int, begin: Elements
-) -> Elements:
-    """Match some draws to one another, and to the draws that the reference holds beside them.
+def match_jointly(task: Task, state: State, reference: Reference, rows: Array) -> bool:
+    """Match some draws to one another and to the others; True if that lowers the total loss.
 
     Parameters
     ----------
-    block : Block
-        The draws.
-    layout : Layout
+    task : Task
+    state : State
+        Updated, its gains among it, only if the loss falls.
     reference : Reference
-        The mean of all draws as they are labelled now, and its scales.
-    n_draws : int
-        How many draws that is.
-    begin : dict of str to Element
-        The elements of the draws now.
-
-    Returns
-    -------
-    dict of str to Element
+        That of the state as it is.
+    rows : ndarray of int
+        The draws; of more than fit at once the first.
     """
+    layout, n_draws = task.layout, task.source.n_draws
+    rows = np.sort(rows[: _most(layout)])
+    if len(rows) < 2 or any(group.rotates for group in layout.groups.values()):
+        return False
+    block, begin = Sample.of(task.source, rows).whole, state.rows(rows)
     joint = _Joint.of(block, layout, reference, n_draws, begin)
+    there = task.unmoved()
+    for units, element in there.elements.items():
+        element.put(slice(None), state.elements[units])
+    for units, element in _highest_agreement(joint, begin).items():
+        there.elements[units].put(rows, element)
+    before = task.total(state, reference)
+    reference = task.reference_of(there, reference)
+    if task.total(task.compared(there, reference), reference) >= before:
+        return False
+    state.put(slice(None), there.elements, there.gain)
+    state.start[rows], state.open[rows] = STARTS.index("jointly"), True
+    return True
+
+
+def _highest_agreement(joint: _Joint, begin: Elements) -> Elements:
+    """Climb from near the mean of all elements, and return those nearest to where it ends."""
+    layout = joint.layout
     points = {units: dense(element) for units, element in begin.items()}
     points = {u: _START * x + (1 - _START) * _centre(layout, u, x) for u, x in points.items()}
     value, draws = -np.inf, joint.relaxed(points)
@@ -80,14 +97,22 @@ def match_jointly(
         steps = joint.along(points, draws, corners)
         share, reached = _highest(joint.agreement(steps))
         points = {u: x + share * (corners[u] - x) for u, x in points.items()}
-        draws = [sum(c * share**d for d, c in enumerate(cs)) for cs in steps]
+        draws = [_at(share, coefficients) for coefficients in steps]
         if reached - value <= _STANDSTILL * abs(reached):
             break
         value = reached
     return {u: layout.groups[u].match(Score(x[0], x[1])) for u, x in points.items()}
 
 
-def most_jointly(layout: Layout) -> int:
+def _at(share: float, coefficients: list[Array]) -> Array:
+    """Return the draws some way along a step."""
+    total = coefficients[0]
+    for degree, part in enumerate(coefficients[1:], start=1):
+        total = total + share**degree * part
+    return total
+
+
+def _most(layout: Layout) -> int:
     """Return how many draws are matched at once: as many as fit."""
     sizes = layout.sizes
     numbers = sum(k * (2 * k + len(layout.columns[u])) for u, k in sizes.items())

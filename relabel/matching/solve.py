@@ -20,12 +20,9 @@ from numpy.typing import NDArray
 
 from relabel._util.progress import Report
 from relabel.matching.criteria.base import Criterion, Reference
-from relabel.matching.descent import Descent, descend
+from relabel.matching.descent import descend
 from relabel.matching.features import Block, Source
 from relabel.matching.first_references import best_begin
-from relabel.matching.jointly import match_jointly, most_jointly
-from relabel.matching.others import unsure
-from relabel.matching.sample import Sample
 from relabel.matching.search import TOLERANCE, Elements, same
 from relabel.matching.starts import Search
 from relabel.matching.state import STARTS, Solution, State
@@ -212,7 +209,6 @@ def _refined(
 ) -> Solution:
     """Descend; descend from the labels as they are instead, where these are not worse."""
     found = descend(task, state, reference, search, leaving_out=True)
-    state, found = _jointly(task, state, found)
     losses, unmoved = found.losses, task.unmoved()
     own = task.reference_of(unmoved, found.reference)
     before = task.total(task.compared(unmoved, own), own)
@@ -222,24 +218,3 @@ def _refined(
         found = descend(task, state, own, search, leaving_out=True)
         losses += found.losses
     return task.solution(state, found.reference, losses, before, found.converged)
-
-
-def _jointly(task: Task, state: State, found: Descent) -> tuple[State, Descent]:
-    """Match the draws that are unsure to one another; descend from there, if that ends lower."""
-    assert found.reference is not None
-    rows = unsure(task, state, found.reference)[: most_jointly(task.layout)]
-    if len(rows) < 2 or any(group.rotates for group in task.layout.groups.values()):
-        return state, found
-    rows = np.sort(rows)
-    block, n_draws = Sample.of(task.source, rows).whole, task.source.n_draws
-    other = replace(state, gain=state.gain.copy(), start=state.start.copy(), open=state.open.copy())
-    other.elements = {u: g.copy() for u, g in state.elements.items()}
-    elements = match_jointly(block, task.layout, found.reference, n_draws, state.rows(rows))
-    for units, element in other.elements.items():
-        element.put(rows, elements[units])
-    other.start[rows] = STARTS.index("jointly")
-    lower = descend(task, other, found.reference, leaving_out=True)
-    if lower.losses[-1] >= found.losses[-1]:
-        return state, found
-    lower.losses[:0] = found.losses
-    return other, lower
