@@ -56,8 +56,9 @@ def descend(
     search : Search, optional
         How to search all draws anew where the descent stands still; not at all by default.
     leaving_out : bool, default False
-        Whether draws are matched to one another (:mod:`relabel.matching.jointly`), and to the mean
-        of the others (:mod:`relabel.matching.others`), where the descent stands still.
+        Whether draws are matched to the mean of the others (:mod:`relabel.matching.others`) where
+        the descent stands still, and before that, if there is a search, to one another
+        (:mod:`relabel.matching.jointly`).
 
     Raises
     ------
@@ -65,14 +66,15 @@ def descend(
         If the loss rises, which no criterion that says it is monotone may let happen.
     """
     losses: list[float] = []
-    changed, tried, searches, searching = True, False, 0, not exact(task.layout)
+    changed, searches, searching = True, 0, not exact(task.layout)
+    jointly = search is not None
     while changed and len(losses) < task.criterion.max_sweeps:
         reference = task.reference_of(state, reference)
         changed, rounding = _ascend_all(task, state, reference)
         if leaving_out and not changed:
             rows = unsure(task, state, reference)
-            changed = not tried and match_jointly(task, state, reference, rows)
-            tried = True
+            if jointly:
+                changed, jointly = match_jointly(task, state, reference, rows), False
             changed = changed or match_to_others(task, state, reference, rows)
             searching = searching and rows.size < task.source.n_draws
             if changed:

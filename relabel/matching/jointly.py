@@ -44,7 +44,7 @@ __all__ = ["match_jointly"]
 Array = NDArray[Any]
 Relaxed = dict[str, Array]  # of every set the mixtures X and |X|, shape (2, draws, K, K)
 
-_START = 0.3  # share of the present elements in the mixtures that the search begins with
+_STARTS = (0.4, 0.2)  # shares of the present elements in the mixtures that the climbs begin with
 _MAX_STEPS = 200
 _NUMBERS = 2**24  # of relaxed elements and draws that are held at once
 _STANDSTILL = 1e-6  # relative gain of a step at which it stops
@@ -68,26 +68,29 @@ def match_jointly(task: Task, state: State, reference: Reference, rows: Array) -
     if len(rows) < 2 or any(group.rotates for group in layout.groups.values()):
         return False
     block, begin = Sample.of(task.source, rows).whole, state.rows(rows)
-    joint = _Joint.of(block, layout, reference, n_draws, begin)
-    there = task.unmoved()
-    for units, element in there.elements.items():
-        element.put(slice(None), state.elements[units])
-    for units, element in _highest_agreement(joint, begin).items():
-        there.elements[units].put(rows, element)
     before = task.total(state, reference)
-    reference = task.reference_of(there, reference)
-    if task.total(task.compared(there, reference), reference) >= before:
-        return False
-    state.put(slice(None), there.elements, there.gain)
-    state.start[rows], state.open[rows] = STARTS.index("jointly"), True
-    return True
+    joint = _Joint.of(block, layout, reference, n_draws, begin)
+    better = False
+    for share in _STARTS:
+        there = task.unmoved()
+        for units, element in there.elements.items():
+            element.put(slice(None), state.elements[units])
+        for units, element in _highest_agreement(joint, begin, share).items():
+            there.elements[units].put(rows, element)
+        mean = task.reference_of(there, reference)
+        total = task.total(task.compared(there, mean), mean)
+        if total < before:
+            better, before = True, total
+            state.put(slice(None), there.elements, there.gain)
+            state.start[rows], state.open[rows] = STARTS.index("jointly"), True
+    return better
 
 
-def _highest_agreement(joint: _Joint, begin: Elements) -> Elements:
+def _highest_agreement(joint: _Joint, begin: Elements, share: float) -> Elements:
     """Climb from near the mean of all elements, and return those nearest to where it ends."""
     layout = joint.layout
     points = {units: dense(element) for units, element in begin.items()}
-    points = {u: _START * x + (1 - _START) * _centre(layout, u, x) for u, x in points.items()}
+    points = {u: share * x + (1 - share) * _centre(layout, u, x) for u, x in points.items()}
     value, draws = -np.inf, joint.relaxed(points)
     for _ in range(_MAX_STEPS):
         corners = {
@@ -95,9 +98,9 @@ def _highest_agreement(joint: _Joint, begin: Elements) -> Elements:
             for u, score in joint.scores(points, draws).items()
         }
         steps = joint.along(points, draws, corners)
-        share, reached = _highest(joint.agreement(steps))
-        points = {u: x + share * (corners[u] - x) for u, x in points.items()}
-        draws = [_at(share, coefficients) for coefficients in steps]
+        length, reached = _highest(joint.agreement(steps))
+        points = {u: x + length * (corners[u] - x) for u, x in points.items()}
+        draws = [_at(length, coefficients) for coefficients in steps]
         if reached - value <= _STANDSTILL * abs(reached):
             break
         value = reached
@@ -257,7 +260,10 @@ def _on_second(points: Array, array: Array) -> Array:
 
 def _highest(coefficients: Array) -> tuple[float, float]:
     """Return where a polynomial is highest between 0 and 1, and its value there."""
-    slope = np.polynomial.Polynomial(coefficients).deriv()
-    inside = [r.real for r in slope.roots() if abs(r.imag) < 1e-9 and 0 < r.real < 1]
-    value, where = max((float(np.polyval(coefficients[::-1], x)), x) for x in (0.0, 1.0, *inside))
-    return where, value
+    slope = np.arange(1, len(coefficients)) * coefficients[1:]
+    roots = np.roots(slope[::-1])
+    inside = roots.real[(np.abs(roots.imag) < 1e-9) & (roots.real > 0) & (roots.real < 1)]
+    lengths = np.concatenate([[0.0, 1.0], inside])
+    values = np.polyval(coefficients[::-1], lengths)
+    best = int(values.argmax())
+    return float(lengths[best]), float(values[best])

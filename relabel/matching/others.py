@@ -85,7 +85,8 @@ def unsure(task: Task, state: State, reference: Reference) -> Array:
     least = np.fmin.reduce([margin.min(axis=1) for margin in margins.values()])
     bound = 4 * n / (n - 1) ** 2 * _distances(task, state, reference)
     rows = np.flatnonzero(least <= bound)
-    return rows[np.argsort(least[rows] / np.maximum(bound[rows], _TINY), kind="stable")]
+    order: Array = np.argsort(least[rows] / np.maximum(bound[rows], _TINY), kind="stable")
+    return rows[order]
 
 
 def match_to_others(task: Task, state: State, reference: Reference, rows: Array) -> bool:
@@ -167,10 +168,11 @@ def _weighted(reference: Reference, units: str, differences: Array) -> Array:
     """Multiply differences from the mean by half the precision, or by the weights."""
     if units in reference.root:
         root = reference.root[units]
-        return 0.5 * np.einsum("dkr,krs->dks", differences, root @ root.swapaxes(1, 2))
-    if units in reference.precision:
-        return 0.5 * reference.precision[units] * differences
-    return reference.weight[units] * differences
+        turned: Array = 0.5 * np.einsum("dkr,krs->dks", differences, root @ root.swapaxes(1, 2))
+        return turned
+    half = 0.5 * reference.precision[units] if units in reference.precision else None
+    weighted: Array = differences * (reference.weight[units] if half is None else half)
+    return weighted
 
 
 def _matched(task: Task, state: State, reference: Reference, row: int) -> Reference | None:

@@ -120,7 +120,6 @@ class ByMean(Criterion):
     """
 
     is_distance: ClassVar[bool] = True
-    forms_mean: ClassVar[bool] = True
 
     @property
     def mean(self) -> Mean:
