@@ -206,4 +206,5 @@ def _distances(task: Task, state: State, reference: Reference) -> Array:
     own = {u: (x + reference.centre[u])[None] for u, x in reference.own.items()}
     mean = Block.of(own, tuple(x[None] for x in reference.pairs))
     most = View.of(mean, layout, reference, task.criterion).gain(identity(layout, 1))
-    return np.maximum(most - state.gain, 0.0)
+    distances: Array = np.maximum(most - state.gain, 0.0)
+    return distances
