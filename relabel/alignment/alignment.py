@@ -94,8 +94,10 @@ def align(
         are known), out of the reference. They are aligned to it all the same.
     n_first : int, default 1
         Number of draws that are tried as the first reference: the usual one, and others at random.
-        The descent that ends with the lowest loss is kept. More of them help where an iterated
-        mean has several local optima; each costs a whole alignment.
+        The descent that ends with the lowest loss is kept; each costs a whole alignment, but for
+        the default criterion, which tries them on a sample of the draws. One is enough where draws
+        have something in common: ten changed no loss at noise 0.3, nor in mixtures, and lowered it
+        by 0 to 2 % in draws of noise alone (``benchmarks/ensembles.py --first``).
     n_random : int, default 0
         Random starts per draw, for networks with several hidden layers.
     n_perturbations : int, default 30

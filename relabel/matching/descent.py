@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from relabel.matching.criteria.base import Reference
+from relabel.matching.jointly import match_jointly
+from relabel.matching.others import match_to_others, unsure
 from relabel.matching.search import ascend, exact, same
 from relabel.matching.starts import Search, solvable
 from relabel.matching.state import State
@@ -37,7 +39,12 @@ class Descent:
 
 
 def descend(
-    task: Task, state: State, reference: Reference | None, search: Search | None = None
+    task: Task,
+    state: State,
+    reference: Reference | None,
+    search: Search | None = None,
+    *,
+    leaving_out: bool = False,
 ) -> Descent:
     """Update the reference and match in turn until nothing changes; `state` is updated.
 
@@ -50,6 +57,10 @@ def descend(
         The last one, if there is any.
     search : Search, optional
         How to search all draws anew where the descent stands still; not at all by default.
+    leaving_out : bool, default False
+        Whether draws are matched to the mean of the others (:mod:`relabel.matching.others`) where
+        the descent stands still, and before that, if there is a search, to one another
+        (:mod:`relabel.matching.jointly`).
 
     Raises
     ------
@@ -57,12 +68,22 @@ def descend(
         If the loss rises, which no criterion that says it is monotone may let happen.
     """
     losses: list[float] = []
-    changed, searches, sets_interact = True, 0, not exact(task.layout)
+    changed, searches, searching = True, 0, not exact(task.layout)
+    jointly = search is not None
     most = task.criterion.max_sweeps if solvable(task.layout) else _MAX_SEARCHES
     while changed and len(losses) < task.criterion.max_sweeps:
         reference = task.reference_of(state, reference)
         changed, rounding = _ascend_all(task, state, reference)
-        if search is not None and sets_interact and not changed and searches < most:
+        if leaving_out and not changed:
+            rows = unsure(task, state, reference)
+            if jointly:
+                changed, jointly = match_jointly(task, state, reference, rows), False
+            changed = changed or match_to_others(task, state, reference, rows)
+            searching = searching and rows.size < task.source.n_draws
+            if changed:
+                reference = task.reference_of(state, reference)
+                task.compared(state, reference)
+        if search is not None and searching and not changed and searches < most:
             changed = search.run(task, state, reference)
             searches += 1
         losses.append(task.total(state, reference))

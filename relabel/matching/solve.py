@@ -6,7 +6,9 @@ keeps the best by its own loss. Nothing here depends on how draws are cut into b
 that tie exactly (duplicates, zeros), where the last bits of a sum decide.
 
 The parts: :mod:`relabel.matching.task` (draws and criterion), :mod:`relabel.matching.starts`
-(search from many starts), :mod:`relabel.matching.descent` (matching and updates in turn).
+(search from many starts), :mod:`relabel.matching.descent` (matching and updates in turn),
+:mod:`relabel.matching.jointly` and :mod:`relabel.matching.others` (draws that the mean, which holds
+them, holds where they are).
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ def solve(
     known_starts : mapping of str to elements, optional
         Further starts by name (a matching of activations).
     n_first : int, default 1
-        Number of draws that are tried as the first reference: `first`, and others at random.
+        Number of draws that are tried as the first reference: `first`, and others at random;
+        those of a smaller number are among those of a larger one.
     n_random : int, default 0
         Random starts per draw.
     n_perturbations : int, default 30
@@ -183,7 +186,7 @@ def _other_draws(task: Task, n_first: int, seed: int) -> list[Block]:
     if n_first < 2 or (criterion.max_sweeps == 0 and criterion.initial() is None):
         return []
     rng = np.random.default_rng(seed)
-    rows = rng.choice(n_draws, size=min(n_first - 1, n_draws), replace=False)
+    rows = rng.permutation(n_draws)[: n_first - 1]  # so that more of them are never worse
     return [task.source.draw(int(row)) for row in rows]
 
 
@@ -218,13 +221,13 @@ def _refined(
     task: Task, state: State, reference: Reference | None, search: Search | None
 ) -> Solution:
     """Descend; descend from the labels as they are instead, where these are not worse."""
-    found = descend(task, state, reference, search)
+    found = descend(task, state, reference, search, leaving_out=True)
     losses, unmoved = found.losses, task.unmoved()
     own = task.reference_of(unmoved, found.reference)
     before = task.total(task.compared(unmoved, own), own)
     moved = not bool(same(state.elements, unmoved.elements).all())
     if moved and before <= losses[-1] + TOLERANCE * abs(losses[-1]):
         state = unmoved
-        found = descend(task, state, own, search)
+        found = descend(task, state, own, search, leaving_out=True)
         losses += found.losses
     return task.solution(state, found.reference, losses, before, found.converged)

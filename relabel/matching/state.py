@@ -33,6 +33,7 @@ STARTS = (
     "profiles",
     "joint",
     "layers",
+    "jointly",
 )
 
 

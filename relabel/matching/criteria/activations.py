@@ -56,6 +56,7 @@ class Activations(ByMean):
     max_sweeps: int = 100
     n_inputs: int = 100
     name: ClassVar[str] = "activations"
+    forms_mean: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -170,6 +170,10 @@ class Criterion(ABC):
         Whether its loss is a distance or a divergence, so that a negative one is rounding.
     monotone : bool
         Whether its loss can be compared from one sweep to the next, and never rises.
+    forms_mean : bool
+        Whether the reference is the mean of the aligned draws (`own`, `pairs`), and the score falls
+        with squared distances to it on scales that stay while draws are matched. Each draw is then
+        matched to the mean of the others in the end (:mod:`relabel.matching.others`).
     named_references : tuple of str
         Draws that the option `reference` takes by name.
     renamed_options : mapping of str to str
@@ -179,6 +183,7 @@ class Criterion(ABC):
     name: ClassVar[str]
     is_distance: ClassVar[bool] = False
     monotone: ClassVar[bool] = True
+    forms_mean: ClassVar[bool] = False
     named_references: ClassVar[tuple[str, ...]] = ()
     renamed_options: ClassVar[Mapping[str, str]] = {}
 

@@ -62,6 +62,7 @@ class Mean(Criterion):
     name: ClassVar[str] = "mean"
     is_distance: ClassVar[bool] = True
     rotates: ClassVar[bool] = True
+    forms_mean: ClassVar[bool] = True
     renamed_options: ClassVar[Mapping[str, str]] = {"variables": "var_names"}
 
     def __post_init__(self) -> None:

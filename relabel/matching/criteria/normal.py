@@ -120,6 +120,7 @@ class Normal(Criterion):
     max_sweeps: int = 100
     var_names: tuple[str, ...] | None = None
     name: ClassVar[str] = "normal"
+    forms_mean: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the options."""
