@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -25,9 +24,7 @@ def ending_on_signals() -> Iterator[None]:
 
     A signal that comes while the first one is being obeyed, such as the SIGHUP of a session that
     ends, does not interrupt that. A signal that is ignored (``nohup``) stays ignored, and a handler
-    that somebody else has set stays. At the end the handlers are as they were. What asyncio has to
-    say of tasks that are not done, such as those by which zarr reads chunks, is of no use any more,
-    and is not printed.
+    that somebody else has set stays. At the end the handlers are as they were.
     """
     last = -_AT_ONCE
 
@@ -36,7 +33,6 @@ def ending_on_signals() -> Iterator[None]:
         before, last = last, time.monotonic()
         if last - before < _AT_ONCE:
             return
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
