@@ -214,6 +214,8 @@ def align(
         provenance = provenance_of(part, those, whole, result, criterion, options)
         if apart is not None:
             provenance = replace(provenance, no_part_in_reference=_numbers(apart))
+        if not prefix:
+            provenance = provenance.beside(warmup.same)
         own, done = found_variables(part, result), part.transformation(result.elements)
         changed |= transformed(groups, those, prefix, whole, done, own, provenance)
     return pack(data, changed, group)

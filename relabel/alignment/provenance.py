@@ -256,15 +256,16 @@ def stored_elements(groups: Mapping[str, xr.Dataset], prefix: str) -> tuple[Spec
 
 
 def _check_present(own: xr.Dataset, record: Provenance, prefix: str) -> None:
-    """Refuse a record without variables that it names, or with checksums that are none."""
-    for name in (*record.flags, *record.offsets, *record.checksums):
+    """Refuse a record without variables that it names, or whose numbers are of another kind."""
+    for name in ("loss", *record.flags, *record.offsets, *record.checksums):
         if name not in own:
             raise DataError(f"the group '{prefix}relabel' has no variable {name!r}; it is damaged")
-    for name in record.checksums:
-        if own[name].dtype != np.int64 or set(own[name].dims) != set(SAMPLE_DIMS):
+    kinds = {"loss": np.float64, **dict.fromkeys(record.checksums, np.int64)}
+    for name, kind in kinds.items():
+        if own[name].dtype != kind or set(own[name].dims) != set(SAMPLE_DIMS):
             raise DataError(
-                f"{prefix}relabel/{name} must be int64 with the dimensions chain and draw, not "
-                f"{own[name].dtype} with {own[name].dims}; it is damaged"
+                f"{prefix}relabel/{name} must be {np.dtype(kind)} with the dimensions chain and "
+                f"draw, not {own[name].dtype} with {own[name].dims}; it is damaged"
             )
 
 

@@ -12,7 +12,7 @@ from relabel.alignment.provenance import in_order, stored_elements
 from relabel.data.checksums import AFTER, checksums
 from relabel.data.containers import Groups
 from relabel.data.participants import participants
-from relabel.data.provenance import Provenance
+from relabel.data.provenance import OWN_RECORD, Provenance
 from relabel.errors import DataError, SpecError
 from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec
 
@@ -59,6 +59,7 @@ def checked_values(groups: Groups, *, partial: bool = False) -> Groups:
     DataError
         If the record is damaged, names variables that are absent, or is of other values.
     """
+    _refuse_lost(groups)
     checked = dict(groups)
     for prefix in ("", "warmup_"):
         if f"{prefix}relabel" not in groups:
@@ -85,6 +86,20 @@ def checked_values(groups: Groups, *, partial: bool = False) -> Groups:
             said = "are not those that the alignment wrote (reordered, mixed or edited?)"
             check_sums(own, AFTER, taking.same, record, said)
     return checked
+
+
+def _refuse_lost(groups: Groups) -> None:
+    """Refuse draws of a warm-up that was aligned, and whose record is gone."""
+    if "relabel" not in groups or "warmup_relabel" in groups:
+        return
+    record = Provenance.within(groups)
+    known = {f"warmup_{address}" for address in record.variables}
+    theirs = [name for name, how in record.groups.items() if how == OWN_RECORD and name in groups]
+    if lost := [name for name in theirs if known & {f"{name}/{v}" for v in groups[name].variables}]:
+        raise DataError(
+            f"{', '.join(lost)} were relabelled too, and their record, the group 'warmup_relabel', "
+            "is gone: put it back, or drop these groups"
+        )
 
 
 def standing(groups: Mapping[str, xr.Dataset], prefix: str) -> Standing:

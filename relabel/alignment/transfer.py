@@ -117,6 +117,7 @@ def _carried_over(
         transformation = replace(
             transformation, offsets=transformation.offsets.restricted(resolved)
         )
+    warm = not prefix and "warmup_relabel" in source
     provenance = replace(
         provenance,
         spec=resolved.complete_spec(),
@@ -124,7 +125,7 @@ def _carried_over(
         offsets=(),
         groups=how,
         n_moved=transformation.n_moved(),
-    )
+    ).beside(participants(groups, "warmup_").same if warm else ())
     own = own.drop_attrs(deep=False)
     return transformed(groups, taking, prefix, resolved, transformation, own, provenance)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import signal
 import sys
 import traceback
@@ -47,6 +48,8 @@ def main() -> None:
         completion.complete(app)
     try:
         mend_streams()
+        # The tasks by which zarr reads end with the command, and their errors are its errors.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         with _ending_with_its_reader(), ending_on_signals():
             app(prog_name="relabel")
     except OutputError as error:

@@ -341,8 +341,10 @@ def _match(dataset: xr.Dataset, posterior: xr.Dataset) -> Matched | str:
 
 
 def _labels(dataset: xr.Dataset, dim: str) -> Array | None:
-    """Return the labels of chain or draw; None where there are none."""
-    return np.asarray(dataset.coords[dim].values) if dim in dataset.coords else None
+    """Return the labels of chain or draw; None where there are none, or arrays for labels."""
+    if dim not in dataset.coords or dataset.coords[dim].ndim > 1:
+        return None
+    return np.asarray(dataset.coords[dim].values)
 
 
 def _places(dim: str, ours: Array, theirs: Array) -> Array | str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,7 @@ from relabel.data.checksums import AFTER, BEFORE
 from relabel.errors import DataError, UnknownSymmetryError
 from relabel.spec.spec import Spec
 
-__all__ = ["ATTRIBUTE", "BY_COORDS", "FORMAT", "MOST_ALIGNMENTS", "Provenance"]
+__all__ = ["ATTRIBUTE", "BY_COORDS", "FORMAT", "MOST_ALIGNMENTS", "OWN_RECORD", "Provenance"]
 
 #: Name of the attribute (and of the group) that holds the record.
 ATTRIBUTE = "relabel"
@@ -32,6 +32,9 @@ FORMAT = 3
 
 #: How a group of other draws than the posterior's takes part.
 BY_COORDS = "by coordinates"
+
+#: How the groups of the warm-up take part.
+OWN_RECORD = "by a record of their own"
 
 #: Alignments that one record may hold, one after the other; more are no record of ours.
 MOST_ALIGNMENTS = 200
@@ -75,7 +78,8 @@ class Provenance:
         Variables of the group ``relabel`` that were added after the alignment.
     groups : mapping of str to str
         How each group of draws took part: ``"same draws"``, ``"by coordinates"``, ``"by
-        position"``, or ``"left: "`` and why. Empty in older records.
+        position"``, ``"by a record of their own"`` (those of the warm-up), or ``"left: "`` and
+        why. Empty in older records.
     no_part_in_reference : tuple of int, optional
         Chains that were kept out of the reference; None where that was not asked for.
     earlier : Provenance, optional
@@ -230,6 +234,11 @@ class Provenance:
             for group, _, _ in [address.rpartition("/")]
             if group == "posterior" or self.groups.get(group) != BY_COORDS
         )
+
+    def beside(self, warmup: Iterable[str]) -> Provenance:
+        """Return the record that knows of groups of the warm-up, which have one of their own."""
+        names = [f"warmup_{name}" for name in warmup]
+        return replace(self, groups={**self.groups, **dict.fromkeys(names, OWN_RECORD)})
 
     def without_findings(self) -> Provenance:
         """Return the record of the alignment alone, without what was added afterwards."""

@@ -138,6 +138,11 @@ def test_equal_labels_that_repeat_are_the_same_draws_and_others_are_left():
     assert "more than once" in groups_of(aligned)["posterior_predictive"]
 
 
+def test_arrays_for_labels_of_chains_are_none():
+    odd = REPLICATED.drop_vars(S).assign_coords(chain=(("other", "place"), np.zeros((2, 2))))
+    assert "predictions" in align(tree(predictions=odd)).children
+
+
 def test_equal_sizes_without_labels_are_matched_by_position_and_this_is_said():
     aligned = align(tree(predictions=REPLICATED.drop_vars(S)))
     np.testing.assert_array_equal(aligned["predictions"]["mu_rep"], aligned["posterior"]["mu"])

@@ -162,6 +162,10 @@ TAMPERED = {
     ),
     "one draw less": lambda own: own.isel(draw=slice(1, None)),
     "one chain": lambda own: own.isel(chain=[0]),
+    "no loss": lambda own: own.drop_vars("loss"),
+    "loss of another name": lambda own: own.rename(loss="loss_2"),
+    "loss of texts": array("loss", lambda a: a.astype(str)),
+    "loss of units": array("loss", lambda a: a.expand_dims(more=2)),
     "no checksum": lambda own: own.drop_vars("checksum_after"),
     "checksum of floats": array("checksum_after", lambda a: a.astype(float)),
     "checksum of a draw": array("checksum_after", lambda a: a + (a == a[0, 3])),
@@ -317,6 +321,26 @@ def test_alignments_of_two_symmetries_joined(simulated):
     }
     with pytest.raises(DataError, match="do not belong to the symmetry 'permutation'"):
         relabel.undo(xr.DataTree.from_dict(groups))
+
+
+def with_warmup(tree):
+    warm = tree["posterior"].isel(draw=slice(0, 5)).to_dataset()
+    return xr.DataTree.from_dict({**{k: v.to_dataset() for k, v in tree.children.items()},
+                                  "warmup_posterior": warm})  # fmt: skip
+
+
+def test_a_warmup_whose_record_is_gone_is_refused(simulated):
+    tree = with_warmup(relabel.undo(relabel.align(simulated.data, simulated.spec)))
+    aligned = relabel.align(tree, simulated.spec)
+    carried = relabel.apply(tree, aligned)
+    for whole in (aligned, carried):
+        left = whole.filter(lambda node: node.name != "warmup_relabel")
+        for verb in (relabel.undo, lambda data: relabel.align(data, simulated.spec)):
+            with pytest.raises(DataError, match=r"warmup_posterior .* 'warmup_relabel', is gone"):
+                verb(left)
+        kept = left.filter(lambda node: node.name != "warmup_posterior")
+        back = relabel.undo(kept)
+        assert back["posterior"].to_dataset().identical(tree["posterior"].to_dataset())
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])

@@ -44,6 +44,7 @@ def ended_by(process, *numbers):
         return process.returncode, stderr
     finally:
         process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("suffix", ["nc", "zarr", "npz"])
