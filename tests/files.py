@@ -138,10 +138,18 @@ def run(*args, cwd=None, code="from relabel.cli.app import main; main()", **opti
     )
 
 
+# Signals end the process, also where the tests run with some of them ignored (nohup).
+USUAL_SIGNALS = """
+import signal
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
+"""
+
+
 def started(code, *args, cwd=None):
     """Start Python code in a process of its own, with pipes to talk to it."""
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)],
+        [sys.executable, "-c", USUAL_SIGNALS + code, *map(str, args)],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdin=subprocess.PIPE,

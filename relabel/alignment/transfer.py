@@ -19,7 +19,8 @@ from relabel.data.participants import participants, places_in
 from relabel.data.provenance import Provenance
 from relabel.errors import DataError, SpecError
 from relabel.groups import group_of
-from relabel.spec.spec import Spec, spec_of
+from relabel.spec.spec import ResolvedSpec, Spec, spec_of
+from relabel.spec.transformation import Transformation
 
 __all__ = ["apply"]
 
@@ -99,25 +100,13 @@ def _carried_over(
         spec = spec.present_in(views)
     taking.compared(spec)
     resolved = spec.bind(views)
-    for units, element in transformation.elements.items():
-        if resolved.sizes.get(units) != element.size:
-            raise DataError(
-                f"the relabelling is of {element.size} units {units!r}; these draws have "
-                f"{resolved.sizes.get(units, 'none')} of them"
-            )
-        was, now = provenance.spec.units[units], resolved.spec.units[units]
-        if group_of(was) != group_of(now):
-            raise SpecError(
-                f"the units {units!r} were aligned as {was!r}, and the spec declares them {now!r}: "
-                f"declare them {was!r}; '{units}^0' in axes is for what is only permuted"
-            )
+    _check_same_units(transformation, provenance.spec, resolved)
     own = source[f"{prefix}relabel"]
     own = own.drop_vars(provenance.offsets)
     if transformation.offsets is not None:
         transformation = replace(
             transformation, offsets=transformation.offsets.restricted(resolved)
         )
-    warm = not prefix and "warmup_relabel" in source
     provenance = replace(
         provenance,
         spec=resolved.complete_spec(),
@@ -125,9 +114,27 @@ def _carried_over(
         offsets=(),
         groups=how,
         n_moved=transformation.n_moved(),
-    ).beside(participants(groups, "warmup_").same if warm else ())
+    )
+    if not prefix and "warmup_relabel" in source:
+        provenance = provenance.beside(participants(groups, "warmup_").same)
     own = own.drop_attrs(deep=False)
     return transformed(groups, taking, prefix, resolved, transformation, own, provenance)
+
+
+def _check_same_units(done: Transformation, before: Spec, resolved: ResolvedSpec) -> None:
+    """Refuse a relabelling of other units than these draws have."""
+    for units, element in done.elements.items():
+        if resolved.sizes.get(units) != element.size:
+            raise DataError(
+                f"the relabelling is of {element.size} units {units!r}; these draws have "
+                f"{resolved.sizes.get(units, 'none')} of them"
+            )
+        was, now = before.units[units], resolved.spec.units[units]
+        if group_of(was) != group_of(now):
+            raise SpecError(
+                f"the units {units!r} were aligned as {was!r}, and the spec declares them {now!r}: "
+                f"declare them {was!r}; '{units}^0' in axes is for what is only permuted"
+            )
 
 
 def _spec_for(groups: Mapping[str, xr.Dataset], provenance: Provenance) -> Spec:
