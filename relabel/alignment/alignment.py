@@ -19,6 +19,8 @@ from relabel.alignment.checks import (
     refuse_flips_of_parts,
     refuse_unread,
 )
+from relabel.alignment.default import Default, default_criterion
+from relabel.alignment.findings import findings_of
 from relabel.alignment.job import Job
 from relabel.alignment.provenance import (
     found_variables,
@@ -34,7 +36,7 @@ from relabel.data.participants import Participants, participants
 from relabel.data.provenance import MOST_ALIGNMENTS, Provenance
 from relabel.errors import DataError, SpecError
 from relabel.matching.allocation_features import located, with_labels
-from relabel.matching.criteria import Criterion, Normal, criterion_of, current_options, rebuilt
+from relabel.matching.criteria import Criterion, criterion_of, current_options, rebuilt
 from relabel.matching.criteria.registry import is_fully_described
 from relabel.matching.draws import Draws
 from relabel.matching.probes import find_probes
@@ -184,12 +186,14 @@ def align(
     >>> bool((relabel.undo(aligned)["mu"] == draws["mu"]).all())
     True
     """
-    spec, criterion = spec_of(spec), _criterion(criterion)
+    spec = spec_of(spec)
     search = _search(n_first, n_random, n_perturbations, seed_of(rng), certify)
     earlier, groups = _earlier(unpack(data, group))
     taking = participants(groups)
     spec = _spec_as_before(spec, earlier)
-    criterion = located(criterion, spec, taking.same)
+    default = default_criterion(spec, taking.same)
+    chosen = criterion is None
+    criterion = located(_criterion(criterion, default), spec, taking.same)
     spec = with_labels(spec, criterion, taking.views())
     draws, spec, said = _read(model_of(data, group), spec, nonfinite, groups, taking, criterion)
     criterion = criterion.resolved(draws.resolved)
@@ -203,6 +207,7 @@ def align(
         solution = job.run(draws, apart, _aligned_alike(earlier, groups, criterion, options))
         refuse_flips(draws, solution.elements)
         solution.remarks.warnings.extend([*said, *_on_earlier(earlier, criterion)])
+        findings = findings_of(draws, solution, criterion, default, chosen=chosen)
         found = [("", taking, draws, solution)]
         warmup = participants(groups, "warmup_")
         if warmup.same:
@@ -214,9 +219,10 @@ def align(
         provenance = provenance_of(part, those, whole, result, criterion, options)
         if apart is not None:
             provenance = replace(provenance, no_part_in_reference=_numbers(apart))
-        if not prefix:
-            provenance = provenance.beside(warmup.same)
         own, done = found_variables(part, result), part.transformation(result.elements)
+        if not prefix:
+            provenance = findings.noted(provenance.beside(warmup.same))
+            own = own.assign(findings.variables)
         changed |= transformed(groups, those, prefix, whole, done, own, provenance)
     return pack(data, changed, group)
 
@@ -276,10 +282,10 @@ def _read(
     return draws, spec, said
 
 
-def _criterion(given: Any) -> Criterion:
+def _criterion(given: Any, default: Default) -> Criterion:
     """Return the criterion that was given by its name or as an object, or the default."""
     if given is None:
-        return Normal()
+        return default.criterion
     criterion = criterion_of(given) if isinstance(given, str) else given
     if not isinstance(criterion, Criterion):
         raise SpecError(

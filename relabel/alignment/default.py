@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -12,10 +13,25 @@ from relabel.matching.allocation_features import PROBABILITIES, with_labels
 from relabel.matching.criteria import Criterion, ECRIterative1, Normal, Stephens
 from relabel.spec.spec import SAMPLE_DIMS, Spec
 
-__all__ = ["default_criterion"]
+__all__ = ["Default", "default_criterion"]
 
 
-def default_criterion(spec: Spec, groups: Mapping[str, xr.Dataset]) -> tuple[Criterion, str]:
+@dataclass(frozen=True)
+class Default:
+    """The criterion that is taken where none is named, and why.
+
+    Attributes
+    ----------
+    criterion : Criterion
+    because : str
+        The reason, as a clause.
+    """
+
+    criterion: Criterion
+    because: str
+
+
+def default_criterion(spec: Spec, groups: Mapping[str, xr.Dataset]) -> Default:
     """Choose a criterion by what the draws hold, and say why.
 
     Where observations were allocated to units that are only permuted, what a unit *is* shows in
@@ -31,27 +47,26 @@ def default_criterion(spec: Spec, groups: Mapping[str, xr.Dataset]) -> tuple[Cri
 
     Returns
     -------
-    Criterion
-    str
-        The reason, as a clause.
+    Default
     """
     plain = Normal()
     if len(spec.units) != 1:
-        return plain, "there are several sets of units"
+        return Default(plain, "there are several sets of units")
     ((units, symmetry),) = spec.units.items()
     group = group_of(symmetry)
     if group.signs or group.scales or group.rotates:
-        return plain, "units are more than permuted"
+        return Default(plain, "units are more than permuted")
     prob = next(_probabilities(spec, units, groups), None)
     if prob is not None:
-        return Stephens(prob=prob), f"{prob} holds probabilities of allocations"
+        return Default(Stephens(prob=prob), f"{prob} holds probabilities of allocations")
     declared = with_labels(spec, plain, groups).values
     found = [where for where, labelled in declared.items() if labelled == units]
     if len(found) == 1:
-        return ECRIterative1(z=found[0]), f"{found[0]} holds allocations"
+        return Default(ECRIterative1(z=found[0]), f"{found[0]} holds allocations")
     if found:
-        return plain, f"there are several variables of allocations ({', '.join(found)})"
-    return plain, "there are no allocations"
+        named = ", ".join(found)
+        return Default(plain, f"there are several variables of allocations ({named})")
+    return Default(plain, "there are no allocations")
 
 
 def _probabilities(spec: Spec, units: str, groups: Mapping[str, xr.Dataset]) -> Iterator[str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relabel.groups.elements import Element, Monomial, monomial
+from relabel.alignment.evidence import Evidence
+from relabel.groups.elements import monomial
 from relabel.matching.criteria import Criterion, Mean, Normal
 from relabel.matching.descent import descend
-from relabel.matching.features import Problem
-from relabel.matching.sample import Sample, evenly
+from relabel.matching.features import Source
 from relabel.matching.search import Elements, exact
 from relabel.matching.solve import solve
 from relabel.matching.task import Task
@@ -22,7 +22,6 @@ __all__ = ["Opinion", "second_opinions"]
 
 Array = NDArray[Any]
 
-_DRAWS = 400  # that are labelled again
 _SHARE = 0.01  # of draws, labelled otherwise, that is worth saying
 
 
@@ -39,7 +38,7 @@ class Opinion:
         Share of them with other labels, but for one relabelling of all.
     nats : float
         How much more probable a draw is, on average, under the labels of the alignment than under
-        those of this criterion, by normals that are fitted within the slots of each.
+        those of this criterion.
     """
 
     criterion: str
@@ -53,81 +52,64 @@ class Opinion:
         return self.differ > _SHARE
 
     @property
-    def sentence(self) -> str:
-        """Say it."""
+    def better(self) -> bool:
+        """Whether the labels of this criterion are the more probable, and are others."""
+        return self.matters and self.nats < 0
+
+    def __str__(self) -> str:
+        """Return a clause."""
         if not self.matters:
-            return f"criterion {self.criterion} gives the same labels"
-        better = "those here" if self.nats >= 0 else f"those of {self.criterion}"
+            return f"{self.criterion} gives the same labels"
+        ours = "those here" if self.nats >= 0 else f"those of {self.criterion}"
         return (
-            f"criterion {self.criterion} labels {self.differ:.0%} of the draws otherwise; "
-            f"{better} are the more probable, by {abs(self.nats):.2g} nats a draw"
+            f"{self.criterion} labels {self.differ:.0%} of the draws otherwise; {ours} are the "
+            f"more probable, by {abs(self.nats):.2g} nats a draw"
         )
 
 
-def second_opinions(
-    problem: Problem, criterion: Criterion, elements: Mapping[str, Element]
-) -> list[Opinion]:
-    """Label a sample of the draws by other criteria, and compare.
+def second_opinions(evidence: Evidence, criterion: Criterion) -> list[Opinion]:
+    """Label some of the draws by other criteria, and compare.
 
     Parameters
     ----------
-    problem : Problem
-        The draws as features of their units.
+    evidence : Evidence
+        The draws that are labelled again, and the labels of the alignment.
     criterion : Criterion
         The criterion of the alignment.
-    elements : mapping of str to Element
-        Its elements, for all draws.
-
-    Returns
-    -------
-    list of Opinion
-        Empty where units rotate, for which labels are no permutations.
     """
-    if any(group.rotates for group in problem.layout.groups.values()) or problem.n_draws < 2:
-        return []
-    rows = evenly(problem.n_draws, _DRAWS)
-    sample = Sample.of(problem, rows)
-    task = Task.of(sample, Normal(), None, None)
-    own: Elements = {u: _bare(element[rows]) for u, element in elements.items()}
-    loss = _loss(task, own)
+    here, n_draws = evidence.nats(evidence.labels), evidence.problem.n_draws
     return [
-        Opinion(
-            other.name, len(rows), _differing(own, found), (_loss(task, found) - loss) / len(rows)
-        )
-        for other, found in _others(sample, criterion, own)
+        Opinion(name, n_draws, _differing(evidence.labels, found), evidence.nats(found) - here)
+        for name, found in _others(evidence, criterion)
     ]
 
 
-def _others(
-    sample: Sample, criterion: Criterion, own: Elements
-) -> Iterator[tuple[Criterion, Elements]]:
-    """Yield other criteria and what they make of the sample.
+def _others(evidence: Evidence, criterion: Criterion) -> Iterator[tuple[str, Elements]]:
+    """Yield other criteria and their labels."""
+    others: list[tuple[str, Criterion, Source]] = [
+        ("normal", Normal(), evidence.problem),
+        ("normal with shared scales", Normal(scales="shared"), evidence.problem),
+        ("mean", Mean(), evidence.problem),
+    ]
+    if evidence.allocating is not None and evidence.allocations is not None:
+        others.append((evidence.allocating.name, evidence.allocating, evidence.allocations))
+    for name, other, source in others:
+        if other != criterion:
+            yield name, _labelled(source, other, evidence.labels)
+
+
+def _labelled(source: Source, criterion: Criterion, labels: Elements) -> Elements:
+    """Label the draws by a criterion.
 
     Sets of units that interact need a search, which is not done again: there each descends from
     the labels of the alignment.
     """
-    for other in (Normal(), Mean()):
-        if other.name == criterion.name:
-            continue
-        if exact(sample.layout):
-            yield other, solve(sample, other, sample.draw(0)).elements
-        else:
-            task = Task.of(sample, other, None, None)
-            state = replace(task.unmoved(), elements={u: g.copy() for u, g in own.items()})
-            descend(task, state, None)
-            yield other, state.elements
-
-
-def _bare(element: Element) -> Monomial:
-    """Return the permutation and the signs of an element, without its scales."""
-    found = monomial(element)
-    return Monomial(found.index, np.where(found.factor < 0, -1.0, 1.0))
-
-
-def _loss(task: Task, elements: Elements) -> float:
-    state = replace(task.unmoved(), elements=dict(elements))
-    reference = task.reference_of(state, None)
-    return task.total(task.compared(state, reference), reference)
+    if exact(source.layout):
+        return solve(source, criterion, source.draw(0)).elements
+    task = Task.of(source, criterion, None, None)
+    state = replace(task.unmoved(), elements={u: g.copy() for u, g in labels.items()})
+    descend(task, state, None)
+    return state.elements
 
 
 def _differing(one: Elements, two: Elements) -> float:

@@ -20,6 +20,7 @@ from relabel._util.text import columns, formatted, plain
 from relabel._util.validate import iterable
 from relabel.alignment.alignment import align
 from relabel.alignment.provenance import stored_elements
+from relabel.alignment.separated import sentence, separations_in
 from relabel.data.containers import DrawsLike, Groups, unpack
 from relabel.data.participants import sharing
 from relabel.data.provenance import Provenance
@@ -31,6 +32,7 @@ from relabel.groups.elements import Dense, Element, Monomial
 from relabel.matching.allocation_features import located, with_labels
 from relabel.matching.criteria import CRITERIA, Criterion, criterion_of
 from relabel.matching.criteria.ecr import allocated
+from relabel.matching.separations import Separation
 from relabel.numerics.labels import checked_labels
 from relabel.numerics.rotations import procrustes
 from relabel.spec.arrays import SAMPLE_DIMS, chain_draw_values, draw_values
@@ -75,6 +77,9 @@ class Run:
         Processor time of the alignment.
     convergence : Convergence
         Largest R-hat and smallest ESS of the variables that carry units, after the alignment.
+    separations : dict of str to Separation
+        Units -> how far their slots are told apart, and by which variables, under normals that are
+        fitted to the labels; empty for units that rotate.
     warnings : list of str
     """
 
@@ -87,6 +92,7 @@ class Run:
     n_moved: int
     seconds: float
     convergence: Convergence
+    separations: dict[str, Separation]
     warnings: list[str]
 
 
@@ -162,7 +168,12 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; NaN becomes None."""
-        rows = [_row(r) | {"options": r.criterion, "losses": r.losses} for r in self.runs]
+        rows = [
+            _row(run)
+            | {"options": run.criterion, "losses": run.losses}
+            | {"separations": {u: s.as_dict() for u, s in run.separations.items()}}
+            for run in self.runs
+        ]
         values = {
             "criteria": rows,
             "before": {"rhat": self.before.rhat, "ess": self.before.ess},
@@ -194,7 +205,15 @@ class Comparison:
         for title, header, rows in self.tables():
             lines += [*([""] if lines else []), title, *columns(header, rows)]
         differences = [str(d) for d in self.differences] or ["all criteria label all draws alike"]
-        return "\n".join([*lines, "", *differences, *self.notes()])
+        return "\n".join([*lines, "", *differences, *self._separations(), *self.notes()])
+
+    def _separations(self) -> list[str]:
+        """Return what tells the slots apart, under the labels of every criterion."""
+        return [
+            f"{run.name}: {units}: {sentence(found)}"
+            for run in self.runs
+            for units, found in run.separations.items()
+        ]
 
     def notes(self) -> list[str]:
         """Return the warnings, each with the criteria that have it."""
@@ -229,8 +248,8 @@ def compare(
     spec : Spec, or mapping of str to str
         Units and axes, as for :func:`relabel.align`.
     criteria : sequence of (str or Criterion), or mapping of str to Criterion, optional
-        Criteria by name or as objects, or objects by names of your own. By default mean and
-        gaussian, and stephens and both iterations of ECR if there are ``allocation/z`` and
+        Criteria by name or as objects, or objects by names of your own. By default normal and
+        mean, and stephens and both iterations of ECR if there are ``allocation/z`` and
         ``allocation/prob``; rsp, procrustes and matchalign if the only units rotate.
     progress : bool or callable, default False
         True shows a bar; a callable gets ``(stage, done, total)``, with the name of the criterion
@@ -364,6 +383,7 @@ def _run(
         record.n_moved,
         seconds,
         convergence(weights_of(resolved, groups["posterior"])),
+        separations_in(groups["relabel"], resolved.sizes),
         list(record.warnings),
     )
     return run, resolved, transformation.elements, groups

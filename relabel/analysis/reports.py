@@ -11,7 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from relabel._util.text import formatted
+from relabel.alignment.opinions import Opinion
 from relabel.alignment.provenance import stored_elements
+from relabel.alignment.separated import sentence, separations_in
 from relabel.data.containers import DrawsLike, Groups, unpack
 from relabel.data.participants import sharing
 from relabel.data.provenance import Provenance
@@ -229,6 +231,10 @@ def _facts(record: Provenance, resolved: ResolvedSpec, own: xr.Dataset) -> list[
     name = criterion.pop("name")
     options = ", ".join(f"{k}={v}" for k, v in criterion.items() if v is not None)
     facts.append(("criterion", f"{name} ({options})"))
+    if record.chosen is not None:
+        facts.append(("default", f"no criterion was named, and {record.chosen}"))
+    if record.begin is not None:
+        facts.append(("begin", f"the reference that the start {record.begin!r} led to"))
     n = len(record.losses)
     sweeps = "1 sweep" if n == 1 else f"{n} sweeps"
     loss = f"{record.loss_before:.6g} before, {record.losses[-1]:.6g} after ({sweeps})"
@@ -238,7 +244,10 @@ def _facts(record: Provenance, resolved: ResolvedSpec, own: xr.Dataset) -> list[
     facts.append(("starts", ", ".join(starts)))
     if "gap" in own:
         facts.append(("optimum", _gaps(own["gap"].values)))
-    return facts + [("margin", _margins(units, own)) for units in resolved.sizes]
+    facts += [("margin", _margins(units, own)) for units in resolved.sizes]
+    separations = separations_in(own, resolved.sizes).items()
+    facts += [("separation", f"{units}: {sentence(found)}") for units, found in separations]
+    return facts + [("opinion", str(Opinion(**opinion))) for opinion in record.opinions]
 
 
 def _gaps(gap: Array) -> str:

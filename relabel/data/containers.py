@@ -181,7 +181,7 @@ def own_variables(dataset: xr.Dataset) -> list[str]:
     if "relabel" not in dataset.attrs:
         return []
     provenance = Provenance.read(dataset.attrs)
-    kinds = ("index", "factor", "rotation", "margin")
+    kinds = ("index", "factor", "rotation", "margin", "separation", "rival")
     written = [f"{name}_{kind}" for name in provenance.spec.units for kind in kinds]
     written += ["loss", "gap", "start", "excluded"]
     written += [*provenance.flags, *provenance.offsets, *provenance.checksums]

@@ -80,6 +80,14 @@ class Provenance:
         How each group of draws took part: ``"same draws"``, ``"by coordinates"``, ``"by
         position"``, ``"by a record of their own"`` (those of the warm-up), or ``"left: "`` and
         why. Empty in older records.
+    chosen : str, optional
+        Why this criterion was taken, where none was named.
+    begin : str, optional
+        The start that led to the first reference, where several were tried.
+    opinions : tuple of mapping
+        What other criteria would have done with some of the draws, where none was named:
+        ``criterion``, ``n_draws``, ``differ`` (the share that they label otherwise) and ``nats``
+        (by which a draw is more probable under the labels here than under theirs).
     no_part_in_reference : tuple of int, optional
         Chains that were kept out of the reference; None where that was not asked for.
     earlier : Provenance, optional
@@ -117,6 +125,9 @@ class Provenance:
     checksums: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
+    chosen: str | None = None
+    begin: str | None = None
+    opinions: tuple[Mapping[str, Any], ...] = ()
     no_part_in_reference: tuple[int, ...] | None = None
     earlier: Provenance | None = None
     diagnosis: Mapping[str, Any] | None = None
@@ -245,7 +256,7 @@ class Provenance:
         return replace(self, diagnosis=None, added=())
 
 
-_OPTIONAL = {"flags", "offsets", "checksums", "added"}
+_OPTIONAL = {"flags", "offsets", "checksums", "added", "opinions"}
 
 #: Format 1 -> 2: names of the options of `align`. Criteria know the old names of their own.
 _OPTIONS = {"seed": "rng", "n_kicks": "n_perturbations"}
@@ -349,6 +360,11 @@ def _criterion(value: Any) -> bool:
     return _table(value) and _text(value.get("name"))
 
 
+def _opinion(value: Any) -> bool:
+    kinds = {"criterion": _text, "n_draws": _count, "differ": _number, "nats": _number}
+    return _table(value) and {*value} == {*kinds} and all(kinds[k](v) for k, v in value.items())
+
+
 _Kind = tuple[Callable[[Any], bool], str]
 _NAMES: _Kind = (_list_of(_text), "a list of texts")
 _TABLE: _Kind = (_table, "a table")
@@ -379,12 +395,17 @@ _KINDS: dict[str, _Kind] = {
     ),
     "added": _NAMES,
     "groups": (_texts, "a table of texts"),
+    "chosen": (_text, "a text"),
+    "begin": (_text, "a text"),
+    "opinions": (_list_of(_opinion), "a list of opinions"),
     "no_part_in_reference": (_list_of(_count), "a list of numbers of chains"),
     "diagnosis": _TABLE,
     "reduced": _TABLE,
     "redrawn": _TABLE,
 }
-_MAY_BE_NULL = {"loss_of_draws", "no_part_in_reference", "diagnosis", "reduced", "redrawn"}
+_MAY_BE_NULL = {
+    entry.name for entry in fields(Provenance) if entry.default is None and entry.name != "earlier"
+}
 _REQUIRED = {
     entry.name
     for entry in fields(Provenance)

@@ -172,12 +172,13 @@ def _solved(
         begin = best_begin(task, search, [one for one in firsts if one is not None])
         state = task.unmoved()
         search.run(task, state, begin.reference, thorough=False)
-        return _refined(task, state, begin.reference, search)
-    found = (
+        found = _refined(task, state, begin.reference, search)
+        return replace(found, begin=begin.name)
+    solutions = (
         _refined(task, task.unmoved(), None, None) if one is None else _from_draw(task, search, one)
         for one in firsts
     )
-    return min(found, key=lambda solution: solution.losses[-1])
+    return min(solutions, key=lambda solution: solution.losses[-1])
 
 
 def _other_draws(task: Task, n_first: int, seed: int) -> list[Block]:

@@ -119,6 +119,8 @@ class Solution:
         :mod:`relabel.matching.certificate`.
     remarks : Remarks
         Remarks of the criterion on the result.
+    begin : str, optional
+        The start that led to the first reference, where several were tried.
     """
 
     elements: Elements
@@ -132,3 +134,4 @@ class Solution:
     converged: bool
     gap: Array
     remarks: Remarks = field(default_factory=Remarks)
+    begin: str | None = None

@@ -45,6 +45,14 @@ def test_the_other_sign_may_be_the_rival():
     assert found.log_odds[0] == pytest.approx([0.02, 0.0])
 
 
+def test_units_that_differ_by_their_signs_alone_are_not_told_apart():
+    opposite = np.array([[2.0, 1.0], [-2.0, -1.0], [-9.0, 2.0]])
+    reference = Reference({"h": opposite}, precision={"h": np.ones((3, 2))})
+    found = separation_of(reference, layout(True, SignedPermutation()), "h")
+    assert found.rival[:2].tolist() == [1, 0]
+    assert found.log_odds[:2] == pytest.approx(np.zeros((2, 2)))
+
+
 def test_arrays_shared_with_other_sets_count():
     pair = Pair("T", ("h", "g"), (False, False), (False, False))
     both = Layout(
