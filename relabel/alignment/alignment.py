@@ -78,9 +78,12 @@ def align(
         Units and axes; a mapping is the dims-only form, as in ``{"hidden": "tanh"}``, where
         integers in the group ``allocation`` that name the units are their labels.
     criterion : Criterion or str, optional
-        An object, or the name of a criterion with its default options;
-        :class:`relabel.criteria.Mean` by default. One that compares allocations or probabilities
-        finds them where there is only one variable of them.
+        An object, or the name of a criterion with its default options. By default
+        :class:`relabel.criteria.Stephens` where allocation probabilities are in the draws,
+        :class:`relabel.criteria.ECRIterative1` where allocations are, else
+        :class:`relabel.criteria.Normal`; then the record also holds what other criteria make of
+        some of the draws. One that compares allocations or probabilities finds them where there is
+        only one variable of them.
     inputs : ndarray of shape (n, n_inputs), str or None, default "auto"
         Inputs at which units are compared by their activations, a start that deep networks need:
         an array; the address of a variable (``"constant_data/X"``); ``"auto"`` for the variable of
@@ -133,6 +136,8 @@ def align(
         ``loss``              chain, draw             loss of the aligned draw
         ``gap``               chain, draw             share of it that may be saved at most
         ``start``             chain, draw             the start that led there
+        ``{units}_separation``  {units}, …_variable   log odds that tell the slot from its rival
+        ``{units}_rival``     {units}                 the slot that is hardest to tell from it
         ====================  ======================  ==================================
 
         and the attribute ``relabel``, JSON text with spec, criterion, losses and warnings. Draws

@@ -246,7 +246,7 @@ def _facts(record: Provenance, resolved: ResolvedSpec, own: xr.Dataset) -> list[
         facts.append(("optimum", _gaps(own["gap"].values)))
     facts += [("margin", _margins(units, own)) for units in resolved.sizes]
     separations = separations_in(own, resolved.sizes).items()
-    facts += [("separation", f"{units}: {sentence(found)}") for units, found in separations]
+    facts += [("separated", f"{units}: {sentence(found)}") for units, found in separations]
     return facts + [("opinion", str(Opinion(**opinion))) for opinion in record.opinions]
 
 

@@ -46,7 +46,8 @@ class CriterionOptions:
             metavar="NAME",
             rich_help_panel=_CRITERION,
             autocompletion=completion.criteria,
-            help="Criterion, as in stephens; mean by default (an unknown name lists all).",
+            help="Criterion, as in stephens; by default normal, or what compares allocations where "
+            "there are some (an unknown name lists all).",
         ),
     ] = None
     settings: Annotated[
@@ -85,8 +86,12 @@ class CriterionOptions:
             settings = {k: v for k, v in table.items() if k != "name"} | settings
             name = str(table["name"])
         if self.reference is None:
-            chosen = criterion_of(name or "mean", settings) if name or settings else None
-            return chosen, []
+            if settings and name is None:
+                raise SpecError(
+                    f"--set {next(iter(settings))} needs --criterion: name the criterion whose "
+                    "option it is"
+                )
+            return None if name is None else criterion_of(name, settings), []
         name = name or "reference"
         if "reference" not in options_of(name):
             raise SpecError(

@@ -27,7 +27,8 @@ class Separation:
     log_odds : ndarray of shape (K, variables)
         Expected log odds, in nats, of the labels as they are against the ones that are hardest to
         tell from them: this slot's unit exchanged with that of another slot (as they are, or with
-        both signs changed), or of the other sign. Those of all variables add up to the log odds of all.
+        both signs changed), or of the other sign. Those of all variables add up to the log odds of
+        all.
     rival : ndarray of int, shape (K,)
         The slot that each is hardest to tell from; the slot itself where that is the other sign.
     """

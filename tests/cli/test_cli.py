@@ -53,7 +53,10 @@ def test_align_prints_a_plain_account(call):
     lines = out.splitlines()
     assert "units      h1: 4 × tanh (signed permutation)" in lines
     assert "draws      4 × 250 (chain × draw), 750 of 1000 relabelled" in lines
-    assert re.search(r"^loss +33215.1 before, 1886.88 after", out, re.MULTILINE)
+    before, after = re.findall(r"^loss +(\S+) before, (\S+) after", out, re.MULTILINE)[0]
+    assert float(after) < float(before)
+    assert re.search(r"^separated +h1: least log odds [\d.]+ \(slots? \d", out, re.MULTILINE)
+    assert re.search(r"^opinion +mean ", out, re.MULTILINE)
     assert re.search(r"^starts +\w+ \d+", out, re.MULTILINE)
     assert re.search(
         r"^margin +h1: worst [\d.]+ \(slot \d, chain \d, draw \d+\); median of a slot [\d.]+ to ",
@@ -205,6 +208,13 @@ def test_every_criterion_with_its_options(case, align):
     assert described["name"] == name
     assert expected.items() <= described.items()
     assert re.search(rf"^criterion +{name} \(", out, re.MULTILINE)
+
+
+def test_an_option_needs_the_criterion_that_has_it(call, small):
+    options = ("--units", "h=tanh", "--set", "scale=none")
+    code, _, err = call("align", small, "-o", "out.nc", *options)
+    assert code == 2
+    assert "--set scale needs --criterion" in err
 
 
 def test_criterion_in_the_spec_file(align, tmp_path):
