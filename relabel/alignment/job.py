@@ -23,6 +23,7 @@ __all__ = ["Job"]
 Array = NDArray[Any]
 
 _APART = "chains that have no part in the reference"
+_MOST_TURNS = 20  # of draws with several rotations to one gauge
 _PROBE_SWEEPS = 2  # a start need not be converged
 
 
@@ -142,8 +143,29 @@ class Job:
             progress=self.report,
             **self.search,
         )
+        problem, found = self._turned(draws, problem, found, criterion)
         last = criterion.final_elements(found.reference, draws.resolved)
         return _with_gauge(_with_last(found, last), problem)
+
+    def _turned(
+        self, draws: Draws, problem: Problem, found: Solution, criterion: Criterion
+    ) -> tuple[Problem, Solution]:
+        """Rotate draws otherwise as long as that brings them nearer to the reference."""
+        for _ in range(_MOST_TURNS):
+            source = criterion.source(problem, draws, self.probes)
+            turns = criterion.turned(source, found.reference, found.elements)
+            if not any(turn.moves().any() for turn in turns.values()):
+                break
+            rotations = {u: t @ found.elements[u] @ problem.rotations[u] for u, t in turns.items()}
+            problem = problem.turned(rotations)
+            source = criterion.source(problem, draws, self.probes)
+            fresh = solve(
+                source, criterion, None, chain=draws.chain, progress=self.report, **self.search
+            )
+            found = replace(
+                fresh, losses=[*found.losses, *fresh.losses], loss_before=found.loss_before
+            )
+        return problem, found
 
     def _known_starts(
         self, source: Source, problem: Problem, start: Start | None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from relabel._util.validate import choice, integer, strings
 from relabel.errors import DataError, SpecError
 from relabel.groups import Score
-from relabel.groups.elements import Element, Monomial
+from relabel.groups.elements import Dense, Element, Monomial
 from relabel.matching.allocation_features import FIXED, AllocationProblem
 from relabel.matching.draws import Draws
 from relabel.matching.features import (
@@ -353,6 +353,16 @@ class Criterion(ABC):
         return None
 
     # ------------------------------------------------------------------ after the loop
+
+    def turned(
+        self, source: Source, reference: Reference, elements: Mapping[str, Element]
+    ) -> dict[str, Dense]:
+        """Return rotations of the aligned draws that bring them nearer to the reference.
+
+        Asked for where draws are rotated to a gauge that several rotations of a draw fulfil. The
+        loop goes on with the draws that are turned; identities end it, and so does an empty result.
+        """
+        return {}
 
     def final_elements(self, reference: Reference, resolved: ResolvedSpec) -> dict[str, Element]:
         """Return elements that are put on top of those of all draws alike when the loop ended."""

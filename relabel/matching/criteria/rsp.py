@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from relabel._util.validate import choice
 from relabel.errors import SpecError
-from relabel.groups import Group, SignedPermutation
-from relabel.matching.criteria.base import FromDrawOrLabels, StartReference
+from relabel.groups import Group, Score, SignedPermutation
+from relabel.groups.elements import Dense, Element
+from relabel.matching.criteria.base import FromDrawOrLabels, Reference, StartReference
 from relabel.matching.criteria.factor_criteria import OfLoadings
-from relabel.matching.features import MatchingRule
+from relabel.matching.features import MatchingRule, Source
+from relabel.numerics.rotations import procrustes, varimax
 
 __all__ = ["RSP"]
+
+Array = NDArray[Any]
+
+_GAIN = 1e-9  # share of the squared lengths below which a draw is not nearer
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,11 @@ class RSP(FromDrawOrLabels, OfLoadings):
     rotation : {"varimax", "varimax-kaiser", "none"}
         ``"none"`` leaves out the rotation, for factors that are identified but for signs and
         labels.
+    optima : {"nearest", "own"}
+        Varimax has several local optima where columns are noisy. ``"own"`` takes the one that a
+        draw's columns lead to, as published; ``"nearest"`` also tries the one that is found from
+        the rotation nearest to the mean, and takes whichever is nearer to the mean, again and again
+        until no draw changes: the loss is then a minimum over rotations too, and never higher.
     reference : {"both", "labels", "draw"}
         The first reference: the mean of the (rotated) draws as they come, one draw, or each in
         turn, of which the lower loss is kept.
@@ -61,6 +75,7 @@ class RSP(FromDrawOrLabels, OfLoadings):
 
     variable: str | None = None
     rotation: Literal["varimax", "varimax-kaiser", "none"] = "varimax"
+    optima: Literal["nearest", "own"] = "nearest"
     reference: StartReference = "both"
     max_sweeps: int = 100
     name: ClassVar[str] = "rsp"
@@ -70,6 +85,7 @@ class RSP(FromDrawOrLabels, OfLoadings):
         """Check the options."""
         self.check_variable()
         self.check_option("rotation", choice, ("varimax", "varimax-kaiser", "none"))
+        self.check_option("optima", choice, ("nearest", "own"))
         self.check_start()
 
     def rule(self, group: Group, units: str) -> MatchingRule:
@@ -81,3 +97,29 @@ class RSP(FromDrawOrLabels, OfLoadings):
                 f"leaves alone; declare them 'orthogonal', or set rotation='none'"
             )
         return MatchingRule(SignedPermutation(), self.rotation)
+
+    def turned(
+        self, source: Source, reference: Reference, elements: Mapping[str, Element]
+    ) -> dict[str, Dense]:
+        """Return the rotations to other optima of varimax, of draws that these bring nearer."""
+        if self.rotation == "none" or self.optima == "own" or reference.conditioning:
+            return {}
+        ((units, mean),) = reference.own.items()
+        turns = [
+            self._nearer(elements[units][rows].act(source.block(number).own[units]), mean)
+            for number, rows in enumerate(source.slices)
+        ]
+        return {units: Dense(np.concatenate(turns))}
+
+    def _nearer(self, aligned: Array, mean: Array) -> Array:
+        """Return rotations of aligned columns, (draws, q, q): identities where none is nearer."""
+        turn = procrustes(mean @ aligned.swapaxes(1, 2))
+        columns = (turn @ aligned).swapaxes(1, 2)
+        kaiser = self.rotation == "varimax-kaiser"
+        turn = varimax(columns, kaiser=kaiser).swapaxes(1, 2) @ turn
+        score = mean @ (turn @ aligned).swapaxes(1, 2)
+        matched = SignedPermutation().match(Score(np.zeros(score.shape), score))
+        turn = matched.matrices() @ turn
+        before, after = (((x - mean) ** 2).sum(axis=(1, 2)) for x in (aligned, turn @ aligned))
+        nearer = after < before - _GAIN * (before + (mean**2).sum())
+        return np.where(nearer[:, None, None], turn, np.eye(len(mean)))

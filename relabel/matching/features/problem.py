@@ -246,6 +246,20 @@ class Problem:
             spreads=self.spreads,
         )
 
+    def turned(self, rotations: Mapping[str, Dense]) -> Problem:
+        """Lay out the same draws, rotated otherwise."""
+        turned = Problem(
+            self.resolved,
+            self.arrays,
+            [v.name for v in self.used],
+            self.block_size,
+            self.rules,
+            self.spreads,
+            self._offsets,
+        )
+        turned.rotations = {**self.rotations, **rotations}
+        return turned
+
     def _make_block(self, rows: slice) -> Block:
         own: dict[str, list[Array]] = {units: [] for units in self.layout.sizes}
         pairs = []
