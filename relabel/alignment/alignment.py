@@ -331,7 +331,11 @@ def _spec_as_before(spec: Spec, earlier: Provenance | None) -> Spec:
     before = earlier.spec
     alike = before.units == spec.units and all(
         dict(own).items() <= dict(known).items()
-        for own, known in ((spec.values, before.values), (spec.gauges, before.gauges))
+        for own, known in (
+            (spec.values, before.values),
+            (spec.gauges, before.gauges),
+            (spec.supports, before.supports),
+        )
     )
     return before if alike else spec
 

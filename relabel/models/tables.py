@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from relabel._util.validate import iterable, mapping, string, strings
 from relabel.errors import SpecError
 from relabel.spec.arrays import closest
+from relabel.spec.notation import parse
 from relabel.spec.spec import Spec
+from relabel.spec.supports import POSITIVE, UNIT_INTERVAL
 
 __all__ = [
     "allocated_spec",
@@ -171,13 +174,40 @@ def allocated_spec(
     lines: Lines,
     z: str | Sequence[str] | None = None,
     prob: str | Sequence[str] | None = None,
+    *,
+    scales: str | Sequence[str] | None = (),
+    weights: str | Sequence[str] | None = (),
 ) -> Spec:
     """Return the spec of one set of units, with allocations and their probabilities.
+
+    Parameters
+    ----------
+    preset : str
+        Name of the preset, for messages.
+    units : mapping of str to str
+        One set of units.
+    lines : sequence of (str, str)
+        Names of variables and their axes.
+    z, prob : str or sequence of str, optional
+        Allocations and their probabilities.
+    scales, weights : str, sequence of str, or None, default ()
+        Names of the variables that are positive, and of those that are probabilities. None stands
+        for ``sigma`` and ``w``, if they are among the lines and are no matrices (a covariance of
+        each unit).
 
     Raises
     ------
     SpecError
-        If there are no lines, or two are of one variable.
+        If there are no lines, two are of one variable, or scales or weights are none of them.
+
+    Examples
+    --------
+    >>> lines = [("mu", "k"), ("sigma", "k")]
+    >>> allocated_spec("mixture", {"k": "permutation"}, lines, scales=None, weights=None).supports
+    {'sigma': 'positive'}
+    >>> lines = [("mu", "k d"), ("sigma", "k d d")]
+    >>> allocated_spec("mixture", {"k": "permutation"}, lines, scales=None).supports
+    {}
     """
     (name,) = units
     string(f"{preset}: units", name)
@@ -186,4 +216,32 @@ def allocated_spec(
     lines = [*lines, *((key, f"... {name}") for key in probabilities)]
     if not lines:
         raise SpecError(f"{preset}: no parameters; name the variables that {name!r} carry")
-    return Spec(units, joined_lines(preset, lines), values=dict.fromkeys(labels, name))
+    spec = Spec(units, joined_lines(preset, lines), values=dict.fromkeys(labels, name))
+    named = (("scales", scales, "sigma", POSITIVE), ("weights", weights, "w", UNIT_INTERVAL))
+    return replace(spec, supports=_supports(preset, spec.axes, named))
+
+def _supports(
+    preset: str,
+    axes: Mapping[str, str],
+    named: Iterable[tuple[str, str | Sequence[str] | None, str, str]],
+) -> dict[str, str]:
+    """Return the supports of variables that options name: (option, names, usual name, support)."""
+    supports: dict[str, str] = {}
+    for option, names, usual, support in named:
+        if names is None:
+            names = [usual] if usual in axes and _at_most_one_more(axes[usual]) else []
+        names = strings(f"{preset}: {option}", names) if names or isinstance(names, str) else ()
+        for name in names or ():
+            if name not in axes:
+                raise SpecError(
+                    f"{preset}: {option} name {name!r}, which is none of the parameters"
+                    f"{closest(name, axes)}; there are {', '.join(axes)}"
+                )
+            supports[name] = support
+    return supports
+
+
+def _at_most_one_more(line: str) -> bool:
+    """Whether a variable has one axis, or one beside the units: it is no matrix of each unit."""
+    axes = parse(line)
+    return axes.rest is None and len(axes.stored) <= 2
