@@ -212,33 +212,31 @@ def allocated_spec(
     (name,) = units
     string(f"{preset}: units", name)
     labels = strings(f"{preset}: z", z) or ()
-    probabilities = strings(f"{preset}: prob", prob) or ()
-    lines = [*lines, *((key, f"... {name}") for key in probabilities)]
+    given = strings(f"{preset}: prob", prob) or ()
+    lines = [*lines, *((key, f"... {name}") for key in given)]
     if not lines:
         raise SpecError(f"{preset}: no parameters; name the variables that {name!r} carry")
     spec = Spec(units, joined_lines(preset, lines), values=dict.fromkeys(labels, name))
-    named = (("scales", scales, "sigma", POSITIVE), ("weights", weights, "w", UNIT_INTERVAL))
-    return replace(spec, supports=_supports(preset, spec.axes, named))
+    positive = _named(f"{preset}: scales", scales, "sigma", spec.axes)
+    probabilities = _named(f"{preset}: weights", weights, "w", spec.axes)
+    supports = dict.fromkeys(positive, POSITIVE) | dict.fromkeys(probabilities, UNIT_INTERVAL)
+    return replace(spec, supports=supports)
 
-def _supports(
-    preset: str,
-    axes: Mapping[str, str],
-    named: Iterable[tuple[str, str | Sequence[str] | None, str, str]],
-) -> dict[str, str]:
-    """Return the supports of variables that options name: (option, names, usual name, support)."""
-    supports: dict[str, str] = {}
-    for option, names, usual, support in named:
-        if names is None:
-            names = [usual] if usual in axes and _at_most_one_more(axes[usual]) else []
-        names = strings(f"{preset}: {option}", names) if names or isinstance(names, str) else ()
-        for name in names or ():
-            if name not in axes:
-                raise SpecError(
-                    f"{preset}: {option} name {name!r}, which is none of the parameters"
-                    f"{closest(name, axes)}; there are {', '.join(axes)}"
-                )
-            supports[name] = support
-    return supports
+
+def _named(
+    option: str, given: str | Sequence[str] | None, usual: str, axes: Mapping[str, str]
+) -> list[str]:
+    """Return the variables that an option names; None stands for the usual one."""
+    if given is None:
+        return [usual] if usual in axes and _at_most_one_more(axes[usual]) else []
+    names = [given] if isinstance(given, str) else list(iterable(option, given, "['sigma']"))
+    for name in names:
+        if name not in axes:
+            raise SpecError(
+                f"{option} name {name!r}, which is none of the parameters{closest(name, axes)}; "
+                f"there are {', '.join(axes)}"
+            )
+    return names
 
 
 def _at_most_one_more(line: str) -> bool:
