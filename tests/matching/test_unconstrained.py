@@ -254,6 +254,23 @@ def test_the_diagnosis_compares_on_the_same_scale():
     assert "component" in str(relabel.diagnose(aligned)[1])
 
 
+def test_the_diagnosis_of_scaled_units_too():
+    rng = np.random.default_rng(0)
+    values = {
+        "W": (("chain", "draw", "input", "unit"), 4.0 + rng.normal(size=(1, 30, 2, 3))),
+        "V": (("chain", "draw", "unit"), 5.0 + rng.normal(size=(1, 30, 3))),
+        "s": (("chain", "draw", "unit"), np.exp(rng.normal(size=(1, 30, 3)))),
+    }
+    axes = {"W": "x -> h", "V": "h ->", "s": "h^0"}
+    spec = Spec({"h": "relu"}, axes, supports={"s": "positive"})
+    aligned = relabel.align(xr.Dataset(values), spec)
+    found = Aligned.read(aligned)
+    assert found.smooth is not found.problem
+    logs = np.log(aligned["s"].values[0])
+    seen = found.features("h").values[..., -1]
+    np.testing.assert_allclose(seen - seen.mean(), logs - logs.mean(), atol=1e-12)
+
+
 def test_aligned_again_they_stay():
     once = relabel.align(posterior(), SPEC)
     twice = relabel.align(once, SPEC)
