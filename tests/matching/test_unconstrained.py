@@ -279,6 +279,14 @@ def test_aligned_again_they_stay():
     assert Provenance.of(apart).spec.supports == SUPPORTS
 
 
+def test_aligned_again_with_other_supports():
+    data = posterior(1, distance=1.0)
+    without = relabel.align(data, Spec(UNITS, SPEC.axes))
+    again, fresh = relabel.align(without, SPEC), relabel.align(data, SPEC)
+    assert float(again["relabel_loss"].sum()) <= float(fresh["relabel_loss"].sum()) + 1e-6
+    assert relabel.undo(again)[list(data)].equals(data)
+
+
 def test_nothing_declared_nothing_changed():
     assert (
         Unconstrained.of(Spec(UNITS).bind(posterior()), posterior(), np.zeros((2, 100), bool))
