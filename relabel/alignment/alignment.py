@@ -209,7 +209,7 @@ def align(
     options |= {"exclude_flagged": True} if exclude_flagged else {}
     with reporting(progress) as report:
         job = Job(criterion, probes, search, report)
-        solution = job.run(draws, apart, _aligned_alike(earlier, groups, criterion, options))
+        solution = job.run(draws, apart, _aligned_alike(earlier, groups, criterion, options, spec))
         refuse_flips(draws, solution.elements)
         solution.remarks.warnings.extend([*said, *_on_earlier(earlier, criterion)])
         findings = findings_of(draws, solution, criterion, default, chosen=chosen)
@@ -342,7 +342,11 @@ def _spec_as_before(spec: Spec, earlier: Provenance | None) -> Spec:
     before = earlier.spec
     alike = before.units == spec.units and all(
         dict(own).items() <= dict(known).items()
-        for own, known in ((spec.values, before.values), (spec.gauges, before.gauges))
+        for own, known in (
+            (spec.values, before.values),
+            (spec.gauges, before.gauges),
+            (spec.supports, before.supports),
+        )
     )
     return before if alike else spec
 
@@ -352,8 +356,9 @@ def _aligned_alike(
     groups: Mapping[str, xr.Dataset],
     criterion: Criterion,
     options: Mapping[str, Any],
+    spec: Spec,
 ) -> bool:
-    """Whether these very draws were aligned before, by the same criterion and options.
+    """Whether these very draws were aligned before, by the same criterion, supports and options.
 
     Draws of several alignments, put together, are not: their losses do not add up to the record's.
     Inputs and other arrays that were given are not in the record, so they are not known to be the
@@ -362,6 +367,8 @@ def _aligned_alike(
     described = plain(criterion.describe())
     known = is_fully_described(described) and options["inputs"] != "given"
     if earlier is None or not known or earlier.criterion["name"] != criterion.name:
+        return False
+    if dict(earlier.spec.supports) != dict(spec.supports):
         return False
     before = {key: value for key, value in earlier.criterion.items() if key != "name"}
     before = {"name": criterion.name} | current_options(criterion.name, before)

@@ -92,6 +92,7 @@ class Job:
 
         Without allocations of its own it is matched to the mean of the aligned draws.
         """
+        warm = replace(warm, unconstrained=draws.unconstrained)
         if self.criterion.found_in(warm.resolved):
             return self.follow(warm, solution)
         job = replace(self, criterion=Mean())

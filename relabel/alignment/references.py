@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from relabel.errors import DataError, SpecError
 from relabel.matching.criteria import Criterion
 from relabel.matching.draws import Draws, log_density
-from relabel.matching.features import Problem
+from relabel.matching.features import Problem, check_values
 from relabel.matching.probes import Probes
 from relabel.models.forward_pass import all_outputs
 from relabel.numerics.chains import flag_chains
@@ -183,5 +183,6 @@ def _given_point(point: xr.Dataset, resolved: ResolvedSpec, problem: Problem, na
             )
         if not np.isfinite(values).all():
             raise DataError(f"{name}: {variable.name!r} is not finite")
+        check_values(variable, values, f"{name}: in the given point, ")
         arrays[variable.name] = values.reshape(1, *shape)
     return problem.of(arrays)

@@ -245,10 +245,18 @@ class SpecOptions:
             help="How scales and rotations are fixed, as in h=unit or f=varimax (repeatable).",
         ),
     ] = None
+    supports: Annotated[
+        Pairs,
+        typer.Option(
+            metavar="VARIABLE=SUPPORT",
+            rich_help_panel=_SPEC,
+            help="Where values lie, as in sigma=positive or w=unit_interval (repeatable).",
+        ),
+    ] = None
 
     @property
     def _tables(self) -> tuple[Pairs, ...]:
-        return (self.units, self.axes, self.values, self.sizes, self.gauges)
+        return (self.units, self.axes, self.values, self.sizes, self.gauges, self.supports)
 
     def resolve(self, draws: Any, group: str = "posterior") -> Declared:
         """Return the spec for some draws; `group` is their posterior.
@@ -300,6 +308,7 @@ class SpecOptions:
             dict(pair_of(pair, "=", "--values z=component") for pair in self.values or []),
             {name: int(size) for name, size in sizes.items()},
             dict(pair_of(pair, "=", "--gauges h=unit") for pair in self.gauges or []),
+            dict(pair_of(pair, "=", "--supports w=unit_interval") for pair in self.supports or []),
         )
 
 
@@ -329,7 +338,9 @@ def _completed(draws: Any, spec: Spec) -> Declared:
     if proposal.certain and found is not None and (found.axes or found.values):
         values = {**found.values, **spec.values}
         sizes = {**found.sizes, **spec.sizes}
-        found = replace(found, values=values, gauges=spec.gauges, sizes=sizes)
+        found = replace(
+            found, values=values, gauges=spec.gauges, sizes=sizes, supports=spec.supports
+        )
         return Declared(found, assumed=_assumed(proposal))
     if named <= dims:
         return Declared(spec)

@@ -140,7 +140,7 @@ class Participants:
         """
         stored = {name: group.stored for name, group in self.matched.items()}
         elsewhere = set()
-        for key in (*spec.axes, *spec.values):
+        for key in dict.fromkeys((*spec.axes, *spec.values, *spec.supports)):
             if named_variables(self.same, key):
                 continue
             if named_variables(stored, key):
@@ -155,7 +155,8 @@ class Participants:
             return spec
         axes = {key: line for key, line in spec.axes.items() if key not in elsewhere}
         values = {key: units for key, units in spec.values.items() if key not in elsewhere}
-        return replace(spec, axes=axes, values=values)
+        supports = {key: of for key, of in spec.supports.items() if key not in elsewhere}
+        return replace(spec, axes=axes, values=values, supports=supports)
 
     def remarks(self, resolved: ResolvedSpec) -> list[str]:
         """Say which groups with variables of the units were left, or matched by position."""

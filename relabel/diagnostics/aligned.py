@@ -213,7 +213,11 @@ class Aligned:
         spec = replace(resolved.spec, gauges={**resolved.spec.gauges, **gauges})
         used = [variable.name for variable in self.problem.used]
         return Problem(
-            replace(resolved, spec=spec), self.problem.arrays, used, rules=self.problem.rules
+            replace(resolved, spec=spec),
+            self.problem.arrays,
+            used,
+            rules=self.problem.rules,
+            unconstrained=self.problem.unconstrained,
         )
 
     def features(self, units: str) -> SlotFeatures:

@@ -15,7 +15,7 @@ from relabel.data.labels_in_draws import labels_of
 from relabel.errors import DataError, SpecError
 from relabel.groups.elements import Element
 from relabel.matching.faulty import Faulty, check_negatives, compared_addresses
-from relabel.matching.features import Problem
+from relabel.matching.features import Problem, Unconstrained
 from relabel.numerics.labels import check_range
 from relabel.spec.centring import Offsets
 from relabel.spec.spec import SAMPLE_DIMS, ResolvedSpec, Spec
@@ -45,6 +45,8 @@ class Draws:
         All groups of the data, in which addresses of data and the like are looked up.
     offsets : Offsets, optional
         What is subtracted over centred axes; None where no axis is centred.
+    unconstrained : Unconstrained
+        What brings scales and probabilities to the real line, for criteria that ask for it.
     """
 
     resolved: ResolvedSpec
@@ -52,6 +54,7 @@ class Draws:
     excluded: Array
     beside: Mapping[str, xr.Dataset] = field(default_factory=dict)
     offsets: Offsets | None = None
+    unconstrained: Unconstrained = field(default_factory=Unconstrained)
 
     @classmethod
     def read(
@@ -71,7 +74,8 @@ class Draws:
         ------
         SpecError, DataError
             If the spec does not fit the draws; if draws are not finite, or too large, and
-            `nonfinite` is ``"raise"``; if the negative of an integer does not fit.
+            `nonfinite` is ``"raise"``; if the negative of an integer does not fit; if values are
+            outside of the support that is declared.
         """
         choice("nonfinite", nonfinite, ("raise", "skip"))
         resolved = spec.bind(groups)
@@ -91,7 +95,9 @@ class Draws:
                 "median draw; there is nothing to align"
             )
         offsets = Offsets.of(resolved, groups["posterior"], excluded)
-        return cls(resolved, groups, excluded, groups if beside is None else beside, offsets)
+        unconstrained = Unconstrained.of(resolved, groups["posterior"], excluded)
+        beside = groups if beside is None else beside
+        return cls(resolved, groups, excluded, beside, offsets, unconstrained)
 
     @property
     def rows(self) -> Array:
@@ -131,6 +137,7 @@ class Draws:
             rules=criterion.rules(self.resolved),
             spreads=criterion.spreads(self.resolved),
             offsets={name: self._laid_out(values) for name, values in offsets.items()},
+            unconstrained=self.unconstrained if criterion.unconstrained else None,
         )
 
     def _laid_out(self, values: Array) -> Array:

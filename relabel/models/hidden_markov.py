@@ -15,6 +15,7 @@ def hmm(
     *,
     transition: str = "P",
     initial: str | None = None,
+    scales: str | Sequence[str] | None = None,
     z: str | Sequence[str] | None = None,
     prob: str | Sequence[str] | None = None,
     units: str = "state",
@@ -30,7 +31,12 @@ def hmm(
     transition : str, default "P"
         Transition matrix, of either orientation.
     initial : str, optional
-        Distribution of the first state; None where it is fixed.
+        Distribution of the first state; None where it is fixed. The default criterion compares it
+        by its logits.
+    scales : str or sequence of str, optional
+        Those of the parameters that are positive: standard deviations, variances, precisions,
+        rates. By default ``sigma``, where there is one that is no matrix; ``()`` for none. The
+        default criterion compares them by their logarithms.
     z : str or sequence of str, optional
         State paths: labels from 0 to K-1, of any shape, in any group.
     prob : str or sequence of str, optional
@@ -45,7 +51,7 @@ def hmm(
     Raises
     ------
     SpecError
-        If a name occurs twice.
+        If a name occurs twice, or scales are none of the parameters.
 
     Examples
     --------
@@ -57,4 +63,5 @@ def hmm(
     if initial is not None:
         lines.append((initial, units))
     lines += parameter_lines("hmm", units, parameters)
-    return allocated_spec("hmm", {units: "permutation"}, lines, z, prob)
+    symmetry, weights = {units: "permutation"}, () if initial is None else initial
+    return allocated_spec("hmm", symmetry, lines, z, prob, scales=scales, weights=weights)

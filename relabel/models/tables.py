@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from relabel._util.validate import iterable, mapping, string, strings
 from relabel.errors import SpecError
 from relabel.spec.arrays import closest
+from relabel.spec.notation import parse
 from relabel.spec.spec import Spec
+from relabel.spec.supports import POSITIVE, UNIT_INTERVAL
 
 __all__ = [
     "allocated_spec",
@@ -171,19 +174,72 @@ def allocated_spec(
     lines: Lines,
     z: str | Sequence[str] | None = None,
     prob: str | Sequence[str] | None = None,
+    *,
+    scales: str | Sequence[str] | None = (),
+    weights: str | Sequence[str] | None = (),
 ) -> Spec:
     """Return the spec of one set of units, with allocations and their probabilities.
+
+    Parameters
+    ----------
+    preset : str
+        Name of the preset, for messages.
+    units : mapping of str to str
+        One set of units.
+    lines : sequence of (str, str)
+        Names of variables and their axes.
+    z, prob : str or sequence of str, optional
+        Allocations and their probabilities.
+    scales, weights : str, sequence of str, or None, default ()
+        Names of the variables that are positive, and of those that are probabilities. None stands
+        for ``sigma`` and ``w``, if they are among the lines and are no matrices (a covariance of
+        each unit).
 
     Raises
     ------
     SpecError
-        If there are no lines, or two are of one variable.
+        If there are no lines, two are of one variable, or scales or weights are none of them.
+
+    Examples
+    --------
+    >>> lines = [("mu", "k"), ("sigma", "k")]
+    >>> allocated_spec("mixture", {"k": "permutation"}, lines, scales=None, weights=None).supports
+    {'sigma': 'positive'}
+    >>> lines = [("mu", "k d"), ("sigma", "k d d")]
+    >>> allocated_spec("mixture", {"k": "permutation"}, lines, scales=None).supports
+    {}
     """
     (name,) = units
     string(f"{preset}: units", name)
     labels = strings(f"{preset}: z", z) or ()
-    probabilities = strings(f"{preset}: prob", prob) or ()
-    lines = [*lines, *((key, f"... {name}") for key in probabilities)]
+    given = strings(f"{preset}: prob", prob) or ()
+    lines = [*lines, *((key, f"... {name}") for key in given)]
     if not lines:
         raise SpecError(f"{preset}: no parameters; name the variables that {name!r} carry")
-    return Spec(units, joined_lines(preset, lines), values=dict.fromkeys(labels, name))
+    spec = Spec(units, joined_lines(preset, lines), values=dict.fromkeys(labels, name))
+    positive = _named(f"{preset}: scales", scales, "sigma", spec.axes)
+    probabilities = _named(f"{preset}: weights", weights, "w", spec.axes)
+    supports = dict.fromkeys(positive, POSITIVE) | dict.fromkeys(probabilities, UNIT_INTERVAL)
+    return replace(spec, supports=supports)
+
+
+def _named(
+    option: str, given: str | Sequence[str] | None, usual: str, axes: Mapping[str, str]
+) -> list[str]:
+    """Return the variables that an option names; None stands for the usual one."""
+    if given is None:
+        return [usual] if usual in axes and _at_most_one_more(axes[usual]) else []
+    names = [given] if isinstance(given, str) else list(iterable(option, given, "['sigma']"))
+    for name in names:
+        if name not in axes:
+            raise SpecError(
+                f"{option} name {name!r}, which is none of the parameters{closest(name, axes)}; "
+                f"there are {', '.join(axes)}"
+            )
+    return names
+
+
+def _at_most_one_more(line: str) -> bool:
+    """Whether a variable has one axis, or one beside the units: it is no matrix of each unit."""
+    axes = parse(line)
+    return axes.rest is None and len(axes.stored) <= 2

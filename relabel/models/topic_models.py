@@ -23,7 +23,8 @@ def topic_model(
     Parameters
     ----------
     topics : str, default "beta"
-        Words of each topic, stored topics x words.
+        Words of each topic, stored topics x words: probabilities, which the default criterion
+        compares by their logits.
     documents : str or None, default "theta"
         Topics of each document, stored documents x topics; None where it was not kept.
     z : str or sequence of str, optional
@@ -46,10 +47,11 @@ def topic_model(
     --------
     >>> topic_model(z="words/z").to_json()
     '{"units": {"topic": "permutation"}, "axes": {"beta": "topic _", "theta": "_ topic"}, \
-"values": {"words/z": "topic"}}'
+"values": {"words/z": "topic"}, "supports": {"beta": "unit_interval", "theta": "unit_interval"}}'
     """
     lines = [(topics, f"{units} _")]
     if documents is not None:
         lines.append((documents, f"_ {units}"))
+    weights = [name for name, _ in lines]
     lines += parameter_lines("topic_model", units, parameters)
-    return allocated_spec("topic_model", {units: "permutation"}, lines, z)
+    return allocated_spec("topic_model", {units: "permutation"}, lines, z, weights=weights)

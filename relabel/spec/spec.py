@@ -25,6 +25,7 @@ from relabel.spec.arrays import (
 from relabel.spec.gauges import CENTRED, check_centred, check_gauge, check_norms, written
 from relabel.spec.notation import parse
 from relabel.spec.resolve import resolve
+from relabel.spec.supports import check_support, with_supports
 from relabel.spec.variables import ResolvedAxis, ResolvedVariable, Shift
 
 __all__ = [
@@ -70,6 +71,12 @@ class Spec:
         units that are only permuted, may be ``"centred"``: the mean over the axis is subtracted
         from everything at the head of an arrow, draw by draw. This changes nothing where only a
         softmax or a LayerNorm reads the axis. It preserves the likelihood, not the prior.
+    supports : mapping of str to str, optional
+        Variable -> where each of its values lies: ``"positive"`` (standard deviations, variances,
+        precisions, rates) or ``"unit_interval"`` (probabilities, alone or on a simplex). The
+        default criterion compares what belongs to single units by its logarithm or logit. Zeros,
+        and ones of probabilities, count as half the smallest distance from the bound in the other
+        draws. The values themselves are not changed.
 
     Raises
     ------
@@ -90,6 +97,20 @@ class Spec:
     <BLANKLINE>
     >>> Spec.from_toml(spec.to_toml()) == spec
     True
+
+    Standard deviations and weights of a mixture, compared on the log and the logit scale:
+
+    >>> import numpy as np, relabel
+    >>> rng = np.random.default_rng(0)
+    >>> sigma = np.exp(0.5 * rng.normal(size=(1, 200, 2)) + [0.0, 6.0])
+    >>> w = 1 / (1 + np.exp(rng.normal(size=(1, 200, 1)) + [2.0, -2.0]))
+    >>> dims = ("chain", "draw", "component")
+    >>> draws = xr.Dataset({"sigma": (dims, sigma), "w": (dims, w)})
+    >>> supports = {"sigma": "positive", "w": "unit_interval"}
+    >>> spec = Spec({"component": "permutation"}, supports=supports)
+    >>> aligned = relabel.align(draws, spec)
+    >>> bool((aligned["sigma"] == draws["sigma"]).all())
+    True
     """
 
     units: Mapping[str, str]
@@ -97,6 +118,7 @@ class Spec:
     values: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     gauges: Mapping[str, str] = field(default_factory=dict)
+    supports: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check all that can be checked without draws."""
@@ -117,7 +139,7 @@ class Spec:
         self._check_references(carried)
 
     def _check_references(self, carried: set[str]) -> None:
-        """Check values, sizes and gauges against the units."""
+        """Check values, sizes and gauges against the units, and the words of supports."""
         for variable, name in self.values.items():
             if name not in self.units:
                 raise SpecError(
@@ -137,6 +159,8 @@ class Spec:
         lines = [parse(text) for text in self.axes.values()]
         for name, gauge in self.gauges.items():
             check_gauge(name, gauge, self.units, lines)
+        for variable, support in self.supports.items():
+            check_support(variable, support)
 
     # ------------------------------------------------------------------ text and back
 
@@ -152,7 +176,8 @@ class Spec:
         Parameters
         ----------
         tables : mapping
-            ``units`` and, where needed, ``axes``, ``values``, ``sizes``, ``gauges``.
+            ``units`` and, where needed, ``axes``, ``values``, ``sizes``, ``gauges``,
+            ``supports``.
 
         Raises
         ------
@@ -241,8 +266,7 @@ class Spec:
         {'component': 2}
         """
         groups = {"posterior": data} if isinstance(data, xr.Dataset) else dict(data)
-        found = resolve(groups, self.units, self.axes, self.values, self.sizes)
-        resolved = ResolvedSpec(self, *found)
+        resolved = self._resolved(groups)
         check_centred(resolved.variables, self.gauges, groups)
         check_norms(resolved.variables, self.gauges)
         return resolved
@@ -267,8 +291,15 @@ class Spec:
                         f"the flips of {units!r} ({symmetry}) moved a bias by {key!r}, which is "
                         "absent: without it the bias does not come back"
                     )
-        found = resolve(groups, rest.units, rest.axes, rest.values, rest.sizes, whole=False)
-        return ResolvedSpec(rest, *found)
+        return rest._resolved(groups, whole=False)
+
+    def _resolved(self, groups: Mapping[str, xr.Dataset], *, whole: bool = True) -> ResolvedSpec:
+        """Resolve the axes of the draws, and what the supports say of the variables."""
+        sizes, variables, shifts = resolve(
+            groups, self.units, self.axes, self.values, self.sizes, whole=whole
+        )
+        variables = with_supports(variables, self.supports, self.gauges, groups)
+        return ResolvedSpec(self, sizes, variables, shifts)
 
     def present_in(self, groups: Mapping[str, xr.Dataset]) -> Spec:
         """Return the spec without the variables that some groups lack.
@@ -303,7 +334,7 @@ class Spec:
         return replace(self, **tables)
 
     def _tables_in(self, groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
-        """Tables of axes, values and gauges of the variables that some groups have."""
+        """Tables of axes, values, gauges and supports of the variables that some groups have."""
         axes = {key: line for key, line in self.axes.items() if named_variables(groups, key)}
         values = {key: units for key, units in self.values.items() if named_variables(groups, key)}
         if self.axes and not axes:
@@ -313,7 +344,8 @@ class Spec:
             )
         heads = written([parse(line) for line in axes.values()])
         gauges = {n: g for n, g in self.gauges.items() if g != CENTRED or n in heads}
-        return {"axes": axes, "values": values, "gauges": gauges}
+        supports = {key: of for key, of in self.supports.items() if named_variables(groups, key)}
+        return {"axes": axes, "values": values, "gauges": gauges, "supports": supports}
 
 
 @dataclass(frozen=True)

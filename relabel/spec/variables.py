@@ -68,6 +68,8 @@ class ResolvedVariable:
         gauge.
     text : str
         The notation of the whole variable.
+    support : str or None
+        Between which bounds its values lie, where the spec says so.
     """
 
     group: str
@@ -79,6 +81,7 @@ class ResolvedVariable:
     part: int = 0
     carried: bool = False
     text: str = ""
+    support: str | None = None
 
     def of(self, stored: Array) -> Array:
         """Return this part of stored values (batch axes, `dims`) as (batch axes, `axes`): a view.

@@ -383,6 +383,7 @@ OPTIONS = {
     "sizes": ("--sizes", "x={}"),
     "name of sizes": ("--sizes", "{}=3"),
     "gauges": ("--gauges", "h={}"),
+    "supports": ("--supports", "b2={}"),
     "activation": ("--activation", "{}"),
     "criterion": ("--criterion", "{}"),
     "set": ("--set", "max_sweeps={}"),

@@ -178,6 +178,22 @@ def test_gauge(call, tmp_path):
     np.testing.assert_allclose(norms, 1.0)
 
 
+def test_supports(call, tmp_path):
+    rng = np.random.default_rng(0)
+    dims = ("chain", "draw", "component")
+    sigma = np.exp(rng.normal(size=(1, 30, 2)))
+    write(xr.DataTree.from_dict({"posterior": xr.Dataset({"sigma": (dims, sigma)})}),
+          tmp_path / "mixture.nc")  # fmt: skip
+    command = ("align", "mixture.nc", "-o", "out.nc", "--units", "component=permutation")
+    assert call(*command, "--supports", "sigma=positive")[0] == 0
+    found = Provenance.of(relabel.open_draws("out.nc"))
+    assert found.spec.supports == {"sigma": "positive"}
+    status, _, err = call(*command, "--force", "--supports", "sigma=positve")
+    assert status == 2
+    assert "did you mean 'positive'" in err
+    assert "\n" not in err.strip()
+
+
 # ---------------------------------------------------------------------- criteria
 
 

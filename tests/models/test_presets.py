@@ -137,7 +137,8 @@ def ones(**shapes: tuple[int, ...]) -> xr.Dataset:
 
 def test_mixture():
     axes = {"mu": "component", "sigma": "component", "w": "component"}
-    assert mixture() == Spec({"component": "permutation"}, axes)
+    supports = {"sigma": "positive", "w": "unit_interval"}
+    assert mixture() == Spec({"component": "permutation"}, axes, supports=supports)
     spec = mixture(
         {"mu": "k dim", "w": "k"}, z=["allocation/z", "new/z"], prob="allocation/prob", units="k"
     )

@@ -169,7 +169,9 @@ def specs(draw) -> Spec:
         name: draw(st.sampled_from(group_of(units[name]).gauges()))
         for name in (draw(st.lists(st.sampled_from(scaled), unique=True)) if scaled else [])
     }
-    return Spec(units, axes, values, sizes, gauges)
+    words = st.sampled_from(["positive", "unit_interval"])
+    supports = draw(st.dictionaries(KEYS, words, max_size=2))
+    return Spec(units, axes, values, sizes, gauges, supports)
 
 
 @given(specs())

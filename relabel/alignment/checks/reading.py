@@ -81,7 +81,11 @@ def completed(
     if not _agrees(found, groups, spec.units):
         return None
     whole = replace(
-        found, values={**found.values, **spec.values}, gauges=spec.gauges, sizes=spec.sizes
+        found,
+        values={**found.values, **spec.values},
+        gauges=spec.gauges,
+        sizes=spec.sizes,
+        supports=spec.supports,
     )
     return whole, _said(whole, groups)
 

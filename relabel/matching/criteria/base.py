@@ -220,6 +220,14 @@ class Criterion(ABC):
         return False
 
     @property
+    def unconstrained(self) -> bool:
+        """Whether it compares scales by their logs and probabilities by their logits.
+
+        It does so where the spec declares their supports.
+        """
+        return False
+
+    @property
     def max_sweeps(self) -> int:
         """How often the reference may be formed anew; 0 where it is given."""
         return 0

@@ -62,6 +62,10 @@ class Normal(Criterion):
     (1e-5 of its spread), so that a feature that is constant within a slot counts as very telling,
     but not as infinitely so.
 
+    **Scales and probabilities** are compared by their logs and logits where the spec declares their
+    `supports` (see :class:`relabel.Spec`), as presets do: near their bounds these are far closer to
+    normal. Arrays between two sets of units (transition matrices) are compared as they are.
+
     **Full covariances** (``covariance="full"``) refine the result of the diagonal:
     :math:`N(\mu_k, \Sigma_k)` for slot *k*, with an inverse Wishart prior whose mode is the
     diagonal *T* of the covariance pooled over slots at the start, with the weight of `shrinkage`
@@ -161,6 +165,11 @@ class Normal(Criterion):
     @property
     def scale_free(self) -> bool:
         """Whether labels stay the same if one of the variables is multiplied by a number."""
+        return True
+
+    @property
+    def unconstrained(self) -> bool:
+        """Whether it compares scales by their logs and probabilities by their logits."""
         return True
 
     def initial(self) -> Criterion | None:

@@ -18,6 +18,7 @@ from relabel.matching.features.layout import (
     aligned_pair,
 )
 from relabel.matching.features.problem import MatchingRule, Problem, Source, slices_of
+from relabel.matching.features.unconstrained import Unconstrained, check_values
 
 __all__ = [
     "ActivationProblem",
@@ -30,8 +31,10 @@ __all__ = [
     "Pair",
     "Problem",
     "Source",
+    "Unconstrained",
     "aligned_own",
     "aligned_pair",
+    "check_values",
     "layer_size",
     "slices_of",
 ]

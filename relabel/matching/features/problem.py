@@ -15,6 +15,7 @@ from relabel.errors import DataError, SpecError
 from relabel.groups import Group
 from relabel.groups.elements import Dense
 from relabel.matching.features.layout import Block, Column, Layout, Pair
+from relabel.matching.features.unconstrained import Unconstrained
 from relabel.models.loadings import loadings_of, rotations_of
 from relabel.numerics.assignment import settle_gauges
 from relabel.numerics.ranges import safe_exponent
@@ -93,6 +94,8 @@ class Problem:
     offsets : mapping of str to ndarray of shape (draws, ...), optional
         ``{variable}_offset`` -> what is subtracted from a centred variable; by default it is
         computed from `arrays`.
+    unconstrained : Unconstrained, optional
+        What brings scales and probabilities to the real line; by default they stay as they are.
     """
 
     def __init__(
@@ -104,12 +107,14 @@ class Problem:
         rules: Mapping[str, MatchingRule] | None = None,
         spreads: Collection[str] = (),
         offsets: Mapping[str, Array] | None = None,
+        unconstrained: Unconstrained | None = None,
     ) -> None:
         self.resolved = resolved
         self.spreads = tuple(spreads)
         self.rules = {u: MatchingRule.of(resolved, u) for u in resolved.sizes} | dict(rules or {})
         self.arrays = arrays
         self._offsets = offsets
+        self.unconstrained = Unconstrained() if unconstrained is None else unconstrained
         self.n_draws = len(next(iter(arrays.values())))
         largest = max(
             [int(np.prod(a.shape[1:])) for a in arrays.values()]
@@ -180,8 +185,12 @@ class Problem:
         return found
 
     def array(self, variable: ResolvedVariable, rows: slice) -> Array:
-        """One variable in centred, gauge-fixed coordinates, shape (draws, *axes)."""
-        return self._rescaled(variable, self._centred(variable, rows), rows)
+        """One variable in centred, gauge-fixed coordinates, shape (draws, *axes).
+
+        Where scales and probabilities are compared without bounds, these are logs and logits.
+        """
+        values = self._rescaled(variable, self._centred(variable, rows), rows)
+        return self.unconstrained.apply(variable, values)
 
     def _rescaled(self, variable: ResolvedVariable, values: Array, rows: slice) -> Array:
         """Bring values of one variable to the gauge."""
@@ -244,6 +253,7 @@ class Problem:
             [v.name for v in self.used],
             rules=self.rules,
             spreads=self.spreads,
+            unconstrained=self.unconstrained,
         )
 
     def turned(self, rotations: Mapping[str, Dense]) -> Problem:
