@@ -40,8 +40,10 @@ class Evidence:
 
     Attributes
     ----------
+    draws : Draws
+        These draws.
     problem : Problem
-        The parameters of the draws, as features of their units.
+        Their parameters, as normals compare them.
     labels : dict of str to Monomial
         The labels that are judged, without scales.
     allocations : Source, optional
@@ -50,6 +52,7 @@ class Evidence:
         The criterion that compares allocations or their probabilities.
     """
 
+    draws: Draws
     problem: Problem
     labels: Elements
     allocations: Source | None = None
@@ -82,8 +85,8 @@ class Evidence:
         if problem.n_draws < 2:
             return None
         if allocating is None:
-            return cls(problem, labels)
-        return cls(problem, labels, AllocationProblem(some, allocating), allocating)
+            return cls(some, problem, labels)
+        return cls(some, problem, labels, AllocationProblem(some, allocating), allocating)
 
     def nats(self, labels: Elements) -> float:
         """Return minus the log density of a draw, on average, where it is labelled like this.

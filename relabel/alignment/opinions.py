@@ -89,7 +89,7 @@ def _others(evidence: Evidence, criterion: Criterion) -> Iterator[tuple[str, Ele
     others: list[tuple[str, Criterion, Source]] = [
         ("normal", Normal(), evidence.problem),
         ("normal with shared scales", Normal(scales="shared"), evidence.problem),
-        ("mean", Mean(), evidence.problem),
+        ("mean", Mean(), evidence.draws.problem(Mean())),
     ]
     if evidence.allocating is not None and evidence.allocations is not None:
         others.append((evidence.allocating.name, evidence.allocating, evidence.allocations))
