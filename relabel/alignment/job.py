@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relabel._util.progress import Report
 from relabel.alignment.references import Start, start_of
-from relabel.groups.elements import Element, Monomial, monomial
+from relabel.groups.elements import Dense, Element, Monomial, monomial
 from relabel.matching.criteria import Activations, Criterion, Mean, Normal, Remarks
 from relabel.matching.draws import Draws
 from relabel.matching.features import ActivationProblem, Problem, Source
@@ -157,7 +157,10 @@ class Job:
             turns = criterion.turned(source, found.reference, found.elements)
             if not any(turn.moves().any() for turn in turns.values()):
                 break
-            rotations = {u: t @ found.elements[u] @ problem.rotations[u] for u, t in turns.items()}
+            rotations = {
+                u: Dense((turn @ found.elements[u] @ problem.rotations[u]).matrices())
+                for u, turn in turns.items()
+            }
             problem = problem.turned(rotations)
             source = criterion.source(problem, draws, self.probes)
             fresh = solve(
