@@ -11,6 +11,7 @@ import xarray as xr
 from relabel.groups import group_of
 from relabel.matching.allocation_features import PROBABILITIES, with_labels
 from relabel.matching.criteria import Criterion, ECRIterative1, Normal, Stephens
+from relabel.spec.arrays import named_variables
 from relabel.spec.spec import SAMPLE_DIMS, Spec
 
 __all__ = ["Default", "default_criterion"]
@@ -60,7 +61,11 @@ def default_criterion(spec: Spec, groups: Mapping[str, xr.Dataset]) -> Default:
     if prob is not None:
         return Default(Stephens(prob=prob), f"{prob} holds probabilities of allocations")
     declared = with_labels(spec, plain, groups).values
-    found = [where for where, labelled in declared.items() if labelled == units]
+    found = [
+        where
+        for where, labelled in declared.items()
+        if labelled == units and named_variables(groups, where)
+    ]
     if len(found) == 1:
         return Default(ECRIterative1(z=found[0]), f"{found[0]} holds allocations")
     if found:

@@ -245,7 +245,7 @@ def test_a_generator_gives_the_seed_that_is_recorded():
         ({"n_random": 1.5}, "n_random must be a non-negative integer, not 1.5"),
         ({"n_perturbations": -1}, "n_perturbations must be a non-negative integer, not -1"),
         ({"nonfinite": "drop"}, "nonfinite must be one of 'raise', 'skip', not 'drop'"),
-        ({"criterion": 3}, "criterion must be a name or an object such as relabel.criteria.Mean"),
+        ({"criterion": 3}, "criterion must be a name or an object such as relabel.criteria.Normal"),
         ({"criterion": "maen"}, r"unknown criterion 'maen' \(did you mean 'mean'\?\)"),
     ],
 )

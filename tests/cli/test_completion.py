@@ -82,7 +82,7 @@ def test_options_of_criteria(bash, complete):
     assert bash("align", "in.nc", "--set", "sc") == ["scale="]
     chosen = ["compare", "in.nc", "--criterion", "mean", "--criterion", "normal", "--set"]
     assert "max_sweeps=" in bash(*chosen, "")
-    assert bash(*chosen, "gaussian.sh") == ["gaussian.shrinkage="]
+    assert bash(*chosen, "normal.sh") == ["normal.shrinkage="]
     assert bash("align", "in.nc", "--criterion", "nonsense", "--set", "") == []
 
 

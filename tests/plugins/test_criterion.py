@@ -176,7 +176,7 @@ def test_where_it_is_not_installed(request, call, file):
     status, printed, errors = call("diagnose", out, "--json")
     assert (status, errors) == (0, "")
     (told,) = (f for f in json.loads(printed)["findings"] if f["code"] == "criterion")
-    assert told["message"] == f"{SAID}: units are realigned by criterion 'mean'"
+    assert told["message"] == f"{SAID}: units are realigned by criterion 'normal'"
     status, printed, errors = call("align", out, "-o", again, *options)
     assert (status, errors) == (0, "")
     assert f"these draws were aligned before, and {SAID}" in printed
