@@ -15,7 +15,7 @@ __all__ = ["ending_on_signals"]
 
 _NAMES = ("SIGTERM", "SIGHUP", "SIGINT")
 _AT_ONCE = 2.0  # seconds in which further signals mean the same
-_AGAIN = 3.0  # seconds after which a signal is sent again that has not ended anything
+_AGAIN = 10.0  # seconds after which a signal comes again; what is to be removed is gone by then
 
 
 @contextmanager
