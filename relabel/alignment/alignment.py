@@ -222,8 +222,7 @@ def align(
     for prefix, those, part, result in found:
         whole = _whole(those, part, spec)
         provenance = provenance_of(part, those, whole, result, criterion, options)
-        if apart is not None:
-            provenance = replace(provenance, no_part_in_reference=_numbers(apart))
+        provenance = replace(provenance, no_part_in_reference=_numbers(apart))
         own, done = found_variables(part, result), part.transformation(result.elements)
         if not prefix:
             provenance = findings.noted(provenance.beside(warmup.same))
@@ -244,9 +243,9 @@ def _warm_draws(
     return Draws.read(warmup.same, known, nonfinite, groups, criterion)
 
 
-def _numbers(apart: NDArray[np.bool_]) -> tuple[int, ...]:
+def _numbers(apart: NDArray[np.bool_] | None) -> tuple[int, ...] | None:
     """Return the positions of the chains that are kept apart."""
-    return tuple(np.flatnonzero(apart).tolist())
+    return None if apart is None else tuple(np.flatnonzero(apart).tolist())
 
 
 def _whole(taking: Participants, draws: Draws, spec: Spec) -> ResolvedSpec:
