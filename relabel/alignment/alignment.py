@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -191,18 +190,15 @@ def align(
     >>> bool((relabel.undo(aligned)["mu"] == draws["mu"]).all())
     True
     """
-    spec = spec_of(spec)
     search = _search(n_first, n_random, n_perturbations, seed_of(rng), certify)
     earlier, groups = _earlier(unpack(data, group))
     taking = participants(groups)
-    spec = _spec_as_before(spec, earlier)
-    default = default_criterion(spec, taking.same)
-    chosen = criterion is None
+    spec = _spec_as_before(spec_of(spec), earlier)
+    default, chosen = default_criterion(spec, taking.same), criterion is None
     criterion = located(_criterion(criterion, default), spec, taking.same)
     spec = with_labels(spec, criterion, taking.views())
     draws, spec, said = _read(model_of(data, group), spec, nonfinite, groups, taking, criterion)
-    criterion = criterion.resolved(draws.resolved)
-    criterion.check_rotations(draws.resolved)
+    criterion = _fitting(criterion, draws.resolved)
     probes = find_probes(draws.resolved, groups, inputs, criterion, search["rng"])
     apart = flagged_chains(draws, probes) if flag("exclude_flagged", exclude_flagged) else None
     options = {"inputs": probes.where if probes else None} | search
@@ -213,22 +209,28 @@ def align(
         refuse_flips(draws, solution.elements)
         solution.remarks.warnings.extend([*said, *_on_earlier(earlier, criterion)])
         findings = findings_of(draws, solution, criterion, default, chosen=chosen)
-        found = [("", taking, draws, solution)]
         warmup = participants(groups, "warmup_")
+        found = [("", taking, draws, solution)]
         if warmup.same:
             warm = _warm_draws(warmup, spec, nonfinite, groups, criterion)
-            found.append(("warmup_", warmup, warm, job.follow_warmup(warm, draws, solution)))
+            found += [("warmup_", warmup, warm, job.follow_warmup(warm, draws, solution))]
     changed: dict[str, xr.Dataset | None] = {}
     for prefix, those, part, result in found:
         whole = _whole(those, part, spec)
-        provenance = provenance_of(part, those, whole, result, criterion, options)
-        provenance = replace(provenance, no_part_in_reference=_numbers(apart))
+        provenance = provenance_of(part, those, whole, result, criterion, options, apart)
         own, done = found_variables(part, result), part.transformation(result.elements)
         if not prefix:
             provenance = findings.noted(provenance.beside(warmup.same))
             own = own.assign(findings.variables)
         changed |= transformed(groups, those, prefix, whole, done, own, provenance)
     return pack(data, changed, group)
+
+
+def _fitting(criterion: Criterion, resolved: ResolvedSpec) -> Criterion:
+    """Return the criterion, bound to the spec; raise where it cannot compare units that rotate."""
+    bound = criterion.resolved(resolved)
+    bound.check_rotations(resolved)
+    return bound
 
 
 def _warm_draws(
@@ -241,11 +243,6 @@ def _warm_draws(
     """Read the draws of the warm-up, by what there is of the spec."""
     known = warmup.compared(spec.present_in(warmup.views())).present_in(warmup.same)
     return Draws.read(warmup.same, known, nonfinite, groups, criterion)
-
-
-def _numbers(apart: NDArray[np.bool_] | None) -> tuple[int, ...] | None:
-    """Return the positions of the chains that are kept apart."""
-    return None if apart is None else tuple(np.flatnonzero(apart).tolist())
 
 
 def _whole(taking: Participants, draws: Draws, spec: Spec) -> ResolvedSpec:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from relabel._util.text import plain
 from relabel._util.versions import installed
@@ -80,8 +81,9 @@ def provenance_of(
     solution: Solution,
     criterion: Criterion,
     options: dict[str, Any],
+    apart: NDArray[np.bool_] | None,
 ) -> Provenance:
-    """How the result was made."""
+    """How the result was made, where chains `apart` had no part in the reference."""
     n_moved = int(np.logical_or.reduce([g.moves() for g in solution.elements.values()]).sum())
     loss = solution.losses[-1]
     sentence = (
@@ -112,6 +114,7 @@ def provenance_of(
         ),
         groups=taking.described(),
         flags=tuple(solution.remarks.values),
+        no_part_in_reference=None if apart is None else tuple(np.flatnonzero(apart).tolist()),
     )
 
 

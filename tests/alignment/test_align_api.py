@@ -30,11 +30,14 @@ def test_provenance_is_complete():
     assert notes == Provenance.of(aligned).as_dict()
     assert relabel.Spec.from_dict(notes["spec"]) == SPEC
     assert notes["criterion"] == {
-        "name": "mean",
-        "scale": "pooled",
+        "name": "normal",
+        "covariance": "diagonal",
+        "scales": "slot",
+        "shrinkage": None,
         "max_sweeps": 100,
         "var_names": None,
     }
+    assert notes["chosen"] == "units are more than permuted"
     assert (
         notes["options"].items() >= {"inputs": "constant_data/X", "n_random": 1, "rng": 4}.items()
     )
@@ -70,7 +73,10 @@ def test_what_the_group_holds():
         "h_index": ("chain", "draw", "h"),
         "h_factor": ("chain", "draw", "h"),
         "h_margin": ("chain", "draw", "h"),
+        "h_rival": ("h",),
+        "h_separation": ("h", "h_variable"),
         "loss": ("chain", "draw"),
+        "gap": ("chain", "draw"),
         "start": ("chain", "draw"),
     }
     for dim in ("chain", "draw"):
