@@ -142,9 +142,17 @@ def groups_of(data: DrawsLike) -> dict[str, xr.Dataset]:
     given = data.to_datatree() if is_inference_data(data) else data
     tree = given if isinstance(given, xr.DataTree) else xr.DataTree(cast(xr.Dataset, given))
     return {
-        path: node.to_dataset(inherit=False).drop_encoding()
+        path: _without_encoding(node.to_dataset(inherit=False))
         for path, node in tree.subtree_with_keys
     }
+
+
+def _without_encoding(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset as new ones are encoded; ``drop_encoding`` of xarray 2025.11 reads it."""
+    fresh = dataset.copy(deep=False)
+    for part in (fresh, *fresh.variables.values()):
+        part.encoding = {}
+    return fresh
 
 
 @dataclass(frozen=True)
@@ -180,10 +188,10 @@ def changes_of(data: DrawsLike, changed: Collection[str]) -> Changes:
     nodes = sorted({_node(address) for address in changed}) or [""]
     places = tuple(f"{node}{name}" for node in nodes for name in OWN)
     own: dict[str | None, xr.Dataset] = {
-        place: groups[place].drop_encoding() for place in places if place in groups
+        place: _without_encoding(groups[place]) for place in places if place in groups
     }
     if isinstance(data, xr.Dataset) and own:
-        own = {None: data[own_variables(data)].reset_coords(drop=True).drop_encoding()}
+        own = {None: _without_encoding(data[own_variables(data)].reset_coords(drop=True))}
     return Changes(arrays, own, places, flat)
 
 
