@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relabel.groups.elements import Element, Monomial, monomial
-from relabel.matching.criteria.base import Reference, Statistics
+from relabel.matching.criteria.base import Criterion, Reference, Statistics
 from relabel.matching.criteria.mean import ByMean
-from relabel.matching.descent import Descent, descend
+from relabel.matching.descent import descend
 from relabel.matching.features import Block, Layout
 from relabel.matching.labellings import (
     COMPARED,
@@ -27,7 +28,6 @@ from relabel.matching.moments import Pooled
 from relabel.matching.sample import Sample, evenly
 from relabel.matching.search import Elements, exact, identity, same
 from relabel.matching.starts import Search
-from relabel.matching.state import State
 from relabel.matching.task import Task
 
 __all__ = ["Begin", "best_begin"]
@@ -37,6 +37,8 @@ Array = NDArray[Any]
 _MOST, _LEAST = 400, 50  # draws that starts are tried on
 _WORK = 4_000_000  # numbers that one start may compare
 _PURSUED = 3  # starts that are descended from
+_AGREEING = 2  # starts that have to lead to the same labels, or else all are tried
+_RESOLUTION = 1e-6  # of losses that are the same
 _CLEAR, _SHARE = 3.0, 0.99  # odds of 20 to 1 in nearly all draws: no other start is needed
 _ROUGH_SWEEPS = 12
 
@@ -51,10 +53,16 @@ class Begin:
         The start that won.
     reference : Reference
         What it led to on the sample.
+    elements : dict of str to Element
+        The labels that it led to there.
+    loss : float
+        Their loss.
     """
 
     name: str
     reference: Reference
+    elements: Elements
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,8 @@ class _Some(ByMean):
 def best_begin(task: Task, search: Search, firsts: Sequence[Block]) -> Begin:
     """Try many starts on a sample of the draws; return the one with the lowest loss.
 
-    The mean of all features comes first. Where it leads to labels that are beyond doubt, nothing
-    else is tried.
+    The mean of all features comes first, and then that of the features that tell units apart.
+    Where both lead to the same labels, and these are beyond doubt, nothing else is tried.
     """
     rows = evenly(task.source.n_draws, _sample_size(task.layout))
     known = {
@@ -92,12 +100,13 @@ def best_begin(task: Task, search: Search, firsts: Sequence[Block]) -> Begin:
     chain = None if search.chain is None else search.chain[rows]
     sample = replace(task, source=Sample.of(task.source, rows), report=None).afresh(task.criterion)
     search = replace(search, chain=chain, known_starts=known)
+    row = np.random.default_rng(search.rng).integers(sample.source.n_draws)
+    firsts = [*firsts, sample.source.draw(int(row))]
     candidates = _candidates(sample, search, firsts)
-    name, elements = next(candidates)
-    state, found = _descended(sample, elements)
-    if _beyond_doubt(sample, state, found.reference):
-        return Begin(name, found.reference)
-    return _best_of(sample, Begin(name, found.reference), found.losses[-1], candidates)
+    ends = [_followed(sample, *start) for start in islice(candidates, _AGREEING)]
+    if _alike(ends) and _beyond_doubt(sample, ends[0]):
+        return ends[0]
+    return _best_of(sample, ends, candidates)
 
 
 def _sample_size(layout: Layout) -> int:
@@ -110,10 +119,11 @@ def _sample_size(layout: Layout) -> int:
     return max(_LEAST, min(most, _WORK // largest))
 
 
-def _best_of(
-    task: Task, begin: Begin, loss: float, candidates: Iterator[tuple[str, Elements]]
-) -> Begin:
+def _best_of(task: Task, ends: list[Begin], candidates: Iterator[tuple[str, Elements]]) -> Begin:
     """Return the best of all starts: each is judged, the most promising are descended from."""
+    if task.criterion.relaxed is not None:
+        ends = [*ends, _relaxed(task, task.criterion.relaxed, ends[0].elements)]
+    begin = min(ends, key=_loss_of)
     tried: list[tuple[float, str, Elements]] = []
     for name, elements in candidates:
         if not any(bool(same(elements, other).all()) for _, _, other in tried):
@@ -122,21 +132,38 @@ def _best_of(
             total = task.total(task.compared(state, reference), reference)
             tried.append((total, name, elements))
     for _, name, elements in sorted(tried, key=lambda entry: entry[0])[:_PURSUED]:
-        _, found = _descended(task, elements)
-        if found.losses[-1] < loss:
-            begin, loss = Begin(name, found.reference), found.losses[-1]
+        begin = min(begin, _followed(task, name, elements), key=_loss_of)
     return begin
 
 
-def _descended(task: Task, elements: Elements) -> tuple[State, Descent]:
+def _loss_of(begin: Begin) -> float:
+    """Order starts; of equal ones the first is kept."""
+    return begin.loss
+
+
+def _followed(task: Task, name: str, elements: Elements) -> Begin:
     """Descend from some elements; those are left as they are."""
     state = replace(task.unmoved(), elements={u: g.copy() for u, g in elements.items()})
-    return state, descend(task, state, None)
+    found = descend(task, state, None)
+    return Begin(name, found.reference, state.elements, found.losses[-1])
 
 
-def _beyond_doubt(task: Task, state: State, reference: Reference) -> bool:
+def _relaxed(task: Task, criterion: Criterion, elements: Elements) -> Begin:
+    """Descend by a criterion with fewer local optima, and from there by the task's own."""
+    return _followed(
+        task, "shared scales", _followed(task.afresh(criterion), "", elements).elements
+    )
+
+
+def _alike(ends: Sequence[Begin]) -> bool:
+    """Whether all starts end at the same loss."""
+    losses = [end.loss for end in ends]
+    return max(losses) - min(losses) <= _RESOLUTION * max(1.0, *map(abs, losses))
+
+
+def _beyond_doubt(task: Task, begin: Begin) -> bool:
     """Whether hardly any draw has a slot that another assignment fits nearly as well."""
-    margins = task.margins(state.elements, reference)
+    margins = task.margins(begin.elements, begin.reference)
     least = np.min([margin.min(axis=1) for margin in margins.values()], axis=0)
     return bool((least > _CLEAR).mean() > _SHARE)
 
@@ -150,13 +177,13 @@ def _candidates(
     """Yield labellings of all draws of the sample, by name; the mean of all features first."""
     layout, block = task.layout, task.source.block(0)
     every = _Some({u: np.ones(len(c)) for u, c in layout.columns.items()})
-    for number, first in enumerate(firsts):
-        name = f"mean from draw {number + 1}" if number else "mean"
-        yield name, _rough(task, search, every, first)
+    yield "mean", _rough(task, search, every, firsts[0])
     separations = {u: separation(block, layout, u) for u in layout.sizes}
     telling = {u: _telling(s, layout.sizes[u]) for u, s in separations.items()}
     if any(0 < (weight > 0).sum() < weight.size for weight in telling.values()):
         yield "telling features", _rough(task, search, _Some(telling), firsts[0])
+    for number, first in enumerate(firsts[1:], 2):
+        yield f"mean from draw {number}", _rough(task, search, every, first)
     if exact(layout):
         yield from _by_variables(task, search, firsts[0])
         if not any(group.rotates for group in layout.groups.values()):

@@ -335,6 +335,11 @@ class Criterion(ABC):
         """Whether many starts are tried on a sample of the draws, and the best one is followed."""
         return False
 
+    @property
+    def relaxed(self) -> Criterion | None:
+        """A criterion with fewer local optima, whose labels are one of the starts."""
+        return None
+
     def chosen_row(self, problem: Problem) -> int | None:
         """Return the row of the draw for the first reference, if the criterion chooses it."""
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -151,6 +151,12 @@ class Normal(Criterion):
     def tries_starts(self) -> bool:
         """Whether the first reference is looked for on a sample of the draws."""
         return self.covariance == "diagonal"
+
+    @property
+    def relaxed(self) -> Criterion | None:
+        """Shared scales, which have fewer local optima, as a start for scales of the slots."""
+        own = self.covariance == "diagonal" and self.scales == "slot"
+        return replace(self, scales="shared", shrinkage=None) if own else None
 
     @property
     def matched_variables(self) -> tuple[str, ...] | None:
