@@ -23,6 +23,7 @@ __all__ = ["Opinion", "second_opinions"]
 Array = NDArray[Any]
 
 _SHARE = 0.01  # of draws, labelled otherwise, that is worth saying
+_WORTH = 1.0  # nats for each draw labelled otherwise, by which labels have to be better
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Opinion:
 
     @property
     def better(self) -> bool:
-        """Whether the labels of this criterion are the more probable, and are others."""
-        return self.matters and self.nats < 0
+        """Whether the labels of this criterion are others, and clearly the more probable."""
+        return self.matters and self.nats < -_WORTH * self.differ
 
     def __str__(self) -> str:
         """Return a clause."""

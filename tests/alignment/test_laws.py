@@ -400,12 +400,14 @@ def test_labels_do_not_change_what_is_found():
     )
     spec = Spec({"c": "permutation"}, {"mu": "c"}, {"z": "c"})
     net = Net((4,), ("gelu",))
-    first = relabel.align(clean, spec)
+    first = relabel.align(clean, spec, criterion="normal")  # allocations of noise have ties
     for _ in range(5):
         g = Transformation({"c": net.random_transformation(rng, (2, 15)).elements["h1"]})
         moved = g.apply({"posterior": clean}, spec.bind(clean))["posterior"]
-        total = sum(float(relabel.align(data, spec)["relabel_loss"].sum()) for data in (moved,))
-        assert total == pytest.approx(float(first["relabel_loss"].sum()), rel=1e-9)
+        again = relabel.align(moved, spec, criterion="normal")
+        assert float(again["relabel_loss"].sum()) == pytest.approx(
+            float(first["relabel_loss"].sum()), rel=1e-9
+        )
 
 
 def test_warmup_and_deterministics_come_along():

@@ -162,7 +162,8 @@ def test_nothing_in_the_whole_group_is_better(name):
     best = losses.reshape(len(units), -1).argmin(axis=1)
     p, s = np.unravel_index(best, losses.shape[1:])
 
-    own = {v: np.concatenate(values.values) for v, values in aligned["relabel"].data_vars.items()}
+    draws = aligned["relabel"].to_dataset().stack(sample=("chain", "draw"))
+    own = {v: draws[v].transpose("sample", ...).values for v in ("loss", "h_index", "h_factor")}
     np.testing.assert_allclose(own["loss"], losses.min(axis=(1, 2)), rtol=1e-10, atol=1e-10)
     assert np.array_equal(own["h_index"], perms[p])
     factor = signs[s] * np.take_along_axis(scale, perms[p], axis=1)

@@ -316,7 +316,12 @@ def test_alignments_of_two_symmetries_joined(simulated):
         parts.append(relabel.align(part, relabel.mlp(1, kind)))
     assert (parts[1]["relabel"]["h_factor"] < 0).any()
     groups = {
-        name: xr.concat([p[name].to_dataset() for p in parts], "chain", combine_attrs="override")
+        name: xr.concat(
+            [p[name].to_dataset() for p in parts],
+            "chain",
+            data_vars="all",
+            combine_attrs="override",
+        )
         for name in ("posterior", "relabel")
     }
     with pytest.raises(DataError, match="do not belong to the symmetry 'permutation'"):

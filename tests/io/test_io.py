@@ -276,7 +276,7 @@ def test_aligning_an_aligned_file_composes(suffix, tmp_path):
     two = relabel.open_draws(target)
     notes = json.loads(two["relabel"].attrs["relabel"])
     assert notes["criterion"]["name"] == "reference"
-    assert notes["earlier"]["criterion"]["name"] == "mean"
+    assert notes["earlier"]["criterion"]["name"] == "normal"
     direct = relabel.align(relabel.align(tree, SPEC), SPEC, criterion=criterion)
     for group in ("posterior", "warmup_posterior"):
         xr.testing.assert_identical(two[group].to_dataset(), direct[group].to_dataset())

@@ -184,7 +184,7 @@ def test_where_it_is_not_installed(request, call, file):
         "align", out, "-o", again, "--force", *options, "--criterion", "trimmed"
     )
     assert status == 2
-    assert "unknown criterion 'trimmed'; known are mean, reference," in errors
+    assert "unknown criterion 'trimmed'; known are normal, mean, reference," in errors
     for words in (("summary", out), ("inspect", out), ("undo", out, "-o", "back.nc")):
         status, _, errors = call(*words)
         assert (status, errors) == (0, ""), words[0]
