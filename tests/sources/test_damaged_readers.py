@@ -160,6 +160,18 @@ def test_zip_bomb(tmp_path, monkeypatch):
     assert "more than 100 times as many" in opened(path, sample_dims="draw")
 
 
+def test_an_archive_whose_beginning_is_gone(tmp_path):
+    """Readers go to a place before the file, which Python 3.11 tells as an invalid argument."""
+    path = tmp_path / "a.npz"
+    np.savez(path, w=np.zeros((2, 500)))
+    content = path.read_bytes()
+    path.write_bytes(content[-60:])
+    with pytest.raises(
+        FileError, match=r"a\.npz: cannot be read as \.npz; it is damaged or was cut"
+    ):
+        open_draws(path)
+
+
 def test_an_archive_that_lies_about_its_sizes(tmp_path):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, mu=np.zeros((10, 3)))
