@@ -160,12 +160,12 @@ def test_zip_bomb(tmp_path, monkeypatch):
     assert "more than 100 times as many" in opened(path, sample_dims="draw")
 
 
-def test_an_archive_whose_beginning_is_gone(tmp_path):
+def test_an_archive_whose_middle_is_gone(tmp_path):
     """Readers go to a place before the file, which Python 3.11 tells as an invalid argument."""
     path = tmp_path / "a.npz"
     np.savez(path, w=np.zeros((2, 500)))
     content = path.read_bytes()
-    path.write_bytes(content[-60:])
+    path.write_bytes(content[:30] + content[-60:])
     with pytest.raises(
         FileError, match=r"a\.npz: cannot be read as \.npz; it is damaged or was cut"
     ):
