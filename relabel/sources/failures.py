@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import shutil
 import stat
@@ -122,7 +123,8 @@ def _why(error: Exception, kind: str, size: str) -> str:
     """Say why a file cannot be read."""
     if isinstance(error, MemoryError):
         return f"there is not enough memory to read it as {kind}: {first_line(error)}"
-    if isinstance(error, OSError) and error.strerror:
+    # EINVAL is what a reader gets that goes to a place before the beginning: the file is damaged.
+    if isinstance(error, OSError) and error.strerror and error.errno != errno.EINVAL:
         return f"cannot be read: {first_line(error)}"
     return f"cannot be read as {kind}; it is damaged or was cut short{size}: {first_line(error)}"
 

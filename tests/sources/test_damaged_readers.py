@@ -160,6 +160,15 @@ def test_zip_bomb(tmp_path, monkeypatch):
     assert "more than 100 times as many" in opened(path, sample_dims="draw")
 
 
+def test_a_reader_that_goes_to_a_place_before_the_file(tmp_path):
+    """As zip readers do in the files of PyTorch that were cut short."""
+    path = tmp_path / "a.pt"
+    path.write_bytes(b"PK")
+    message = r"a\.pt: cannot be read as PyTorch; it is damaged or was cut short \(2 bytes\)"
+    with pytest.raises(FileError, match=message), reading(path, "PyTorch"), path.open("rb") as file:
+        file.seek(-1)
+
+
 def test_an_archive_that_lies_about_its_sizes(tmp_path):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, mu=np.zeros((10, 3)))
