@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from relabel.errors import DataError
 from relabel.groups.elements import Element, Monomial, monomial
 from relabel.matching.allocation_features import AllocationProblem
 from relabel.matching.criteria import Criterion, Normal
@@ -24,7 +23,6 @@ from relabel.matching.features import Block, Problem, Source
 from relabel.matching.sample import evenly
 from relabel.matching.search import Elements
 from relabel.matching.task import Task
-from relabel.spec.spec import SAMPLE_DIMS
 
 __all__ = ["Evidence"]
 
@@ -76,14 +74,11 @@ class Evidence:
         rotated = any(draws.resolved.group(units).rotates for units in draws.resolved.sizes)
         if rotated or not draws.resolved.measured():
             return None
-        try:
-            some, rows = _some_of(draws)
-        except DataError:  # no draw in which all parameters are finite
+        some, rows = _some_of(draws)
+        if rows.size < 2:
             return None
         problem = some.problem(Normal())
         labels: Elements = {units: _bare(element[rows]) for units, element in elements.items()}
-        if problem.n_draws < 2:
-            return None
         if allocating is None:
             return cls(some, problem, labels)
         return cls(some, problem, labels, AllocationProblem(some, allocating), allocating)
@@ -114,10 +109,7 @@ def _some_of(draws: Draws) -> tuple[Draws, Array]:
     most = max(_LEAST, min(_MOST, _NUMBERS // max(1, numbers)))
     chains = evenly(n_chains, most)
     places = evenly(n_draws, max(1, most // len(chains)))
-    chosen = dict(zip(SAMPLE_DIMS, (chains, places), strict=True))
-    groups = {name: dataset.isel(chosen) for name, dataset in draws.groups.items()}
-    some = Draws.read(groups, draws.resolved.spec, "skip", draws.beside, Normal())
-    some = replace(some, excluded=some.excluded | draws.excluded[np.ix_(chains, places)])
+    some = draws.thinned(chains, places, Normal())
     whole = (chains[:, None] * n_draws + places).ravel()[some.rows]
     return some, np.searchsorted(draws.rows, whole)
 

@@ -116,6 +116,19 @@ class Draws:
         without = replace(self, excluded=self.excluded | away)
         return without, replace(self, excluded=self.excluded | ~away)
 
+    def thinned(self, chains: Array, places: Array, criterion: Criterion) -> Draws:
+        """Return some draws of some chains, but for those that a criterion cannot compare."""
+        at = np.ix_(chains, places)
+        chosen = dict(zip(SAMPLE_DIMS, (chains, places), strict=True))
+        groups = {name: dataset.isel(chosen) for name, dataset in self.groups.items()}
+        faulty = Faulty.of(self.resolved, groups, compared_addresses(self.resolved, criterion))
+        offsets = None
+        if self.offsets is not None:
+            values = {name: found[at] for name, found in self.offsets.values.items()}
+            offsets = replace(self.offsets, values=values)
+        excluded = self.excluded[at] | faulty.draws
+        return replace(self, groups=groups, excluded=excluded, offsets=offsets)
+
     def problem(self, criterion: Criterion) -> Problem:
         """Lay out the posterior's variables for the loop, as a criterion matches them."""
         posterior = self.groups["posterior"]

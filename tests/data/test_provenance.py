@@ -24,7 +24,7 @@ def aligned(**options):
 def test_what_is_recorded():
     found = Provenance.of(aligned())
     assert found.spec.units == {"component": "permutation"}
-    assert found.criterion["name"] == "mean"
+    assert found.criterion["name"] == "normal"
     assert found.variables == ("posterior/mu",)
     assert (found.n_moved, found.converged) == (1, True)
     assert found.loss_of_draws == pytest.approx(found.losses[-1])

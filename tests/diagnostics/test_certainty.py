@@ -171,7 +171,7 @@ def test_a_shrinkage_that_the_draws_choose_claims_better():
 def test_relu_units_are_compared_with_incoming_norms_one():
     """Balanced, a weight that passes through zero makes right labels look impossible."""
     made = network((2, 2, 1), "relu", draws=250, noise=0.3, rng=1)
-    aligned = relabel.align(made.data, made.spec)
+    aligned = relabel.align(made.data, made.spec, criterion="mean")
     assert recovery(aligned["relabel"], made.planted)["h"] == 1
     read = Aligned.read(aligned)
     features = read.features("h")

@@ -94,7 +94,7 @@ def test_labels_are_judged_by_what_told_them():
         numbers = diagnosis.numbers
         assert numbers["variance_explained"] > 0.99  # parameters explain next to nothing
         assert numbers["variance_explained"] > numbers["variance_explained_null"] + 0.3
-    by_mean = relabel.align(data, relabel.mixture(["theta"]))
+    by_mean = relabel.align(data, relabel.mixture(["theta"]), criterion="mean")
     assert list(Aligned.read(by_mean).compared[0].arrays) == ["theta"]
     assert relabel.diagnose(by_mean)[1].numbers["variance_explained"] < 0.9
 
@@ -102,7 +102,7 @@ def test_labels_are_judged_by_what_told_them():
 def test_allocations_that_were_not_compared_are_pointed_out():
     data, _ = overlapping()
     spec = relabel.Spec(UNITS, values={"allocation/z": "component"})
-    notes = alignment_report(data, relabel.align(data, spec)).notes
+    notes = alignment_report(data, relabel.align(data, spec, criterion="mean")).notes
     (hint,) = [note for note in notes if "was not compared" in note]
     assert "--criterion ecr-iterative-1 --set z=allocation/z" in hint
     assert "--criterion stephens --set prob=allocation/prob" in hint

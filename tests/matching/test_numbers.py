@@ -81,8 +81,9 @@ def scaled(data: xr.Dataset, factor: float) -> xr.Dataset:
 
 CRITERIA: dict[str, tuple[Any, Any, Any]] = {
     "mean": ("mean", mixture()[0], {"k": "permutation"}),
+    "normal": ("normal", mixture()[0], {"k": "permutation"}),
     "mean unscaled": (relabel.criteria.Mean(scale="none"), mixture()[0], {"k": "permutation"}),
-    "gaussian": ("gaussian", mixture()[0], {"k": "permutation"}),
+    "full": (relabel.criteria.Normal(covariance="full"), mixture()[0], {"k": "permutation"}),
     "wasserstein": ("wasserstein", mixture()[0], {"k": "permutation"}),
     "order": (relabel.criteria.Order(var_names="mu"), mixture()[0], {"k": "permutation"}),
     "pra": (relabel.criteria.PRA(reference="medoid"), mixture()[0], {"k": "permutation"}),
@@ -127,12 +128,24 @@ def test_labels_do_not_depend_on_the_size_of_values(case: str, factor: float) ->
 
 def test_each_variable_has_a_size_of_its_own() -> None:
     data, _ = mixture()
-    plain = relabel.align(data, {"k": "permutation"})
-    data = data.assign(mu=data["mu"] * SIZES[0], sd=data["sd"] * SIZES[1])
-    aligned = relabel.align(data, {"k": "permutation"})
+    sized = data.assign(mu=data["mu"] * SIZES[0], sd=data["sd"] * SIZES[1])
+    plain, aligned = (
+        relabel.align(d, {"k": "permutation"}, criterion="mean") for d in (data, sized)
+    )
     assert_alike(plain, aligned)
     np.testing.assert_allclose(aligned["relabel_loss"], plain["relabel_loss"], rtol=1e-9)
     assert not any("2**" in text for text in Provenance.of(aligned).warnings)
+
+
+def test_log_densities_change_by_the_logs_of_the_sizes() -> None:
+    data, _ = mixture()
+    sized = data.assign(mu=data["mu"] * SIZES[0], sd=data["sd"] * SIZES[1])
+    plain, aligned = (relabel.align(d, {"k": "permutation"}) for d in (data, sized))
+    assert_alike(plain, aligned)
+    apart = aligned["relabel_loss"] - plain["relabel_loss"]  # the logs of the sizes
+    np.testing.assert_allclose(apart, apart.mean(), rtol=1e-9)
+    (told,) = (text for text in Provenance.of(aligned).warnings if "2**" in text)
+    assert "losses and margins are those of these values times" in told
 
 
 def test_losses_that_are_not_in_units_of_the_draws_say_so() -> None:
