@@ -150,8 +150,9 @@ def groups_of(data: DrawsLike) -> dict[str, xr.Dataset]:
 def _without_encoding(dataset: xr.Dataset) -> xr.Dataset:
     """Return a dataset as new ones are encoded; ``drop_encoding`` of xarray 2025.11 reads it."""
     fresh = dataset.copy(deep=False)
-    for part in (fresh, *fresh.variables.values()):
-        part.encoding = {}
+    fresh.encoding = {}
+    for variable in fresh.variables.values():
+        variable.encoding = {}
     return fresh
 
 
