@@ -90,8 +90,9 @@ class Aligned:
         groups = checked_values(groups)
         spec, transformation = stored_elements(groups, "")
         record = Provenance.within(groups)
-        known = rebuilt(record.criterion).criterion
-        draws = Draws.read(sharing(groups), spec, "skip", criterion=known)
+        known = rebuilt(record.criterion)
+        judged = None if known.reads else known.criterion  # by parameters too, not by labels alone
+        draws = Draws.read(sharing(groups), spec, "skip", criterion=judged)
         return cls(groups, record, draws, transformation)
 
     @classmethod

@@ -441,7 +441,7 @@ def test_few_good_features_among_noise():
     _, found = relabel.diagnose(good)
     assert found.labels_trustworthy
     assert "noisy-features" in found.codes
-    _, poor = relabel.diagnose(relabel.align(draws, units))
+    _, poor = relabel.diagnose(relabel.align(draws, units, criterion="mean"))
     assert not poor.labels_trustworthy
 
 

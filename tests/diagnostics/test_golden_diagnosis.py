@@ -1,4 +1,4 @@
-"""What `diagnose` writes as JSON is what it wrote before checks were files of their own."""
+"""What `diagnose` writes as JSON stays what it was when these results were recorded."""
 
 import json
 import math

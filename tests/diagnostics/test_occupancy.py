@@ -250,8 +250,9 @@ def test_every_question_of_a_hidden_markov_model():
     _, diagnosis = diagnosed(aligned)
     assert diagnosis.labels_trustworthy
     assert min(diagnosis.numbers["confidence"]["state"]) > 0.95
-    assert diagnosis.numbers["variance_explained"] > 0.9
-    assert diagnosis.numbers["variance_explained_null"] < 0.6
+    explained = diagnosis.numbers["variance_explained"]  # of the path, which was compared
+    assert explained > diagnosis.numbers["variance_explained_null"] + 0.3
+    assert explained > 0.8
     assert diagnosis.numbers["effective_width"]["state"]["pmf"][3] == 1
     assert diagnosis.numbers["orbit"]["state"]
     assert len(diagnosis.numbers["modes"]) == 1
