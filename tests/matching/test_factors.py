@@ -722,3 +722,49 @@ def test_a_square_variable_may_have_the_factors_on_both_axes(symmetry):
     with pytest.raises(SpecError, match="'kappa' shares") as error:
         spec.bind(draws.drop_vars("Phi"))
     assert "factor factor" not in str(error.value)
+
+
+# ---------------------------------------------------------------------- optima of varimax
+
+
+def noisy(seed):
+    return model(np.random.default_rng(seed), chains=1, draws=40, items=20, factors=6, noise=0.6)
+
+
+def by_hand(loadings):
+    """The loss of aligned loadings (draws, items, factors) to their mean."""
+    return ((loadings - loadings.mean(axis=0)) ** 2).sum()
+
+
+def test_nearer_optima_never_raise_the_loss_and_may_lower_it():
+    lower = 0
+    for seed in range(6):
+        draws = noisy(seed)
+        own, nearest = (
+            relabel.align(draws, ROTATES, criterion=RSP(optima=optima))
+            for optima in ("own", "nearest")
+        )
+        ends = [by_hand(found["Lambda"].values[0]) for found in (own, nearest)]
+        np.testing.assert_allclose(ends, [losses(own)[-1], losses(nearest)[-1]], rtol=1e-9)
+        assert (np.diff(losses(nearest)) <= 1e-9 * losses(nearest)[0]).all()
+        assert ends[1] <= ends[0] * (1 + 1e-9)
+        lower += ends[1] < 0.9995 * ends[0]
+        close(relabel.undo(nearest), draws, 1e-9)
+    assert lower >= 2
+
+
+def test_every_draw_stays_at_an_optimum_of_varimax():
+    """Small rotations of any two columns do not raise the variance of the squared loadings."""
+    found = relabel.align(noisy(1), ROTATES, criterion=RSP())["Lambda"].values[0]
+
+    def simplicity(loadings):
+        return (loadings**2).var(axis=1).sum(axis=-1)
+
+    best = simplicity(found)
+    for one, two in itertools.combinations(range(found.shape[-1]), 2):
+        for angle in (-1e-3, 1e-3):
+            turn = np.eye(found.shape[-1])
+            turn[[one, one, two, two], [one, two, one, two]] = (
+                np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle),
+            )  # fmt: skip
+            assert (simplicity(found @ turn) <= best * (1 + 1e-12)).all()
