@@ -42,13 +42,13 @@ class Findings:
 
     def noted(self, record: Provenance) -> Provenance:
         """Return the record with these findings."""
-        better = tuple(str(opinion) for opinion in self.opinions if opinion.better)
+        better = sorted((o for o in self.opinions if o.better), key=lambda opinion: opinion.nats)
         return replace(
             record,
             begin=self.begin,
             chosen=self.chosen,
             opinions=tuple(vars(opinion) for opinion in self.opinions),
-            warnings=(*record.warnings, *better),
+            warnings=(*record.warnings, *map(str, better[:1])),
         )
 
 

@@ -232,8 +232,10 @@ def test_other_inputs_are_another_search():
     far, near = 50 * rng.normal(size=(30, 3)), rng.normal(size=(30, 3))
     once = relabel.align(sim.data, sim.spec, inputs=far, **options)
     twice = relabel.align(once, sim.spec, inputs=near, **options)
-    starts = twice["relabel"]["start"].values
-    assert len(np.unique(starts)) > 1  # a record that is believed leaves "identity" everywhere
+    start = twice["relabel"]["start"]
+    names = dict(zip(start.attrs["flag_values"], start.attrs["flag_meanings"].split(), strict=True))
+    found = {names[value] for value in np.unique(start)}
+    assert found - {"identity"}  # a record that is believed leaves it everywhere
 
 
 def test_the_loss_of_one_draw_is_not_negative():

@@ -141,7 +141,7 @@ def run(*arguments):
 def test_from_file_to_file(case, tmp_path):
     spec, out, back = tmp_path / "spec.toml", tmp_path / "aligned.nc", tmp_path / "back.nc"
     spec.write_text(case.spec.to_toml(), encoding="utf-8")
-    options = ("--spec", spec, "--set", f"var_names={case.leading}")
+    options = ("--spec", spec, "--criterion", "normal", "--set", f"var_names={case.leading}")
     assert run("align", case.path, "-o", out, *options, "-q").exit_code == 0
     assert run("undo", out, "-o", back, "-q").exit_code == 0
     with xr.open_datatree(back, engine="h5netcdf") as found:

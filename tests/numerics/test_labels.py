@@ -151,9 +151,10 @@ def test_labels_that_never_are_zero_are_a_warning():
     padded = tree["posterior"].to_dataset().pad(component=(0, 2), constant_values=9)
     tree["posterior"] = xr.DataTree(padded)
     tree = with_labels(tree, labels(tree) + 1)
-    (warning,) = _warnings(relabel.align(tree, SPEC))
+    warning, better = _warnings(relabel.align(tree, SPEC))
     assert "allocation/z holds labels from 1 to 3, never 0, of 5 units" in warning
     assert "labels - 1" in warning
+    assert "those of normal are the more probable" in better  # labels that are off by one mislead
     assert not _warnings(relabel.align(with_labels(tree, labels(tree) - 1), SPEC))
 
 
