@@ -40,6 +40,7 @@ __all__ = [
 Array = NDArray[Any]
 Elements = dict[str, Element]
 
+_STILL = 1e-11  # entries of a rotation that does not move any more
 _MAX_PASSES = 100
 _EXHAUSTIVE_ORDER = 400  # elements of a set that are tried with those of others: 2^4 4! = 384
 _MAX_PERTURBED = 4  # units that a perturbation exchanges at most
@@ -279,9 +280,14 @@ def _step(
         elements[units].put(rows, better)
         return ~better.equals(here), {}
     score, parts = view.score(units, present, rows=rows)
-    fresh = view.layout.groups[units].match(score)
-    moved = score.of(fresh) - score.of(present[units]) > view.rounding[units][rows]
-    if not view.layout.groups[units].optimal:
+    group, rounding = view.layout.groups[units], view.rounding[units][rows]
+    fresh = group.match(score)
+    gained = score.of(fresh) - score.of(present[units])
+    moved = gained > rounding
+    if group.rotates:  # about the best rotation gains are flat, and tell it to the root of rounding
+        turned = np.abs(fresh.matrices() - present[units].matrices()).max(axis=(1, 2)) > _STILL
+        moved = turned & (gained >= -rounding)
+    if not group.optimal:
         moved = ~fresh.equals(present[units])
     chosen = fresh.where(moved, present[units])
     elements[units].put(rows, chosen)
