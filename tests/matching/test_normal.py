@@ -16,6 +16,7 @@ import relabel
 from relabel.criteria import Mean, Normal
 from relabel.errors import SpecError
 from relabel.matching.criteria.normal import diagonal_score, thresholded
+from relabel.simulate import network, recovery
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "labels.py"
 
@@ -179,3 +180,13 @@ def test_a_start_wins_where_the_mean_sorts_noise():
     by_mean = relabel.align(data, {"component": "permutation"}, criterion=Mean())
     index = by_mean["relabel_component_index"].values
     assert labels.share_right(order, index, range(4)) < 0.5
+
+
+def test_few_draws_are_not_sorted_by_how_they_spread_by_chance():
+    shares = {None: [], 0.4: []}
+    for seed in range(4):
+        made = network((10, 32, 1), "relu", chains=1, draws=20, noise=0.6, rng=seed)
+        for shrinkage, found in shares.items():
+            aligned = relabel.align(made.data, made.spec, criterion=Normal(shrinkage=shrinkage))
+            found.append(recovery(aligned["relabel"], made.planted)["draws"])
+    assert np.mean(shares[None]) > np.mean(shares[0.4]) + 0.03

@@ -25,6 +25,7 @@ Array = NDArray[Any]
 _RESOLUTION = 1e-10  # share of the pooled variance that every value is uncertain by
 _ROUNDING = 1e-12  # of second moments, which hold a covariance only down to this share
 _SHRINKAGE = {"diagonal": 0.4, "full": 2.0}
+_CHANCE = 3.0  # standard errors of a log variance, by which those of few draws differ
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,11 @@ class Normal(Criterion):
         Whether slots may have scales of their own, or share them all (λ = ∞). Units that rotate
         share theirs. Of ``"full"`` covariances each slot has its own.
     shrinkage : float, optional
-        Diagonal: λ above, between 0 and 1, by default 0.4. Any value from 0.3 to 0.5 does as well
-        on the draws of ``benchmarks/labels.py`` and on networks with planted labels; 0.1 sorts
-        noise, 0.7 misses components that are empty. Full: weight of the prior in draws per feature,
-        by default 2.
+        Diagonal: λ above, between 0 and 1. By default 0.4, or three standard errors of the log
+        variance of so many draws, :math:`3 \sqrt{2 / T}`, if that is more: few draws differ in
+        spread by chance. Any value from 0.3 to 0.5 does as well on the draws of
+        ``benchmarks/labels.py`` and on networks with planted labels; 0.1 sorts noise, 0.7 misses
+        components that are empty. Full: weight of the prior in draws per feature, by default 2.
     max_sweeps : int, default 100
         Bound on the number of times the normals are fitted anew.
     var_names : tuple of str, optional
@@ -146,6 +148,11 @@ class Normal(Criterion):
         if self.covariance == "diagonal" and self.scales == "shared":
             return np.inf
         return _SHRINKAGE[self.covariance] if self.shrinkage is None else self.shrinkage
+
+    def _share(self, n_draws: int) -> float:
+        """Return how far log variances have to differ, if they come from so many draws."""
+        given = self.shrinkage is not None or np.isinf(self.weight)
+        return self.weight if given else max(self.weight, _CHANCE * np.sqrt(2 / n_draws))
 
     @property
     def tries_starts(self) -> bool:
@@ -228,7 +235,7 @@ class Normal(Criterion):
         for units, group in layout.groups.items():
             mean, floor = statistics[f"own {units}"] / n, _RESOLUTION * pooled.own[units]
             within = np.maximum(statistics[f"squares {units}"] / n - mean**2, 0.0) + floor
-            share = np.inf if group.rotates else self.weight
+            share = np.inf if group.rotates else self._share(n)
             logs, common = thresholded(np.log(within), share)
             own[units], precision[units] = mean, np.exp(-logs)
             if np.isfinite(share):
