@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from relabel.errors import FileError
 from relabel.sources.failures import naming, reading
+from relabel.sources.hdf5_heaps import Span, check_heaps, stored_spans
 
 __all__ = [
     "Graph",
@@ -134,17 +135,23 @@ def _references(path: Path, needed: bool) -> list[_Reference]:
 
     try:
         with reading(path, "HDF5"), h5py.File(path, "r") as file:
-            return list(_walk(path, h5py.h5g.open(file.id, b"/")))
+            references, values = _looked_through(path, h5py.h5g.open(file.id, b"/"))
+            check_heaps(path, file, values)
+            return references
     except FileError:
         if needed:
             raise
         return []
 
 
-def _walk(path: Path, root: Any) -> Iterator[_Reference]:
-    """Yield references of all objects that are stored in the file; it follows hard links only."""
+def _looked_through(path: Path, root: Any) -> tuple[list[_Reference], list[Span]]:
+    """Return the references of all objects of a file, and where it keeps values.
+
+    Only hard links are followed.
+    """
     import h5py
 
+    references, values = list[_Reference](), list[Span]()
     todo, seen = [("", root)], {h5py.h5o.get_info(root).addr}
     while todo:
         place, group = todo.pop()
@@ -152,7 +159,8 @@ def _walk(path: Path, root: Any) -> Iterator[_Reference]:
             name = f"{place}/{os.fsdecode(raw)}".lstrip("/")
             kind = group.links.get_info(raw).type
             if kind == h5py.h5l.TYPE_EXTERNAL:
-                yield _Reference(name, os.fsdecode(group.links.get_val(raw)[0]), _LINKS)
+                file = os.fsdecode(group.links.get_val(raw)[0])
+                references.append(_Reference(name, file, _LINKS))
             if kind != h5py.h5l.TYPE_HARD:
                 continue
             with naming(f"{path}: {name}"):
@@ -165,7 +173,9 @@ def _walk(path: Path, root: Any) -> Iterator[_Reference]:
                 _check_depth(path, name)
                 todo.append((name, item))
             elif isinstance(item, h5py.h5d.DatasetID):
-                yield from _parts(name, item)
+                references += _parts(name, item)
+                values += stored_spans(item)
+    return references, values
 
 
 def _check_depth(path: Path, name: str) -> None:
