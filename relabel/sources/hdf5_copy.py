@@ -98,6 +98,8 @@ def written(path: Path, mode: Literal["r+", "w"]) -> Iterator[Any]:
     ------
     OSError
         If the system refused to write; it is the system's own error.
+    ValueError
+        If HDF5 cannot write: the file may be damaged where it does not read.
     """
     guard = _Guard(path, "w+" if mode == "w" else "r+")
     try:
@@ -105,7 +107,7 @@ def written(path: Path, mode: Literal["r+", "w"]) -> Iterator[Any]:
             yield file
     except (LookupError, AttributeError, ArithmeticError, AssertionError) as error:
         guard.check()
-        raise FileError(f"HDF5 cannot write it: {first_line(error)}") from error
+        raise ValueError(f"HDF5 cannot write it: {first_line(error)}") from error
     except Exception:
         guard.check()  # what HDF5 says of it is only a consequence
         raise

@@ -17,6 +17,8 @@ from typing import Any, Self
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
+from relabel.sources.failures import first_line
+
 __all__ = ["writing"]
 
 _PATIENCE = 10.0  # seconds, to end what is cancelled
@@ -110,10 +112,15 @@ def writing(path: Path) -> Iterator[Any]:
     ------
     OSError
         The first error of a write, if there was one.
+    ValueError
+        If zarr cannot write as the metadata say: they may be damaged where it does not read.
     """
     store = _Store(path)
     try:
         yield store
+    except (LookupError, AttributeError, ArithmeticError, AssertionError) as error:
+        if store.writes.failure is None:
+            raise ValueError(f"zarr cannot write it: {first_line(error)}") from error
     except Exception:
         if store.writes.failure is None:
             raise

@@ -246,3 +246,17 @@ def test_files_that_a_result_holds_are_those_of_its_source(store):
     target = store.with_name("out.zarr")
     align_to(store, target)
     assert foreign_files(target) == []
+
+
+def test_metadata_that_only_a_writer_needs(tmp_path):
+    store = tmp_path / "in.zarr"
+    small_tree().to_zarr(store, consolidated=False, zarr_format=2)
+    about = json.loads((store / "posterior" / "W1" / ".zarray").read_text())
+    about["compressor"] = {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}
+    about["compressor"]["blocksize"] = float("inf")
+    (store / "posterior" / "W1" / ".zarray").write_text(
+        json.dumps(about).replace("Infinity", "1e400")
+    )
+    with pytest.raises(FileError, match=r"out\.zarr.*zarr cannot write it: .*infinity"):
+        align_to(store, tmp_path / "out.zarr")
+    assert not (tmp_path / "out.zarr").exists()
