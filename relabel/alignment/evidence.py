@@ -134,8 +134,8 @@ def _of_allocations(source: Source, element: Monomial) -> float:
     """
     parts = (_counted(source.block(i), element[rows]) for i, rows in enumerate(source.slices))
     counts = reduce(np.add, parts)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-    return -float(xlogy(counts, share).sum())
+    totals = counts.sum(axis=1)
+    return float(xlogy(totals, totals).sum() - xlogy(counts, counts).sum())
 
 
 def _counted(block: Block, element: Monomial) -> Array:

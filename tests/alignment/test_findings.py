@@ -233,3 +233,15 @@ def test_compare_says_what_separates():
     (row, _) = found.as_dict()["criteria"]
     assert row["separations"]["component"]["variables"] == ["mu", "w"]
     assert len(row["separations"]["component"]["slots"]) == K
+
+
+def test_a_component_that_holds_next_to_nothing_has_a_finite_opinion():
+    """Its share of an observation is below the least number that there is."""
+    order, posterior = draws()
+    clean = np.broadcast_to(TRUE[:, None] % 2 == np.arange(K), (C, D, N, K)).astype(float)
+    clean[0, 0][clean[0, 0] == 0] = np.finfo(float).smallest_subnormal
+    p = np.take_along_axis(clean, order[:, :, None, :], axis=3)
+    data = tree(posterior, allocation=xr.Dataset({"prob": ((*S, "obs", "component"), p)}))
+    opinions = Provenance.of(relabel.align(data, UNITS)).opinions
+    assert len(opinions) == 3
+    assert all(np.isfinite(opinion["nats"]) for opinion in opinions)
