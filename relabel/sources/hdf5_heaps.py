@@ -111,8 +111,8 @@ def _endless(stored: BinaryIO, place: int, length: int) -> bool:
     at = len(head)
     while at + 8 + length <= len(heap):
         number = int.from_bytes(heap[at : at + 2], "little")
-        told = int.from_bytes(heap[at + 8 : at + 8 + length], "little")
-        step = 8 + length + -(-told // 8) * 8 if number else told
+        stated = int.from_bytes(heap[at + 8 : at + 8 + length], "little")
+        step = 8 + length + -(-stated // 8) * 8 if number else stated
         step %= 2**64  # as HDF5 adds: a size beyond that leads backwards
         if step == 0 or step >= 2**63:
             return True
