@@ -104,7 +104,7 @@ class Provenance:
     >>> aligned = relabel.align(draws, {"component": "permutation"})
     >>> provenance = relabel.Provenance.of(aligned)
     >>> provenance.criterion["name"], provenance.n_moved, provenance.variables
-    ('mean', 1, ('posterior/mu',))
+    ('normal', 1, ('posterior/mu',))
     """
 
     spec: Spec
