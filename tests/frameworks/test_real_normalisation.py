@@ -156,4 +156,5 @@ def test_layernorm_and_softmax(rng):
         np.testing.assert_allclose(outputs(module, other, inputs), before, rtol=1e-10, atol=1e-12)
     assert shares(aligned, planted, "h") == 1.0
     bare = Spec(LAYERNORM.units, LAYERNORM.axes)
-    assert shares(relabel.align(moved, bare), planted, "h") < 0.5
+    by_mean = relabel.align(moved, bare, criterion=relabel.criteria.Mean())
+    assert shares(by_mean, planted, "h") < 0.5  # a constant in all units swamps what tells them
