@@ -103,15 +103,16 @@ def _endless(stored: BinaryIO, place: int, length: int) -> bool:
     """
     stored.seek(place)
     head = stored.read(8 + length)
-    size = int.from_bytes(head[8:], "little")
-    if head[4:8] != _VERSION or size > 2**32:
+    if head[4:8] != _VERSION:
         return False
-    stored.seek(place)
-    heap = stored.read(size)
-    at = len(head)
-    while at + 8 + length <= len(heap):
-        number = int.from_bytes(heap[at : at + 2], "little")
-        stated = int.from_bytes(heap[at + 8 : at + 8 + length], "little")
+    at, end = place + len(head), place + int.from_bytes(head[8:], "little")
+    while at + 8 + length <= end:
+        stored.seek(at)
+        entry = stored.read(8 + length)
+        if len(entry) < 8 + length:  # the file ends: HDF5 says so
+            return False
+        stated = int.from_bytes(entry[8:], "little")
+        number = int.from_bytes(entry[:2], "little")
         step = 8 + length + -(-stated // 8) * 8 if number else stated
         step %= 2**64  # as HDF5 adds: a size beyond that leads backwards
         if step == 0 or step >= 2**63:
